@@ -1,0 +1,101 @@
+"""Floor 6: the command `python -m nbloss`.
+
+Every import below a command is lazy: `python -m nbloss --help` and a mistyped option answer at once, without Numba.
+"""
+
+import argparse
+import os
+import platform
+import sys
+from importlib import import_module, metadata
+
+# The instruction sets that decide how wide the CPU kernels run, in LLVM's names, best first.
+CPU_FEATURES = ("avx512fp16", "avx512bf16", "avx512f", "avx2", "fma", "f16c", "sve2", "sve", "neon")
+
+
+def positive_int(text):
+    """An option's value as an int of at least 1; argparse turns the ValueError's message into a usage error."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"should be a whole number, 1 or more; got {text!r}")
+    return number
+
+
+def build_parser():
+    """The parser; the description of each command is the one that `--help` shows."""
+    parser = argparse.ArgumentParser("python -m nbloss", description="Cross-entropy losses for NumPy, compiled by Numba.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    commands.add_parser("info", help="versions, CPU, threads and cache folder: paste this into a bug report")
+    demo = commands.add_parser("demo", help="train a digit classifier in plain NumPy and draw how it went")
+    demo.add_argument("--device", choices=["cpu", "cuda"], help="where the loss runs (default: NBLOSS_DEVICE, else cpu)")
+    demo.add_argument("--epochs", type=positive_int, default=30, metavar="N", help="passes over the data (default: 30)")
+    demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
+    demo.add_argument("--seed", type=int, default=0, help="of the split, the weights and the batches (default: 0)")
+    # For the list of commands only: `main` hands the words after `bench` over unread.
+    commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
+    return parser
+
+
+def cpu_name():
+    """The processor's market name where the system tells it, else its architecture."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def info():
+    """Print what a bug report needs."""
+    from llvmlite import binding
+
+    import nbloss
+    from nbloss.kernels.cpu import jit, threads
+
+    features = binding.get_host_cpu_features()
+    names = [name for name in CPU_FEATURES if features.get(name)]
+    rows = {
+        "nbloss": nbloss.__version__,
+        **{name: metadata.version(name) for name in ("numpy", "numba", "llvmlite")},
+        "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
+        "cpu": f"{cpu_name()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
+        "threads": threads.describe(),
+        "cache": jit.cache_dir(),
+        "cuda": "not available in this version of nbloss",
+    }
+    for name, value in rows.items():
+        print(f"{name:<10}{value}")
+    return 0
+
+
+def main(argv=None):
+    """Run one command; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser()
+    # argparse cannot pass `--options` of a sub-command through untouched, so `bench` is taken off before it looks.
+    args = argparse.Namespace(command="bench") if argv[:1] == ["bench"] else parser.parse_args(argv)
+    try:
+        if args.command is None:
+            parser.print_help()
+            return 0
+        if args.command == "info":
+            return info()
+        command = import_module(f"nbloss.{args.command}")
+        return command.main(argv[1:] if args.command == "bench" else args)
+    except ModuleNotFoundError as error:
+        if error.name.split(".")[0] in ("nbloss", "numba", "numpy"):
+            raise  # these come with every installation: a bug or a broken one, and the traceback says which
+        extra = f'pip install "nbloss[{args.command}]"'
+        print(f"nbloss {args.command} needs the package {error.name}, which is not installed: {extra}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""JAX: the idiom of jax.nn and optax under jit, gradients by jax.grad, every call waited for."""
+
+from contextlib import nullcontext
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+
+def _jitted(p, function, *arrays):
+    """Compile `function` on the CPU and wait for its result in every call.
+
+    float64 takes jax's x64 mode; it is entered around the call, because switching it on for the whole process would
+    change the other users of jax in it.
+    """
+    mode = partial(jax.enable_x64, True) if p.dtype == "float64" else nullcontext
+    compiled = jax.jit(function)
+    cpu = jax.devices("cpu")[0]
+    with mode():
+        arrays = [jax.device_put(a, cpu) for a in arrays]
+
+    if mode is nullcontext:
+
+        def run():
+            return jax.block_until_ready(compiled(*arrays))
+    else:
+
+        def run():
+            with mode():
+                return jax.block_until_ready(compiled(*arrays))
+
+    run()
+    return run
+
+
+def _picked(x, y):
+    return jnp.take_along_axis(x, y[:, None], axis=1)[:, 0]
+
+
+def _nll(x, y):
+    return -_picked(x, y).mean()
+
+
+def _cross_entropy(x, y):  # the formula of optax.softmax_cross_entropy_with_integer_labels
+    return (jax.nn.logsumexp(x, axis=1) - _picked(x, y)).mean()
+
+
+def log_softmax(p):
+    return _jitted(p, lambda x: jax.nn.log_softmax(x, axis=1), p.logits)
+
+
+def log_softmax_backward(p):
+    return _jitted(p, lambda g, y: g - jnp.exp(y) * g.sum(axis=1, keepdims=True), p.grad_output, p.log_probs)
+
+
+def nll_loss(p):
+    return _jitted(p, _nll, p.log_probs, p.target)
+
+
+def nll_loss_backward(p):
+    return _jitted(p, jax.grad(_nll), p.log_probs, p.target)
+
+
+def cross_entropy(p):
+    return _jitted(p, _cross_entropy, p.logits, p.target)
+
+
+def cross_entropy_value_and_grad(p):
+    return _jitted(p, jax.value_and_grad(_cross_entropy), p.logits, p.target)

@@ -1,0 +1,455 @@
+"""Floor 4: the losses as functions, with the names and meanings of ``torch.nn.functional``."""
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from nbloss import _device
+from nbloss._problem import STORED, TAKEN, Problem, destination, floats, reals, stored, walked
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_backward",
+    "cross_entropy_value_and_grad",
+    "log_softmax",
+    "log_softmax_backward",
+    "nll_loss",
+    "nll_loss_backward",
+]
+
+
+def _axis(dim):
+    """A whole number; NumPy's error for an axis speaks for itself otherwise."""
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise TypeError(f"dim should be an integer; got {dim!r}")
+    return dim.__index__()
+
+
+def _float_type(dtype):
+    given = np.dtype(dtype)
+    if given.name not in STORED:
+        raise TypeError(f"dtype should be {TAKEN}; got {given}")
+    return given
+
+
+def _array_like(name, value, like):
+    """An array of the shape and dtype of another; a number stands for all of it."""
+    if np.ndim(value) == 0 and like.ndim:
+        return np.broadcast_to(reals(name, value, like.dtype), like.shape)
+    array = floats(name, value)
+    if array.shape != like.shape:
+        raise ValueError(f"{name} should have shape {like.shape}, the output's; got {array.shape}")
+    return array.astype(like.dtype, copy=False)
+
+
+def log_softmax(input, dim=-1, *, dtype=None, out=None, device=None):
+    """Logarithm of the softmax along an axis.
+
+    y_j = x_j - log(sum_c exp(x_c)), computed as (x_j - m) - log(sum_c exp(x_c - m)) with m = max x, so that no common offset costs digits.
+
+    Parameters
+    ----------
+    input : array_like
+        Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, of any shape and strides.
+    dim : int, default -1
+        The axis of the classes.
+    dtype : dtype, optional
+        Convert the input to this dtype first, and return it.
+    out : ndarray, optional
+        Where the result goes: input's shape and the result's dtype, C order. It may be ``input`` itself; other overlaps are refused.
+    device : str, optional
+        "cpu", "cuda" or "cuda:<index>"; None: where the arrays are.
+
+    Returns
+    -------
+    ndarray, shape of input
+
+    Raises
+    ------
+    TypeError
+        If the input (or ``dtype``) is not one of the four dtypes.
+    ValueError
+        If ``out`` does not fit.
+    numpy.exceptions.AxisError
+        If there is no such axis.
+
+    See Also
+    --------
+    log_softmax_backward : its gradient.
+    cross_entropy : log_softmax and nll_loss in one pass.
+
+    Notes
+    -----
+    Every float32 element is within 4 units in its own last place. Meaning: ``torch.nn.functional.log_softmax``. The sum of exponentials
+    follows Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions" (IMA J. Numer. Anal., 2021).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.log_softmax(np.array([[20.0, 0.0]]))
+    array([[-2.06115362e-09, -2.00000000e+01]])
+    """
+    kernels = _device.twin(device, input, out)
+    x = floats("input", input)
+    if dtype is not None:
+        x = x.astype(_float_type(dtype), copy=False)
+    axis = normalize_axis_index(_axis(dim), max(x.ndim, 1))
+    result = destination(out, x.shape, x.dtype, [("input", x)], [])
+    if x.size:
+        row = walked(x if x.ndim else x.reshape(1), axis)
+        kernels.log_softmax(row, stored(result).reshape(row.shape))
+    return result if x.ndim or out is not None else result[()]
+
+
+def log_softmax_backward(grad_output, output, dim=-1, *, out=None, device=None):
+    """Gradient of `log_softmax` with respect to its input.
+
+    dx_j = g_j - exp(y_j) * sum_c g_c
+
+    Parameters
+    ----------
+    grad_output : float or array_like
+        Gradient of the result: its shape, or one number for all of it.
+    output : array_like
+        What `log_softmax` returned.
+    dim : int, default -1
+        The axis of the classes.
+    out : ndarray, optional
+        Where the gradient goes: output's shape and dtype, C order. It may be ``output`` or ``grad_output`` itself.
+    device : str, optional
+        "cpu", "cuda" or "cuda:<index>"; None: where the arrays are.
+
+    Returns
+    -------
+    ndarray, shape of output
+        The gradient, in output's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As `log_softmax`; ValueError also for a ``grad_output`` of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.log_softmax_backward(np.array([[1.0, 0.0]]), F.log_softmax(np.zeros((1, 2))))
+    array([[ 0.5, -0.5]])
+    """
+    kernels = _device.twin(device, output, grad_output, out)
+    y = floats("output", output)
+    g = _array_like("grad_output", grad_output, y)
+    axis = normalize_axis_index(_axis(dim), max(y.ndim, 1))
+    result = destination(out, y.shape, y.dtype, [("output", y), ("grad_output", g)], [])
+    if y.size:
+        row = walked(y if y.ndim else y.reshape(1), axis)
+        upstream = walked(g if g.ndim else g.reshape(1), axis)
+        kernels.log_softmax_backward(upstream, row, stored(result).reshape(row.shape))
+    return result if y.ndim or out is not None else result[()]
+
+
+def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean", device=None):
+    """Negative log-likelihood of log-probabilities.
+
+    l_i = -w[y_i] * x[i, y_i], and 0 where y_i == ignore_index; "mean" divides the sum by sum_i w[y_i] over the other rows.
+    With probabilities: l_i = -sum_c w_c * y_ic * x_ic; "mean" divides by the number of rows.
+
+    Parameters
+    ----------
+    input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
+        Log-probabilities of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types is in
+        float32.
+    target : array_like
+        Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
+        of input's shape.
+    weight : array_like, shape (C,), optional
+        Class weights.
+    ignore_index : int, default -100
+        The target that marks a row as not to be counted: its loss is 0, its gradient exactly 0, whatever the row holds.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the weights of the rows that count (probabilities: by the number of rows). None means "none".
+    device : str, optional
+        "cpu", "cuda" or "cuda:<index>"; None: where the arrays are.
+
+    Returns
+    -------
+    floating or ndarray
+        The loss: one number ("mean", "sum"), or one per row ("none"), in input's dtype, float32 for half types.
+
+    Raises
+    ------
+    IndexError
+        If a target is neither in [0, C) nor ``ignore_index``: its value, its index, C, and how many there are.
+    TypeError
+        For logits that are not floating-point, or class numbers that are.
+    ValueError
+        For shapes, options or ``out`` that do not fit. Nothing is written before any of these.
+
+    See Also
+    --------
+    nll_loss_backward : its gradient.
+    cross_entropy : the same from logits.
+
+    Notes
+    -----
+    Meaning: ``torch.nn.functional.nll_loss``. No row at all, or only ignored ones: the mean is nan, the sum 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.nll_loss(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([1, -100])).round(4)
+    np.float64(0.2877)
+    """
+    kernels = _device.twin(device, input)
+    problem = Problem(input, target, weight, ignore_index, reduction).count(kernels)
+    losses = problem.losses()
+    if problem.soft:
+        kernels.nll_soft(problem.x, *problem.masses(), losses)
+    else:
+        kernels.nll(problem.x, problem.target, problem.mask, problem.scale, losses)
+    return problem.reduced(losses, kernels)
+
+
+def nll_loss_backward(grad_output, input, target, weight=None, *, ignore_index=-100, reduction="mean", out=None, device=None):
+    """Gradient of `nll_loss` with respect to its input.
+
+    dx[i, c] = -g_i * w[y_i] * [c == y_i] (divided by sum w[y_i] for "mean"), 0 in ignored rows.
+
+    Parameters
+    ----------
+    grad_output : float or array_like
+        Gradient of the loss, of the loss's shape or one number.
+    input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
+        Log-probabilities of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types is in
+        float32.
+    target : array_like
+        Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
+        of input's shape.
+    weight : array_like, shape (C,), optional
+        Class weights.
+    ignore_index : int, default -100
+        The target that marks a row as not to be counted: its loss is 0, its gradient exactly 0, whatever the row holds.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the weights of the rows that count (probabilities: by the number of rows). None means "none".
+    out : ndarray, optional
+        Where the gradient goes: input's shape and dtype, C order. It may be ``input`` itself; other overlaps are refused.
+    device : str, optional
+        "cpu", "cuda" or "cuda:<index>"; None: where the arrays are.
+
+    Returns
+    -------
+    ndarray, shape of input
+        The gradient, in input's dtype.
+
+    Raises
+    ------
+    IndexError
+        If a target is neither in [0, C) nor ``ignore_index``: its value, its index, C, and how many there are.
+    TypeError
+        For logits that are not floating-point, or class numbers that are.
+    ValueError
+        For shapes, options or ``out`` that do not fit. Nothing is written before any of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
+    array([[ 0., -1.]])
+    """
+    kernels = _device.twin(device, input, out)
+    problem = Problem(input, target, weight, ignore_index, reduction)
+    result, gradient = problem.gradient(out)
+    problem.count(kernels)
+    upstream = problem.upstream(grad_output)
+    if problem.soft:
+        kernels.nll_soft_backward(*problem.masses(), upstream, gradient)
+    else:
+        kernels.nll_backward(problem.target, problem.mask, problem.scale, upstream, gradient)
+    return result
+
+
+def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, device=None):
+    """Cross entropy between logits and targets.
+
+    With p = softmax(x), l_i = (1 - e) * w[y_i] * (-log p[i, y_i]) + (e / C) * sum_c w_c * (-log p_ic) for a smoothing of e, and 0 where
+    y_i == ignore_index; "mean" divides the sum by sum_i w[y_i] over the other rows. With probabilities y (smoothed to
+    y' = y (1 - e) + e / C): l_i = -sum_c w_c * y'_ic * log p_ic; "mean" divides by the number of rows.
+
+    Parameters
+    ----------
+    input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
+        Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types is in
+        float32.
+    target : array_like
+        Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
+        of input's shape.
+    weight : array_like, shape (C,), optional
+        Class weights.
+    ignore_index : int, default -100
+        The target that marks a row as not to be counted: its loss is 0, its gradient exactly 0, whatever the row holds.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the weights of the rows that count (probabilities: by the number of rows). None means "none".
+    label_smoothing : float in [0, 1], default 0.0
+        The share of the target that is spread over all classes.
+    device : str, optional
+        "cpu", "cuda" or "cuda:<index>"; None: where the arrays are.
+
+    Returns
+    -------
+    floating or ndarray
+        The loss: one number ("mean", "sum"), or one per row ("none"), in input's dtype, float32 for half types.
+
+    Raises
+    ------
+    IndexError
+        If a target is neither in [0, C) nor ``ignore_index``: its value, its index, C, and how many there are.
+    TypeError
+        For logits that are not floating-point, or class numbers that are.
+    ValueError
+        For shapes, options or ``out`` that do not fit. Nothing is written before any of these.
+
+    See Also
+    --------
+    cross_entropy_backward : its gradient.
+    cross_entropy_value_and_grad : both, for the price of one.
+
+    Notes
+    -----
+    Every float32 loss is within 4 units in its own last place: a confident row keeps its digits. No row at all, or only ignored ones:
+    the mean is nan, the sum 0. Results are the same bits for any number of threads. Meaning: ``torch.nn.functional.cross_entropy``;
+    label smoothing: Szegedy et al., "Rethinking the Inception Architecture" (2015), https://arxiv.org/abs/1512.00567.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.cross_entropy(np.zeros((2, 4)), np.array([1, 3])).round(4)
+    np.float64(1.3863)
+    >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
+    np.float32(4.1223074e-09)
+    """
+    kernels = _device.twin(device, input)
+    problem = Problem(input, target, weight, ignore_index, reduction, label_smoothing).count(kernels)
+    return problem.reduced(problem.cross_entropy(kernels, None, None), kernels)
+
+
+def cross_entropy_backward(
+    grad_output, input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, out=None, device=None
+):
+    """Gradient of `cross_entropy` with respect to its input.
+
+    dx_ic = g_i * (p_ic * sum_k q_ik - q_ic), where q_ic are the weighted, smoothed target masses of the row (w[y_i] at y_i for plain class
+    numbers), divided as the reduction says; exactly 0 in ignored rows.
+
+    Parameters
+    ----------
+    grad_output : float or array_like
+        Gradient of the loss, of the loss's shape or one number.
+    input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
+        Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types is in
+        float32.
+    target : array_like
+        Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
+        of input's shape.
+    weight : array_like, shape (C,), optional
+        Class weights.
+    ignore_index : int, default -100
+        The target that marks a row as not to be counted: its loss is 0, its gradient exactly 0, whatever the row holds.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the weights of the rows that count (probabilities: by the number of rows). None means "none".
+    label_smoothing : float in [0, 1], default 0.0
+        The share of the target that is spread over all classes.
+    out : ndarray, optional
+        Where the gradient goes: input's shape and dtype, C order. It may be ``input`` itself; other overlaps are refused.
+    device : str, optional
+        "cpu", "cuda" or "cuda:<index>"; None: where the arrays are.
+
+    Returns
+    -------
+    ndarray, shape of input
+        The gradient, in input's dtype.
+
+    Raises
+    ------
+    IndexError
+        If a target is neither in [0, C) nor ``ignore_index``: its value, its index, C, and how many there are.
+    TypeError
+        For logits that are not floating-point, or class numbers that are.
+    ValueError
+        For shapes, options or ``out`` that do not fit. Nothing is written before any of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.cross_entropy_backward(1.0, np.zeros((1, 2)), np.array([0]))
+    array([[-0.5,  0.5]])
+    """
+    kernels = _device.twin(device, input, out)
+    problem = Problem(input, target, weight, ignore_index, reduction, label_smoothing)
+    result, gradient = problem.gradient(out)
+    problem.count(kernels).cross_entropy(kernels, grad_output, gradient)
+    return result
+
+
+def cross_entropy_value_and_grad(
+    input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, out=None, device=None
+):
+    """`cross_entropy` and its gradient in one pass: the logits are read once, the gradient is written once.
+
+    Parameters
+    ----------
+    input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
+        Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types is in
+        float32.
+    target : array_like
+        Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
+        of input's shape.
+    weight : array_like, shape (C,), optional
+        Class weights.
+    ignore_index : int, default -100
+        The target that marks a row as not to be counted: its loss is 0, its gradient exactly 0, whatever the row holds.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the weights of the rows that count (probabilities: by the number of rows). None means "none".
+    label_smoothing : float in [0, 1], default 0.0
+        The share of the target that is spread over all classes.
+    out : ndarray, optional
+        Where the gradient goes: input's shape and dtype, C order. It may be ``input`` itself; other overlaps are refused.
+    device : str, optional
+        "cpu", "cuda" or "cuda:<index>"; None: where the arrays are.
+
+    Returns
+    -------
+    loss : floating or ndarray
+        The loss: one number ("mean", "sum"), or one per row ("none"), in input's dtype, float32 for half types.
+    grad : ndarray, shape of input
+        Its gradient (for "none": of the sum of the losses) with respect to ``input``, in input's dtype.
+
+    Raises
+    ------
+    IndexError
+        If a target is neither in [0, C) nor ``ignore_index``: its value, its index, C, and how many there are.
+    TypeError
+        For logits that are not floating-point, or class numbers that are.
+    ValueError
+        For shapes, options or ``out`` that do not fit. Nothing is written before any of these.
+
+    Notes
+    -----
+    A fresh result costs page faults: give ``out`` the same array at every step of a training loop.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> loss, grad = F.cross_entropy_value_and_grad(np.zeros((1, 2)), np.array([0]))
+    >>> loss.round(4), grad
+    (np.float64(0.6931), array([[-0.5,  0.5]]))
+    """
+    kernels = _device.twin(device, input, out)
+    problem = Problem(input, target, weight, ignore_index, reduction, label_smoothing)
+    result, gradient = problem.gradient(out)
+    losses = problem.count(kernels).cross_entropy(kernels, 1.0, gradient)
+    return problem.reduced(losses, kernels), result

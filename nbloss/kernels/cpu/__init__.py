@@ -1,0 +1,110 @@
+"""Floor 1, CPU: the contract of ``nbloss.kernels`` on NumPy arrays."""
+
+import numpy as np
+
+from nbloss.kernels.cpu import lanes, rows, targets
+from nbloss.kernels.cpu.jit import run
+
+WRITTEN = {"loss", "out"}
+SHORT = 64  # classes; up to here a row per lane beats a row at a time (docs/design.md)
+
+
+def _gathered(x):
+    """A copy whose classes lie side by side: (positions, C, 1)."""
+    return np.ascontiguousarray(np.moveaxis(x, 1, 2)).reshape(-1, x.shape[1], 1)
+
+
+def _run(name, variant, arguments, inputs, result):
+    """Run kernel ``name`` on (outer, C, inner) ``inputs`` and ``result`` (or None), seen in the layout that its module walks best."""
+    out, classes = result, result.shape[1] if result is not None else inputs[0].shape[1]
+    arrays = inputs if result is None else [*inputs, result]
+    module, multiple, gathered = lanes, 16, False
+    if classes > SHORT and all(a.shape[2] == 1 and a.strides[1] == a.itemsize for a in arrays):
+        module, multiple = rows, 1
+    elif classes > lanes.LONGEST:
+        module, multiple, gathered = rows, 1, True
+        inputs = [_gathered(a) for a in inputs]
+        out = None if result is None else np.empty(inputs[0].shape, result.dtype)
+    elif inputs[0].shape[2] == 1 and inputs[0].strides[0] == inputs[0].itemsize:
+        inputs = [a.transpose(2, 1, 0) for a in inputs]  # rows that are neighbours are pixels
+        out = None if result is None else result.transpose(2, 1, 0)
+    x = inputs[0]
+    run(
+        getattr(module, name),
+        (x.dtype, *variant, out is None),
+        arguments(*inputs, out),
+        WRITTEN,
+        x.shape[0] * x.shape[2],
+        classes,
+        multiple,
+    )
+    if gathered and result is not None:
+        result[...] = np.moveaxis(out.reshape(result.shape[0], result.shape[2], classes), 2, 1)
+
+
+def _as_seen(target, x):
+    """The targets as the (outer, inner) of a problem that may be seen in another layout."""
+    return target.reshape(x.shape[0], x.shape[2])
+
+
+def log_softmax(x, out):
+    _run("log_softmax", (), lambda x, out: (x, out), [x], out)
+
+
+def log_softmax_backward(g, y, out):
+    _run("log_softmax_backward", (), lambda g, y, out: (g, y, out), [g, y], out)
+
+
+def cross_entropy(x, target, mask, scale, upstream, loss, out):
+    def arguments(x, out):
+        return x, _as_seen(target, x), mask, scale, upstream, loss, out
+
+    _run("cross_entropy", (target.dtype,), arguments, [x], out)
+
+
+def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out):
+    def arguments(x, out):
+        return x, _as_seen(target, x), mask, scale, spread, w, upstream, loss, out
+
+    _run("cross_entropy_smooth", (target.dtype,), arguments, [x], out)
+
+
+def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):
+    _run("cross_entropy_soft", (), lambda x, y, out: (x, y, w, a, b, upstream, loss, out), [x, y], out)
+
+
+def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
+    """Fill scale and spread; returns (sum of the weights that count, how many targets are no class, position of the first or -1)."""
+    groups = -(-scale.size // targets.GROUP)
+    totals, bad = np.zeros(groups), np.zeros((groups, 2), np.int64)
+    variant = target.dtype, scale.dtype, weight is None, spread is None
+    arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, bad
+    written = {"scale", "spread", "totals", "bad"}
+    run(targets.row_scale, variant, arguments, written, scale.size, 1, targets.GROUP)
+    wrong = int(bad[:, 0].sum())
+    return float(totals.sum()), wrong, int(bad[bad[:, 0] > 0, 1][0]) if wrong else -1
+
+
+def row_sum(values):
+    """Sum of a contiguous array in float64; the same bits for any number of threads."""
+    totals = np.zeros(-(-values.size // targets.GROUP))
+    run(targets.row_sum, (values.dtype,), (values, totals), {"totals"}, values.size, 1, targets.GROUP)
+    return float(totals.sum())
+
+
+def nll(logp, target, mask, scale, loss):
+    run(targets.nll, (logp.dtype, target.dtype), (logp, target, mask, scale, loss), {"loss"}, scale.size, 1, 64)
+
+
+def nll_backward(target, mask, scale, upstream, out):
+    out.fill(0)
+    variant = out.dtype, target.dtype
+    run(targets.nll_backward, variant, (target, mask, scale, upstream, out), {"out"}, scale.size, 1, 64)
+
+
+def nll_soft(logp, y, w, loss):
+    run(targets.nll_soft, (logp.dtype,), (logp, y, w, loss), {"loss"}, loss.size, logp.shape[1], 16)
+
+
+def nll_soft_backward(y, w, upstream, out):
+    run(targets.nll_soft_backward, (out.dtype,), (y, w, upstream, out), {"out"}, out.shape[0] * out.shape[2], out.shape[1], 16)

@@ -1,0 +1,93 @@
+"""Floor 1: from a kernel's source to a compiled call.
+
+A kernel is a plain function ``body(*arguments, lo, hi)`` that works on the positions [lo, hi). It is compiled twice, each when first
+needed: as it stands, for small work, and inside a parallel loop whose threads take chunks of positions from a common counter, so that
+one slow core does not hold the others. Signatures are explicit (any strides, read-only allowed), so no layout or constness of a
+user's array starts a compilation, and one dispatcher holds one signature.
+"""
+
+import inspect
+import threading
+
+import numpy as np
+from numba import njit, prange, types
+from numba.np import numpy_support
+
+from nbloss.kernels.cpu import threads
+from nbloss.kernels.cpu.cache import KernelCache, cache_dir
+from nbloss.kernels.cpu.memory import fetch_add
+
+__all__ = ["cache_dir", "run"]
+
+OPTIONS = {"error_model": "numpy", "fastmath": False, "nogil": True}
+CHUNK = 65536  # numbers per chunk: some 20 us of work, a thousand times the price of a ticket
+
+_compiled = {}
+_compiling = threading.RLock()
+
+
+def _argument_type(name, value, written):
+    """The Numba type of an argument: arrays with any strides, read-only unless the kernel writes them."""
+    if value is None:
+        return types.none
+    if isinstance(value, np.ndarray):
+        layout = "C" if value.ndim == 1 else "A"
+        return types.Array(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly=name not in written)
+    return {bool: types.boolean, int: types.int64, float: types.float64}[type(value)]
+
+
+def _parallel_body(body, names):
+    """The same work, by several threads; the source is made here because Numba's parallel loops take no ``*args``."""
+    given = ", ".join(names)
+    source = (
+        f"def {body.__name__}({given}, count, chunk, workers, ticket):\n"
+        "    for worker in prange(workers):\n"
+        "        lo = fetch_add(ticket, chunk)\n"
+        "        while lo < count:\n"
+        f"            body({given}, lo, min(lo + chunk, count))\n"
+        "            lo = fetch_add(ticket, chunk)\n"
+    )
+    space = {"__name__": __name__, "prange": prange, "fetch_add": fetch_add, "body": njit(**OPTIONS)(body)}
+    exec(compile(source, body.__code__.co_filename, "exec"), space)
+    return space[body.__name__]
+
+
+def _compile(body, arguments, written, parallel):
+    names = list(inspect.signature(body).parameters)[:-2]
+    signature = [_argument_type(n, a, written) for n, a in zip(names, arguments, strict=True)]
+    name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}.{'parallel' if parallel else 'serial'}"
+    if parallel:
+        threads.load_tbb()
+        ticket = types.Array(types.int64, 1, "C")
+        dispatcher = njit(parallel=True, **OPTIONS)(_parallel_body(body, names))
+        signature += [types.int64, types.int64, types.int64, ticket]
+    else:
+        dispatcher = njit(**OPTIONS)(body)
+        signature += [types.int64, types.int64]
+    dispatcher._cache = KernelCache(name)
+    dispatcher.compile(tuple(signature))
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+def run(body, variant, arguments, written, count, numbers, multiple=1):
+    """Run a kernel over ``count`` positions.
+
+    ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole
+    ``multiple``\\ s of positions.
+    """
+    with threads.team(count * numbers) as workers:
+        parallel = workers > 1
+        key = body, variant, parallel
+        kernel = _compiled.get(key)
+        if kernel is None:
+            with _compiling:
+                kernel = _compiled.get(key)
+                if kernel is None:
+                    kernel = _compiled[key] = _compile(body, arguments, written, parallel)
+        if not parallel:
+            kernel(*arguments, 0, count)
+            return
+        chunk = max(1, min(CHUNK // max(numbers, 1), -(-count // (4 * workers))))
+        chunk = -(-chunk // multiple) * multiple
+        kernel(*arguments, count, chunk, workers, np.zeros(8, np.int64))

@@ -1,0 +1,313 @@
+"""Floor 1: bare pointers, and numbers stored in 16 bits.
+
+Memory is reached through bare pointers (``pointer``): no reference counts, no alignment assumptions. Their element type says how
+a number is stored, and a ``load`` widens it: float32, float64, uint16 (IEEE half) and int16 (bfloat16; a convention of this
+package, as Numba has no 16-bit floats on the CPU). Half conversion is done with integers: it is exact, needs no F16C, and LLVM's
+own half instructions crash on machines without it.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+from nbloss.kernels.cpu.simd import LANES, Vec, call_llvm, spread_lanes, widen
+
+HALF = types.uint16
+BFLOAT = types.int16
+COMPUTE = {types.float32: types.float32, types.float64: types.float64, HALF: types.float32, BFLOAT: types.float32, types.int64: types.int64}
+
+_IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), HALF: ir.IntType(16), BFLOAT: ir.IntType(16)}
+_NAMES = {types.float32: "f32", types.float64: "f64", HALF: "i16", BFLOAT: "i16"}
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _vec(dtype):
+    """The vector that numbers stored as ``dtype`` are computed in."""
+    return Vec(COMPUTE[dtype], LANES[COMPUTE[dtype]])
+
+
+@intrinsic
+def splat(typingctx, pointer, value):
+    """``value`` in every lane of the vector that ``pointer`` loads."""
+    vec = _vec(pointer.dtype)
+
+    def codegen(context, builder, sig, args):
+        return widen(context, builder, args[1], value, vec)
+
+    return vec(pointer, value), codegen
+
+
+@intrinsic
+def lanes(typingctx, pointer):
+    """How many numbers one ``load`` brings; a constant to the compiler."""
+    count = LANES[COMPUTE[pointer.dtype]]
+    return types.intp(pointer), lambda context, builder, sig, args: _I64(count)
+
+
+@intrinsic
+def computed(typingctx, pointer, number):
+    """A number in the type that the pointer's numbers are computed in."""
+    result = COMPUTE[pointer.dtype]
+    return result(pointer, number), lambda context, builder, sig, args: context.cast(builder, args[1], number, result)
+
+
+def room(pointer, n):
+    """A new array of n numbers in the type that the pointer's numbers are computed in."""
+
+
+@overload(room)
+def _room(pointer, n):
+    if COMPUTE[pointer.dtype] == types.float64:
+        return lambda pointer, n: np.empty(n, np.float64)
+    return lambda pointer, n: np.empty(n, np.float32)
+
+
+def _address(builder, pointer, offset):
+    return builder.gep(pointer, [offset])
+
+
+@intrinsic
+def pointer(typingctx, array, offset):
+    """The address of element ``offset`` (counted in elements from the first) of an array."""
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return _address(builder, data, args[1])
+
+    return types.CPointer(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def moved(typingctx, base, offset):
+    """A pointer ``offset`` elements further on."""
+    return base(base, types.intp), lambda context, builder, sig, args: _address(builder, *args)
+
+
+def _same(shape, n):
+    """The integer ``n``, in every lane if ``shape`` is a vector."""
+    return ir.Constant(shape, [n] * shape.count) if isinstance(shape, ir.VectorType) else shape(n)
+
+
+def _half_to_float(b, bits, shape):
+    """IEEE half (integers of 32 bits in ``shape``) to float32, exactly: rebias by a multiplication, which also normalises subnormals."""
+
+    def c(n):
+        return _same(shape, n)
+
+    floats = ir.VectorType(ir.FloatType(), shape.count) if isinstance(shape, ir.VectorType) else ir.FloatType()
+    sign = b.shl(b.and_(bits, c(0x8000)), c(16))
+    body = b.shl(b.and_(bits, c(0x7FFF)), c(13))
+    scaled = b.fmul(b.bitcast(body, floats), b.bitcast(c(0x77800000), floats))  # 2**112
+    special = b.icmp_unsigned(">=", body, c(0x0F800000))  # inf and nan keep the largest exponent
+    plain = b.bitcast(scaled, shape)
+    return b.bitcast(b.or_(sign, b.select(special, b.or_(body, c(0x7F800000)), plain)), floats)
+
+
+def _float_to_half(b, value, shape):
+    """float32 to IEEE half, to nearest even. Subnormal halves are rounded by adding 0.5, whose last place is the half's last place."""
+
+    def c(n):
+        return _same(shape, n)
+
+    floats = value.type
+    bits = b.bitcast(value, shape)
+    sign = b.lshr(b.and_(bits, c(0x80000000)), c(16))
+    size = b.and_(bits, c(0x7FFFFFFF))
+    odd = b.and_(b.lshr(size, c(13)), c(1))
+    normal = b.lshr(b.add(b.add(size, c(0xC8000FFF)), odd), c(13))  # exponent - 112, round to nearest even
+    tiny = b.sub(b.bitcast(b.fadd(b.bitcast(size, floats), b.bitcast(c(0x3F000000), floats)), shape), c(0x3F000000))
+    finite = b.select(b.icmp_unsigned("<", size, c(0x38800000)), tiny, normal)
+    over = b.select(b.icmp_unsigned(">", size, c(0x7F800000)), c(0x7E00), c(0x7C00))
+    return b.or_(sign, b.select(b.icmp_unsigned(">=", size, c(0x477FF000)), over, finite))
+
+
+def _float_to_bfloat(b, value, shape):
+    """float32 to bfloat16, to nearest even; nan stays nan."""
+
+    def c(n):
+        return _same(shape, n)
+
+    bits = b.bitcast(value, shape)
+    odd = b.and_(b.lshr(bits, c(16)), c(1))
+    rounded = b.lshr(b.add(bits, b.add(odd, c(0x7FFF))), c(16))
+    quiet = b.or_(b.lshr(bits, c(16)), c(0x40))
+    return b.select(b.icmp_unsigned(">", b.and_(bits, c(0x7FFFFFFF)), c(0x7F800000)), quiet, rounded)
+
+
+def _decode(builder, raw, dtype, count=None):
+    """Stored numbers to the numbers that are computed with."""
+    if dtype not in (HALF, BFLOAT):
+        return raw
+    shape = _I32 if count is None else ir.VectorType(_I32, count)
+    wide = builder.zext(raw, shape)
+    if dtype == HALF:
+        return _half_to_float(builder, wide, shape)
+    floats = ir.FloatType() if count is None else ir.VectorType(ir.FloatType(), count)
+    return builder.bitcast(builder.shl(wide, _same(shape, 16)), floats)
+
+
+def _encode(builder, value, dtype, count=None):
+    """The inverse of ``_decode``, rounding to nearest even."""
+    if dtype not in (HALF, BFLOAT):
+        return value
+    shape = _I32 if count is None else ir.VectorType(_I32, count)
+    narrow = ir.IntType(16) if count is None else ir.VectorType(ir.IntType(16), count)
+    convert = _float_to_half if dtype == HALF else _float_to_bfloat
+    return builder.trunc(convert(builder, value, shape), narrow)
+
+
+@intrinsic
+def get(typingctx, base, offset):
+    """One number, widened."""
+
+    def codegen(context, builder, sig, args):
+        return _decode(builder, builder.load(_address(builder, *args), align=1), base.dtype)
+
+    return COMPUTE[base.dtype](base, types.intp), codegen
+
+
+@intrinsic
+def put(typingctx, base, offset, value):
+    """Store one number, rounded to the pointer's type."""
+    compute = COMPUTE[base.dtype]
+
+    def codegen(context, builder, sig, args):
+        number = context.cast(builder, args[2], value, compute)
+        builder.store(_encode(builder, number, base.dtype), _address(builder, args[0], args[1]), align=1)
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp, value), codegen
+
+
+def _raw(dtype):
+    return ir.VectorType(_IR[dtype], LANES[COMPUTE[dtype]])
+
+
+def _vector_at(builder, base, offset, dtype):
+    return builder.bitcast(_address(builder, base, offset), _raw(dtype).as_pointer())
+
+
+@intrinsic
+def load(typingctx, base, offset):
+    """As many consecutive numbers as there are lanes, widened."""
+    dtype = base.dtype
+    vec = _vec(dtype)
+
+    def codegen(context, builder, sig, args):
+        raw = builder.load(_vector_at(builder, *args, dtype), align=1)
+        return _decode(builder, raw, dtype, vec.lanes)
+
+    return vec(base, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, base, offset, value):
+    """Store all lanes, rounded to the pointer's type."""
+    dtype = base.dtype
+
+    def codegen(context, builder, sig, args):
+        raw = _encode(builder, args[2], dtype, value.lanes)
+        builder.store(raw, _vector_at(builder, args[0], args[1], dtype), align=1)
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp, value), codegen
+
+
+def _first(builder, count, lanes_):
+    """The mask of the first ``count`` lanes."""
+    index = ir.Constant(ir.VectorType(_I64, lanes_), list(range(lanes_)))
+    return builder.icmp_signed("<", index, spread_lanes(builder, count, lanes_))
+
+
+@intrinsic
+def load_first(typingctx, base, offset, count, fill):
+    """``load`` of ``count`` numbers (more than there are lanes: all); the other lanes hold ``fill`` and are not touched in memory."""
+    dtype = base.dtype
+    vec = _vec(dtype)
+
+    def codegen(context, builder, sig, args):
+        address = _vector_at(builder, args[0], args[1], dtype)
+        mask = _first(builder, args[2], vec.lanes)
+        name = f"llvm.masked.load.v{vec.lanes}{_NAMES[dtype]}.p0"
+        raw = call_llvm(builder, name, _raw(dtype), [address, _I32(1), mask, ir.Constant(_raw(dtype), None)])
+        filler = widen(context, builder, args[3], fill, vec)
+        return builder.select(mask, _decode(builder, raw, dtype, vec.lanes), filler)
+
+    return vec(base, types.intp, types.intp, fill), codegen
+
+
+@intrinsic
+def store_first(typingctx, base, offset, count, value):
+    """Store the first ``count`` lanes."""
+    dtype = base.dtype
+
+    def codegen(context, builder, sig, args):
+        address = _vector_at(builder, args[0], args[1], dtype)
+        raw = _encode(builder, args[3], dtype, value.lanes)
+        name = f"llvm.masked.store.v{value.lanes}{_NAMES[dtype]}.p0"
+        call_llvm(builder, name, ir.VoidType(), [raw, address, _I32(1), _first(builder, args[2], value.lanes)])
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp, types.intp, value), codegen
+
+
+@intrinsic
+def gather(typingctx, base, offsets, shift):
+    """``base[offsets[lane] + shift]`` for every lane; ``offsets`` points to int64."""
+    dtype = base.dtype
+    vec = _vec(dtype)
+
+    def codegen(context, builder, sig, args):
+        start = _address(builder, args[0], args[2])
+        raw = ir.Constant(_raw(dtype), ir.Undefined)
+        for lane in range(vec.lanes):
+            place = builder.load(_address(builder, args[1], _I64(lane)))
+            raw = builder.insert_element(raw, builder.load(_address(builder, start, place), align=1), _I32(lane))
+        return _decode(builder, raw, dtype, vec.lanes)
+
+    return vec(base, offsets, types.intp), codegen
+
+
+@intrinsic
+def scatter(typingctx, base, offsets, shift, value):
+    """``base[offsets[lane] + shift] = value[lane]`` for every lane."""
+    dtype = base.dtype
+
+    def codegen(context, builder, sig, args):
+        start = _address(builder, args[0], args[2])
+        raw = _encode(builder, args[3], dtype, value.lanes)
+        for lane in range(value.lanes):
+            place = builder.load(_address(builder, args[1], _I64(lane)))
+            builder.store(builder.extract_element(raw, _I32(lane)), _address(builder, start, place), align=1)
+        return context.get_dummy_value()
+
+    return types.void(base, offsets, types.intp, value), codegen
+
+
+def _prefetch(write):
+    @intrinsic
+    def fetch(typingctx, base, offset):
+        def codegen(context, builder, sig, args):
+            place = builder.bitcast(_address(builder, *args), ir.IntType(8).as_pointer())
+            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(write), _I32(3), _I32(1)])
+            return context.get_dummy_value()
+
+        return types.void(base, types.intp), codegen
+
+    return fetch
+
+
+prefetch_read = _prefetch(0)
+prefetch_write = _prefetch(1)
+
+
+@intrinsic
+def fetch_add(typingctx, array, amount):
+    """Take a ticket: add to ``array[0]`` for all threads at once, return what was there."""
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, args[1], "seq_cst")
+
+    return types.int64(array, types.int64), codegen
