@@ -7,31 +7,45 @@ np.float64(1.3863)
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_HOMES = {  # importing nbloss imports none of them (PEP 562)
-    "CrossEntropyLoss": "modules",
-    "DeviceUnavailableError": "_device",
-    "LogSoftmax": "modules",
-    "NLLLoss": "modules",
-    "get_num_threads": "kernels.cpu.threads",
-    "set_default_device": "_device",
-    "set_num_threads": "kernels.cpu.threads",
-    "to_device": "_device",
-    "to_host": "_device",
-}
-_MODULES = ("functional", "modules")
+if TYPE_CHECKING:
+    from nbloss import functional, modules
+    from nbloss._device import DeviceUnavailableError, set_default_device, to_device, to_host
+    from nbloss.kernels.cpu.threads import get_num_threads, set_num_threads
+    from nbloss.modules import CrossEntropyLoss, LogSoftmax, NLLLoss
 
-__all__ = sorted([*_HOMES, *_MODULES, "__version__"])
+__all__ = [
+    "CrossEntropyLoss",
+    "DeviceUnavailableError",
+    "LogSoftmax",
+    "NLLLoss",
+    "__version__",
+    "functional",
+    "get_num_threads",
+    "modules",
+    "set_default_device",
+    "set_num_threads",
+    "to_device",
+    "to_host",
+]
+
+_HOMES = {  # importing nbloss imports none of them (PEP 562)
+    "functional": "functional",
+    "modules": "modules",
+    **dict.fromkeys(("CrossEntropyLoss", "LogSoftmax", "NLLLoss"), "modules"),
+    **dict.fromkeys(("DeviceUnavailableError", "set_default_device", "to_device", "to_host"), "_device"),
+    **dict.fromkeys(("get_num_threads", "set_num_threads"), "kernels.cpu.threads"),
+}
 
 
 def __getattr__(name):
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    return home if name == _HOMES[name] else getattr(home, name)
 
 
 def __dir__():

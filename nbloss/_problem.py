@@ -14,17 +14,17 @@ STORED = {"float16": np.uint16, "bfloat16": np.int16, "float32": np.float32, "fl
 COMPUTED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 TAKEN = "float16, bfloat16 (ml_dtypes), float32 or float64"
 
-REDUCTIONS = {  # sum of losses, divisor -> result; upstream gradient, divisor -> upstream per position
-    "sum": (lambda total, n: total, lambda g, n: g),
-    "mean": (lambda total, n: _ratio(total, n), lambda g, n: _ratio(g, n)),
-    "none": (None, lambda g, n: g),
-}
-
-
 def _ratio(a, n):
     """a / n as IEEE has it: no row to average over gives nan, in silence."""
     with np.errstate(all="ignore"):
         return np.float64(a) / n
+
+
+REDUCTIONS = {  # sum of losses, divisor -> result; upstream gradient, divisor -> upstream per position
+    "sum": (lambda total, n: total, lambda g, n: g),
+    "mean": (_ratio, _ratio),
+    "none": (None, lambda g, n: g),
+}
 
 
 # ------------------------------ arguments, one by one ------------------------------

@@ -10,7 +10,7 @@ The sums take the order of ``rows.py``: class c goes to partial sum c mod 2 * la
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import gather, get, lanes, load, pointer, put, room, scatter, splat, store
+from nbloss.kernels.cpu.memory import gather, get, hold, lanes, load, pointer, put, room, scatter, splat, store
 from nbloss.kernels.cpu.rows import CONFIDENT, mass_loss, pick_loss, pull
 from nbloss.kernels.cpu.simd import any_lane, either, equal, fma, less, maximum, minimum, select
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, lost, unit
@@ -138,6 +138,8 @@ def log_softmax(x, out, lo, hi):
         log_s = log1p(rest)
         for c in range(n):
             _write(result, spots, side, c * classes, (load(tile, c * step) - m) - log_s)
+    hold(buffer)
+    hold(offsets)
 
 
 def log_softmax_backward(g, y, out, lo, hi):
@@ -160,6 +162,8 @@ def log_softmax_backward(g, y, out, lo, hi):
         for c in range(n):
             e = exp_scaled(minimum(_read(base, places, together, c * _classes_apart(y)), TOP), None)
             _write(result, spots, side, c * _classes_apart(out), load(tile, c * step) - e * factor)
+    hold(buffer)
+    hold(offsets)
 
 
 # ------------------------------ cross entropy, class indices ------------------------------
@@ -237,6 +241,8 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 e = load(tile, c * step)
                 _write(result, spots, side, c * _classes_apart(out), select(nothing, 0.0, e * factor))
             _put_at(result, spots, hits, _classes_apart(out), select(nothing, 0.0, pull(coef, others, s)), scale, p, hi, numbers)
+    hold(buffer)
+    hold(offsets)
 
 
 # ------------------------------ cross entropy, any target masses ------------------------------
@@ -301,6 +307,8 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
                 keep, classes, masses, above, beside, apart, splat(tile, a), splat(tile, b),
                 pointer(out, 0), spots, side, _classes_apart(out), n, total, s, rest, g, equal(g, 0.0),
             )  # fmt: skip
+    hold(buffer)
+    hold(offsets)
 
 
 def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi):
@@ -343,3 +351,5 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
                 result, spots, side, _classes_apart(out), n, total, s, rest, g, nothing,
             )  # fmt: skip
             _put_at(result, spots, hits, _classes_apart(out), select(nothing, 0.0, d * g), spread, p, hi, numbers)
+    hold(buffer)
+    hold(offsets)

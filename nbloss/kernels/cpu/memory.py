@@ -63,6 +63,12 @@ def _room(pointer, n):
     return lambda pointer, n: np.empty(n, np.float32)
 
 
+@intrinsic
+def hold(typingctx, array):
+    """Keep an array alive up to here: Numba frees it after its last mention, and a pointer is none."""
+    return types.void(array), lambda context, builder, sig, args: context.get_dummy_value()
+
+
 def _address(builder, pointer, offset):
     return builder.gep(pointer, [offset])
 

@@ -18,6 +18,7 @@ from nbloss.kernels import rowmath
 from nbloss.kernels.cpu.memory import (
     computed,
     get,
+    hold,
     lanes,
     load,
     load_first,
@@ -288,6 +289,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             else:
                 _write_again(row, result, n, m, factor, s < CONFIDENT)
             put(result, y, pull(coef, others, s))
+    hold(buffer)
 
 
 # ------------------------------ cross entropy, any target masses ------------------------------
@@ -362,6 +364,7 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
                 _fill(pointer(out, p * n), n, 0.0)
             else:
                 _write_masses(keep, classes, masses, a, b, pointer(out, p * n), n, total, s, rest, g)
+    hold(buffer)
 
 
 def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi):
@@ -401,3 +404,4 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
                 d = (get(keep, y) * (total / s / unit(m)) - q) - hit
             _write_masses(keep, classes, None, b, b, result, n, total, s, rest, g)
             put(result, y, d * g)
+    hold(buffer)
