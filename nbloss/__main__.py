@@ -26,12 +26,12 @@ def positive_int(text):
 
 def build_parser():
     """The parser; the description of each command is the one that `--help` shows."""
-    parser = argparse.ArgumentParser("python -m nbloss", description="Cross-entropy losses for NumPy, compiled by Numba.")
+    parser = argparse.ArgumentParser("python -m nbloss", description="Cross-entropy losses for NumPy, by Numba.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     commands.add_parser("info", help="versions, CPU, threads and cache folder: paste this into a bug report")
     demo = commands.add_parser("demo", help="train a digit classifier in plain NumPy and draw how it went")
-    demo.add_argument("--device", choices=["cpu", "cuda"], help="where the loss runs (default: NBLOSS_DEVICE, else cpu)")
+    demo.add_argument("--device", choices=["cpu", "cuda"], help="where the loss runs (default: NBLOSS_DEVICE or cpu)")
     demo.add_argument("--epochs", type=positive_int, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
     demo.add_argument("--seed", type=int, default=0, help="of the split, the weights and the batches (default: 0)")

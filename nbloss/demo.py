@@ -4,9 +4,12 @@ A 64-256-10 network learns scikit-learn's 8 x 8 digits. Nothing here is needed t
 loop to copy from. scikit-learn, matplotlib and tqdm come with `pip install "nbloss[demo]"`.
 """
 
+# ruff: noqa: PLW2901  (`p -= ...` in a loop over arrays writes into the array: that is the point)
+
 import os
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -21,9 +24,12 @@ import nbloss.functional as F
 
 matplotlib.use("Agg")  # the picture is a file: no window, no display needed
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogFormatter
 
 HIDDEN, BATCH, LEARNING_RATE, WEIGHT_DECAY = 256, 32, 4e-3, 0.05
-NOISE = 0.15  # on the training pixels: 98.4 % on average against 98.2 % without, and the worst of 12 seeds 97.8, not 97.5
+# Gaussian noise on the training pixels: over seeds 0 to 11, 98.4 % right on average and 97.8 % at worst; the best
+# setting without it gave 98.2 % and 97.5 %.
+NOISE = 0.15
 PICTURE = "nbloss-demo.png"
 BLUE, GREEN, RED, GREY = "#2b6cb0", "#2f855a", "#c53030", "#718096"
 
@@ -33,7 +39,7 @@ class Network:
 
     def __init__(self, rng, sizes=(64, HIDDEN, 10)):
         self.params = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise(sizes):
             self.params.append(rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out)).astype(np.float32))
             self.params.append(np.zeros(fan_out, np.float32))
 
@@ -131,8 +137,8 @@ def draw(path, history, network, test_x, test_y):
     shown = np.concatenate([wrong[:14], right])[:35]
     final = float((guess == test_y).mean())  # not the last epoch's: a Ctrl-C may have come later
 
-    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY}
-    with plt.rc_context(style):
+    look = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY}
+    with plt.rc_context(look):
         figure = plt.figure(figsize=(12.5, 6.6), layout="constrained", facecolor="white")
         curves, gallery = figure.subfigures(1, 2, width_ratios=[1, 1.25], wspace=0.04)
         figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
@@ -142,6 +148,9 @@ def draw(path, history, network, test_x, test_y):
         marker = "o" if len(history.train_loss) < 15 else None
         loss_axes, accuracy_axes = curves.subplots(2, 1, sharex=True)
         loss_axes.semilogy(history.train_loss, color=BLUE, lw=2, marker=marker, ms=4)
+        # Plain numbers, and numbers between the powers of ten where a short run spans less than one of them.
+        loss_axes.yaxis.set_major_formatter("{x:g}")
+        loss_axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         loss_axes.set_title("training loss (cross entropy, log scale)", loc="left", color=BLUE)
         accuracy_axes.plot([100 * a for a in history.test_accuracy], color=GREEN, lw=2, marker=marker, ms=4)
         accuracy_axes.set_title("test accuracy, %", loc="left", color=GREEN)
@@ -152,8 +161,8 @@ def draw(path, history, network, test_x, test_y):
         for axes, height, text, color in ends:
             axes.grid(alpha=0.25)
             axes.plot(last, height, "o", color=color, ms=6)
-            above = 8 if axes is loss_axes else -18
-            axes.annotate(text, (last, height), (0, above), textcoords="offset points", ha="right", color=color, weight="bold")
+            style = {"va": "center", "color": color, "weight": "bold"}
+            axes.annotate(text, (last, height), (9, 0), textcoords="offset points", **style)
 
         count = f"{len(wrong)} mistake{'' if len(wrong) == 1 else 's'}"
         listed = f"{count}, 14 of them in red" if len(wrong) > 14 else f"{count}, in red"
@@ -163,7 +172,8 @@ def draw(path, history, network, test_x, test_y):
             axes.set(xticks=[], yticks=[])
             miss = guess[i] != test_y[i]
             text = f"{guess[i]}, is a {test_y[i]}" if miss else f"{guess[i]}"
-            axes.set_title(text, fontsize=9.5, pad=3, color=RED if miss else "black", weight="bold" if miss else "normal")
+            style = {"color": RED, "weight": "bold"} if miss else {"color": "black"}
+            axes.set_title(text, fontsize=9.5, pad=3, **style)
             axes.set_xlabel(f"{sure[i]:.0%}", fontsize=8, labelpad=2, color=RED if miss else GREY)
             axes.spines[:].set(visible=True, color=RED if miss else "#cbd5e0", linewidth=2.2 if miss else 0.8)
         figure.savefig(path, dpi=110)

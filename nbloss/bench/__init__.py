@@ -38,10 +38,11 @@ def main(argv=None):
 
     from . import report
 
+    meter = report.BusyMeter()
     records, status = _run(options, problems)
     if not records:
         return status
-    facts = report.machine()
+    facts = report.machine() | {"others_cpus": meter.others()}
     print(report.table(records), report.about(facts), sep="\n\n")
     if options.json:
         report.write_json(options.json, records, facts)

@@ -1,6 +1,7 @@
-"""What a Numba user writes in five minutes: prange over the rows, math.exp, whatever threading layer Numba picks.
+"""What a Numba user writes in five minutes: prange over the rows, math.exp, the process's threading layer.
 
-On the OpenMP layer its workers spin for a while after every call; see the pause in timing.py.
+On the OpenMP layer its workers spin for a while after every call; see the pause in timing.py. In a
+process with nbloss it runs on the layer that nbloss chose.
 """
 
 import math

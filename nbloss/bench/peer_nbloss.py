@@ -1,6 +1,11 @@
 """nbloss as its documentation advises for a loop: results into arrays that are there already."""
 
 import nbloss.functional as F
+from nbloss.kernels.cpu import threads
+
+# Numba has one threading layer per process, chosen by the first parallel call of anybody. nbloss's choice is part of
+# nbloss: it is made here, before another contender can start a layer. `--peers naive_numba` alone shows Numba's own.
+threads.load_tbb()
 
 
 def _ready(run):

@@ -28,6 +28,39 @@ def machine():
     }
 
 
+class BusyMeter:
+    """How many processors' worth of time other processes took from ours meanwhile; None where /proc does not tell.
+
+    With fewer free processors than threads, OpenMP's spinning workers wait for the scheduler: 8 ms for a call of 10 us.
+    """
+
+    def __init__(self):
+        self.start = self._now()
+
+    def others(self):
+        (all0, own0, t0), (all1, own1, t1) = self.start, self._now()
+        return None if all1 is None else round(max(0.0, (all1 - all0 - (own1 - own0)) / (t1 - t0)), 2)
+
+    def _now(self):
+        own = os.times()
+        return _busy_seconds(), own.user + own.system + own.children_user + own.children_system, own.elapsed
+
+
+def _busy_seconds():
+    """What the processors that we may use have been busy, for anybody."""
+    try:
+        with open("/proc/stat") as lines:
+            table = {
+                name: list(map(int, numbers)) for name, *numbers in map(str.split, lines) if name.startswith("cpu")
+            }
+        return sum(
+            sum(table[f"cpu{cpu}"][:8]) - sum(table[f"cpu{cpu}"][3:5])  # user ... steal, without idle and iowait
+            for cpu in os.sched_getaffinity(0)
+        ) / os.sysconf("SC_CLK_TCK")
+    except (OSError, KeyError, AttributeError, ValueError):
+        return None
+
+
 def _processor():
     try:
         with open("/proc/cpuinfo") as lines:
@@ -55,6 +88,9 @@ def _threads():
     if torch := sys.modules.get("torch"):
         found["torch"] = torch.get_num_threads()
     return found
+
+
+QUIET = 0.1  # processors; a desktop at rest uses less
 
 
 # ---------------------------------------- text ----------------------------------------
@@ -120,15 +156,21 @@ def verdict(records):
     count = {word: sum(line.startswith(f"  {word}") for line in lines) for word in ("win ", "tie ", "LOSS")}
     if not lines:
         return "nbloss ran against nobody."
-    summary = f"nbloss against the best of the others: {count['win ']} won, {count['tie ']} tied, {count['LOSS']} lost"
+    summary = (
+        f"nbloss against the best of the others: {count['win ']} won, {count['LOSS']} lost, "
+        f"{count['tie ']} tied (the quartiles overlap)"
+    )
     return "\n".join([summary, *lines])
 
 
 def about(facts):
-    """The machine in two lines."""
+    """The machine in two lines, and a third if it was not ours alone."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     threads = ", ".join(f"{name} {value}" for name, value in facts["threads"].items())
-    return f"{facts['processor']}, {facts['cpus']} cpus, load {facts['load']}; threads: {threads}\n{versions}"
+    lines = [f"{facts['processor']}, {facts['cpus']} cpus; threads: {threads}", versions]
+    if (facts.get("others_cpus") or 0) > QUIET:
+        lines.append(f"NOT A RESULT: other processes used {facts['others_cpus']} of the {facts['cpus']} cpus meanwhile")
+    return "\n".join(lines)
 
 
 # ---------------------------------------- files ----------------------------------------

@@ -39,7 +39,8 @@ def race(operation, problem, peers=None, plan=None, progress=None):
     `progress(text)` is told about every step.
     """
     plan, tell = plan or Plan(), progress or (lambda text: None)
-    names = list(PEERS[operation]) if peers is None else [p for p in peers if p in PEERS[operation]]
+    # In the table's order, nbloss first: see peer_nbloss about threading layers.
+    names = [peer for peer in PEERS[operation] if peers is None or peer in peers]
     contenders, runs = {}, {}
     for name in names:
         tell(f"{operation} {problem}: checking {name}")

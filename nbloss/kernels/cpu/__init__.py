@@ -6,7 +6,6 @@ from nbloss.kernels.cpu import lanes, rows, targets
 from nbloss.kernels.cpu.jit import run
 
 WRITTEN = {"loss", "out"}
-SHORT = 64  # classes; up to here a row per lane beats a row at a time (docs/design.md)
 
 
 def _gathered(x):
@@ -19,7 +18,7 @@ def _run(name, variant, arguments, inputs, result):
     out, classes = result, result.shape[1] if result is not None else inputs[0].shape[1]
     arrays = inputs if result is None else [*inputs, result]
     module, multiple, gathered = lanes, 16, False
-    if classes > SHORT and all(a.shape[2] == 1 and a.strides[1] == a.itemsize for a in arrays):
+    if classes > lanes.SHORT and all(a.shape[2] == 1 and a.strides[1] == a.itemsize for a in arrays):
         module, multiple = rows, 1
     elif classes > lanes.LONGEST:
         module, multiple, gathered = rows, 1, True

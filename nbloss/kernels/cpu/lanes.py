@@ -1,8 +1,10 @@
 """Floor 1: short rows, and classes that do not lie side by side. One SIMD lane per row or pixel, a loop over the classes.
 
-A tile is as many positions as a vector has lanes. Its logits go through a buffer of C vectors in L1, so rows that lie anywhere in
-memory (a transposed matrix, (N, C, H, W), a negative stride) cost one gather; neighbouring pixels are loaded as whole vectors. The
-lanes of the last tile that hold no position of their own repeat the last one: they write the same numbers to the same place.
+A tile is as many positions as a vector has lanes. A few tiles make a slab that is brought into L1, class by class, worked on there, and
+carried out class by class: rows may lie anywhere in memory (a transposed matrix, a negative stride) for the price of a gather, and
+classes that lie a power of two apart, (N, C, H, W), do not throw each other out of the cache. Neighbouring pixels move as whole
+vectors. The lanes of the last tile that hold no position of their own repeat the last one: they write the same numbers to the same
+place.
 
 The sums take the order of ``rows.py``: class c goes to partial sum c mod 2 * lanes, which are folded in the same tree.
 """
@@ -10,60 +12,76 @@ The sums take the order of ``rows.py``: class c goes to partial sum c mod 2 * la
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import gather, get, hold, lanes, load, pointer, put, room, scatter, splat, store
+from nbloss.kernels.cpu.memory import apart, gather, get, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
 from nbloss.kernels.cpu.rows import CONFIDENT, mass_loss, pick_loss, pull
 from nbloss.kernels.cpu.simd import any_lane, either, equal, fma, less, maximum, minimum, select
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, lost, unit
 
+SHORT = 64  # classes; up to here a row per lane beats a row at a time (docs/design.md)
 LONGEST = 4096  # classes of one tile: one block of rows.py, and 256 kB of buffer
 
 
 @njit(**STRICT)
-def _places(array, p, hi, count, places):
-    """Offsets of ``count`` positions from p (the last one again beyond hi); whether they are neighbours in memory."""
+def _tiles(n, step):
+    """How many tiles make a slab: some 24 kB, half an L1 cache."""
+    return max(1, min(32, 6144 // (n * step)))
+
+
+@njit(**STRICT)
+def _map(array, p, hi, step, tiles, places, beside):
+    """Offsets of the positions of ``tiles`` tiles from p on (the last one again beyond hi), and which tiles are neighbours in memory."""
     inner = array.shape[2]
-    far, near = array.strides[0] // array.itemsize, array.strides[2] // array.itemsize
+    far, near = apart(array, 0), apart(array, 2)
     o, i = p // inner, p % inner
-    together = near == 1 and i + count <= inner and p + count <= hi
-    for lane in range(count):
-        put(places, lane, o * far + i * near)
-        if p + lane + 1 < hi:
-            i += 1
-            if i == inner:
-                i = 0
-                o += 1
-    return together
+    for k in range(tiles):
+        put(beside, k, near == 1 and i + step <= inner and p + step <= hi)
+        for lane in range(step):
+            put(places, k * step + lane, o * far + i * near)
+            if p + lane + 1 < hi:
+                i += 1
+                if i == inner:
+                    i = 0
+                    o += 1
+        p += step
 
 
 @njit(**STRICT)
-def _classes_apart(array):
-    return array.strides[1] // array.itemsize
+def _bring(array, n, tiles, places, beside, slab):
+    """Fill a slab: per tile, n vectors."""
+    base = pointer(array, 0)
+    step = lanes(base)
+    for c in range(n):
+        row = moved(base, c * apart(array, 1))
+        for k in range(tiles):
+            if get(beside, k):
+                v = load(row, get(places, k * step))
+            else:
+                v = gather(row, moved(places, k * step), 0)
+            store(slab, (k * n + c) * step, v)
 
 
 @njit(**STRICT)
-def _read(base, places, together, shift):
-    if together:
-        return load(base, get(places, 0) + shift)
-    return gather(base, places, shift)
+def _carry(array, n, tiles, places, beside, slab):
+    """Write a slab out."""
+    base = pointer(array, 0)
+    step = lanes(base)
+    for c in range(n):
+        row = moved(base, c * apart(array, 1))
+        for k in range(tiles):
+            v = load(slab, (k * n + c) * step)
+            if get(beside, k):
+                store(row, get(places, k * step), v)
+            else:
+                scatter(row, moved(places, k * step), 0, v)
 
 
 @njit(**STRICT)
-def _write(base, places, together, shift, value):
-    if together:
-        store(base, get(places, 0) + shift, value)
-    else:
-        scatter(base, places, shift, value)
-
-
-@njit(**STRICT)
-def _take(base, places, together, apart, n, tile):
-    """Bring a tile in; its maxima."""
+def _top(tile, n):
+    """max x[c] per lane; nan is passed over here and comes back through the sum."""
     step = lanes(tile)
     m = splat(tile, -np.inf)
     for c in range(n):
-        v = _read(base, places, together, c * apart)
-        store(tile, c * step, v)
-        m = maximum(v, m)
+        m = maximum(load(tile, c * step), m)
     return m
 
 
@@ -92,27 +110,39 @@ def _fold(sums, n):
 
 
 @njit(**STRICT)
-def _sum(base, places, together, apart, n, m, tile, keep, sums):
-    """``(s, rest)`` per lane; ``keep`` (which may be ``tile``) takes the scaled exponentials."""
+def _sum(tile, n, m, keep, array, places, sums):
+    """``(s, rest)`` per lane; ``keep`` (which may be ``tile``: then a long row is read again) takes the scaled exponentials.
+
+    Short rows are always summed with every digit: with few classes, some lane is nearly always confident.
+    """
     step = lanes(tile)
     one = unit(get(tile, 0))
-    for c in range(n):
-        e = exp_scaled(load(tile, c * step) - m, None)
-        if keep is not None:
-            store(keep, c * step, e)
-        _add(sums, c, e)
-    s = _fold(sums, n) / one
-    rest = s - 1.0
-    confident = less(s, CONFIDENT)
-    if any_lane(confident):
+    s = splat(tile, 0.0)
+    rest = s
+    confident = equal(s, 0.0)
+    if n > SHORT:
         for c in range(n):
-            v = _read(base, places, together, c * apart)
+            e = exp_scaled(load(tile, c * step) - m, None)
+            if keep is not None:
+                store(keep, c * step, e)
+            _add(sums, c, e)
+        s = _fold(sums, n) / one
+        rest = s - 1.0
+        confident = less(s, CONFIDENT)
+    if any_lane(confident):
+        ties = splat(tile, -1.0)
+        for c in range(n):
+            v = load(tile, c * step)
+            if n > SHORT:  # the tile may hold the exponentials by now
+                v = gather(pointer(array, c * apart(array, 1)), places, 0)
             t = v - m
             e = exp_scaled(t, lost(v, m, t))
             if keep is not None:
                 store(keep, c * step, select(confident, e, load(keep, c * step)))
-            _add(sums, c, select(less(t, 0.0), e, 0.0))
-        exact = _fold(sums, n) / one
+            top = equal(t, 0.0)
+            ties = ties + select(top, splat(tile, 1.0), 0.0)
+            _add(sums, c, select(top, 0.0, e))
+        exact = _fold(sums, n) / one + ties
         rest = select(confident, exact, rest)
         s = select(confident, exact + 1.0, s)
     return s, rest
@@ -123,45 +153,55 @@ def _sum(base, places, together, apart, n, m, tile, keep, sums):
 
 def log_softmax(x, out, lo, hi):
     n = x.shape[1]
-    base, result = pointer(x, 0), pointer(out, 0)
+    base = pointer(x, 0)
     step = lanes(base)
-    buffer = room(base, (n + 2 * step) * step)
-    tile, sums = pointer(buffer, 0), pointer(buffer, n * step)
-    offsets = np.empty(2 * step, np.int64)
-    places, spots = pointer(offsets, 0), pointer(offsets, step)
-    apart, classes = _classes_apart(x), _classes_apart(out)
-    for p in range(lo, hi, step):
-        together = _places(x, p, hi, step, places)
-        side = _places(out, p, hi, step, spots)
-        m = _take(base, places, together, apart, n, tile)
-        _, rest = _sum(base, places, together, apart, n, m, tile, None, sums)
-        log_s = log1p(rest)
-        for c in range(n):
-            _write(result, spots, side, c * classes, (load(tile, c * step) - m) - log_s)
+    size = _tiles(n, step)
+    buffer = room(base, (size * n + 2 * step) * step)
+    slab, sums = pointer(buffer, 0), pointer(buffer, size * n * step)
+    offsets = np.empty(size * (step + 1), np.int64)
+    places, beside = pointer(offsets, 0), pointer(offsets, size * step)
+    for p in range(lo, hi, size * step):
+        tiles = min(size, (hi - p + step - 1) // step)
+        _map(x, p, hi, step, tiles, places, beside)
+        _bring(x, n, tiles, places, beside, slab)
+        for k in range(tiles):
+            tile = moved(slab, k * n * step)
+            m = _top(tile, n)
+            _, rest = _sum(tile, n, m, None, x, moved(places, k * step), sums)
+            log_s = log1p(rest)
+            for c in range(n):
+                store(tile, c * step, (load(tile, c * step) - m) - log_s)
+        _map(out, p, hi, step, tiles, places, beside)
+        _carry(out, n, tiles, places, beside, slab)
     hold(buffer)
     hold(offsets)
 
 
 def log_softmax_backward(g, y, out, lo, hi):
     n = y.shape[1]
-    upstream, base, result = pointer(g, 0), pointer(y, 0), pointer(out, 0)
+    base = pointer(y, 0)
     step = lanes(base)
-    buffer = room(base, (n + 2 * step) * step)
-    tile, sums = pointer(buffer, 0), pointer(buffer, n * step)
-    offsets = np.empty(3 * step, np.int64)
-    places, above, spots = pointer(offsets, 0), pointer(offsets, step), pointer(offsets, 2 * step)
-    for p in range(lo, hi, step):
-        together = _places(y, p, hi, step, places)
-        beside = _places(g, p, hi, step, above)
-        side = _places(out, p, hi, step, spots)
-        for c in range(n):
-            v = _read(upstream, above, beside, c * _classes_apart(g))
-            store(tile, c * step, v)
-            _add(sums, c, v)
-        factor = _fold(sums, n) / unit(get(tile, 0))
-        for c in range(n):
-            e = exp_scaled(minimum(_read(base, places, together, c * _classes_apart(y)), TOP), None)
-            _write(result, spots, side, c * _classes_apart(out), load(tile, c * step) - e * factor)
+    size = _tiles(2 * n, step)
+    buffer = room(base, (2 * size * n + 2 * step) * step)
+    slab, upstream, sums = pointer(buffer, 0), pointer(buffer, size * n * step), pointer(buffer, 2 * size * n * step)
+    offsets = np.empty(size * (step + 1), np.int64)
+    places, beside = pointer(offsets, 0), pointer(offsets, size * step)
+    for p in range(lo, hi, size * step):
+        tiles = min(size, (hi - p + step - 1) // step)
+        _map(y, p, hi, step, tiles, places, beside)
+        _bring(y, n, tiles, places, beside, slab)
+        _map(g, p, hi, step, tiles, places, beside)
+        _bring(g, n, tiles, places, beside, upstream)
+        for k in range(tiles):
+            tile, above = moved(slab, k * n * step), moved(upstream, k * n * step)
+            for c in range(n):
+                _add(sums, c, load(above, c * step))
+            factor = _fold(sums, n) / unit(get(tile, 0))
+            for c in range(n):
+                e = exp_scaled(minimum(load(tile, c * step), TOP), None)
+                store(tile, c * step, load(above, c * step) - e * factor)
+        _map(out, p, hi, step, tiles, places, beside)
+        _carry(out, n, tiles, places, beside, slab)
     hold(buffer)
     hold(offsets)
 
@@ -170,21 +210,26 @@ def log_softmax_backward(g, y, out, lo, hi):
 
 
 @njit(**STRICT)
-def _numbers(array, p, hi, stride, into):
-    """One number per position of a tile."""
-    for lane in range(lanes(into)):
-        put(into, lane, array[min(p + lane, hi - 1) * stride])
+def _numbers(array, p, hi, into):
+    """One number per position of a tile; an array of one number has it for all."""
+    step = lanes(into)
+    if array.size == 1:
+        return splat(into, array[0])
+    if p + step <= hi:
+        return load(pointer(array, p), 0)
+    for lane in range(step):
+        put(into, lane, array[min(p + lane, hi - 1)])
     return load(into, 0)
 
 
 @njit(**STRICT)
-def _hits(target, mask, counts, p, hi, count, hits):
+def _hits(target, mask, counts, p, hi, step, hits):
     """Where each lane's target stands in a tile; class 0 for a row that does not count (its target may be any number)."""
     inner = target.shape[1]
     o, i = p // inner, p % inner
-    for lane in range(count):
+    for lane in range(step):
         y = np.int64(target[o, i]) & mask
-        put(hits, lane, (y if counts[min(p + lane, hi - 1)] != 0 else 0) * count + lane)
+        put(hits, lane, (y if counts[min(p + lane, hi - 1)] != 0 else 0) * step + lane)
         if p + lane + 1 < hi:
             i += 1
             if i == inner:
@@ -194,53 +239,51 @@ def _hits(target, mask, counts, p, hi, count, hits):
 
 @njit(**STRICT)
 def _put_losses(loss, p, hi, values, into):
+    if p + lanes(into) <= hi:
+        store(pointer(loss, p), 0, values)
+        return
     store(into, 0, values)
-    for lane in range(min(lanes(into), hi - p)):
+    for lane in range(hi - p):
         loss[p + lane] = get(into, lane)
-
-
-@njit(**STRICT)
-def _put_at(result, spots, hits, classes, values, counts, p, hi, into):
-    """The gradient at each lane's target, where the row counts."""
-    step = lanes(into)
-    store(into, 0, values)
-    for lane in range(min(step, hi - p)):
-        if counts[p + lane] != 0:
-            put(result, get(spots, lane) + get(hits, lane) // step * classes, get(into, lane))
 
 
 def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     n = x.shape[1]
     base = pointer(x, 0)
     step = lanes(base)
-    buffer = room(base, (n + 2 * step + 1) * step)
-    tile, sums, numbers = pointer(buffer, 0), pointer(buffer, n * step), pointer(buffer, (n + 2 * step) * step)
-    offsets = np.empty(3 * step, np.int64)
-    places, spots, hits = pointer(offsets, 0), pointer(offsets, step), pointer(offsets, 2 * step)
     one = unit(loss.dtype.type(0))
-    for p in range(lo, hi, step):
-        together = _places(x, p, hi, step, places)
-        _hits(target, mask, scale, p, hi, step, hits)
-        m = _take(base, places, together, _classes_apart(x), n, tile)
-        x_y = gather(tile, hits, 0)
-        if out is None:
-            s, rest = _sum(base, places, together, _classes_apart(x), n, m, tile, None, sums)
-        else:
-            s, rest = _sum(base, places, together, _classes_apart(x), n, m, tile, tile, sums)
-        each = _numbers(scale, p, hi, 1, numbers)
-        nothing = equal(each, 0.0)
-        _put_losses(loss, p, hi, select(nothing, 0.0, pick_loss(each, log1p(rest), m - x_y)), numbers)
+    size = _tiles(n, step)
+    buffer = room(base, (size * n + 2 * step + 1) * step)
+    slab, sums, numbers = pointer(buffer, 0), pointer(buffer, size * n * step), pointer(buffer, (size * n + 2 * step) * step)
+    offsets = np.empty(size * (step + 1) + step, np.int64)
+    places, beside, hits = pointer(offsets, 0), pointer(offsets, size * step), pointer(offsets, size * (step + 1))
+    for p in range(lo, hi, size * step):
+        tiles = min(size, (hi - p + step - 1) // step)
+        _map(x, p, hi, step, tiles, places, beside)
+        _bring(x, n, tiles, places, beside, slab)
+        for k in range(tiles):
+            tile, q = moved(slab, k * n * step), p + k * step
+            _hits(target, mask, scale, q, hi, step, hits)
+            m = _top(tile, n)
+            x_y = gather(tile, hits, 0)
+            if out is None:
+                s, rest = _sum(tile, n, m, None, x, moved(places, k * step), sums)
+            else:
+                s, rest = _sum(tile, n, m, tile, x, moved(places, k * step), sums)
+            each = _numbers(scale, q, hi, numbers)
+            nothing = equal(each, 0.0)
+            _put_losses(loss, q, hi, select(nothing, 0.0, pick_loss(each, log1p(rest), m - x_y)), numbers)
+            if out is not None:
+                coef = each * _numbers(upstream, q, hi, numbers)
+                nothing = either(nothing, equal(coef, 0.0))
+                others = select(less(x_y, m), s - gather(tile, hits, 0) / one, rest)
+                factor = coef / s / one
+                for c in range(n):
+                    store(tile, c * step, select(nothing, 0.0, load(tile, c * step) * factor))
+                scatter(tile, hits, 0, select(nothing, 0.0, pull(coef, others, s)))
         if out is not None:
-            result = pointer(out, 0)
-            side = _places(out, p, hi, step, spots)
-            coef = each * _numbers(upstream, p, hi, upstream.size > 1, numbers)
-            nothing = either(nothing, equal(coef, 0.0))
-            others = select(less(x_y, m), s - gather(tile, hits, 0) / one, rest)
-            factor = coef / s / one
-            for c in range(n):
-                e = load(tile, c * step)
-                _write(result, spots, side, c * _classes_apart(out), select(nothing, 0.0, e * factor))
-            _put_at(result, spots, hits, _classes_apart(out), select(nothing, 0.0, pull(coef, others, s)), scale, p, hi, numbers)
+            _map(out, p, hi, step, tiles, places, beside)
+            _carry(out, n, tiles, places, beside, slab)
     hold(buffer)
     hold(offsets)
 
@@ -249,64 +292,71 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
 
 
 @njit(**STRICT)
-def _masses(w, y, above, beside, apart, a, b, c):
+def _masses(w, y, a, b, c, step):
     """q = w (a y + b) of class c in every lane; without y, w b."""
     if y is None:
         return b * get(w, c)
-    return fma(_read(y, above, beside, c * apart), a, b) * get(w, c)
+    return fma(load(y, c * step), a, b) * get(w, c)
 
 
 @njit(**STRICT)
-def _tile_masses(tile, w, y, above, beside, apart, a, b, m, n, sums):
+def _tile_masses(tile, w, y, a, b, m, n, sums):
     """``(sum q, sum q (m - x))`` per lane; a class without mass adds 0 even at -inf."""
     step = lanes(tile)
     for c in range(n):
-        _add(sums, c, _masses(w, y, above, beside, apart, a, b, c))
+        _add(sums, c, _masses(w, y, a, b, c, step))
     mass = _fold(sums, n)
     for c in range(n):
-        q = _masses(w, y, above, beside, apart, a, b, c)
+        q = _masses(w, y, a, b, c, step)
         _add(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))
     return mass, _fold(sums, n)
 
 
 @njit(**STRICT)
-def _write_masses(keep, w, y, above, beside, apart, a, b, result, spots, side, classes, n, total, s, rest, g, nothing):
-    """g (total p - q), as in ``rows.py``."""
+def _write_masses(keep, w, y, a, b, n, total, s, rest, g, nothing):
+    """g (total p - q) in place of the exponentials, as in ``rows.py``."""
     step = lanes(keep)
     one = unit(get(keep, 0))
     factor = total / s / one
     away = total * (rest / s)
     for c in range(n):
         e = load(keep, c * step)
-        q = _masses(w, y, above, beside, apart, a, b, c)
+        q = _masses(w, y, a, b, c, step)
         d = select(equal(e, one), (total - q) - away, e * factor - q)
-        _write(result, spots, side, c * classes, select(nothing, 0.0, d * g))
+        store(keep, c * step, select(nothing, 0.0, d * g))
 
 
 def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     n = x.shape[1]
-    base, masses, classes = pointer(x, 0), pointer(y, 0), pointer(w, 0)
+    base, classes = pointer(x, 0), pointer(w, 0)
     step = lanes(base)
-    buffer = room(base, (2 * n + 2 * step + 1) * step)
-    tile, keep = pointer(buffer, 0), pointer(buffer, n * step)
-    sums, numbers = pointer(buffer, 2 * n * step), pointer(buffer, (2 * n + 2 * step) * step)
-    offsets = np.empty(3 * step, np.int64)
-    places, above, spots = pointer(offsets, 0), pointer(offsets, step), pointer(offsets, 2 * step)
-    for p in range(lo, hi, step):
-        together = _places(x, p, hi, step, places)
-        beside = _places(y, p, hi, step, above)
-        m = _take(base, places, together, _classes_apart(x), n, tile)
-        s, rest = _sum(base, places, together, _classes_apart(x), n, m, tile, keep, sums)
-        apart = _classes_apart(y)
-        total, gaps = _tile_masses(tile, classes, masses, above, beside, apart, splat(tile, a), splat(tile, b), m, n, sums)
-        _put_losses(loss, p, hi, mass_loss(total, log1p(rest), gaps), numbers)
+    size = _tiles(3 * n, step)
+    each = size * n * step
+    buffer = room(base, 3 * each + (2 * step + 1) * step)
+    slab, kept, masses, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each), pointer(buffer, 3 * each)
+    numbers = moved(sums, 2 * step * step)
+    offsets = np.empty(size * (step + 1), np.int64)
+    places, beside = pointer(offsets, 0), pointer(offsets, size * step)
+    share, floor = splat(base, a), splat(base, b)
+    for p in range(lo, hi, size * step):
+        tiles = min(size, (hi - p + step - 1) // step)
+        _map(y, p, hi, step, tiles, places, beside)
+        _bring(y, n, tiles, places, beside, masses)
+        _map(x, p, hi, step, tiles, places, beside)
+        _bring(x, n, tiles, places, beside, slab)
+        for k in range(tiles):
+            shift, q = k * n * step, p + k * step
+            tile, keep, mass = moved(slab, shift), moved(kept, shift), moved(masses, shift)
+            m = _top(tile, n)
+            s, rest = _sum(tile, n, m, keep, x, moved(places, k * step), sums)
+            total, gaps = _tile_masses(tile, classes, mass, share, floor, m, n, sums)
+            _put_losses(loss, q, hi, mass_loss(total, log1p(rest), gaps), numbers)
+            if out is not None:
+                g = _numbers(upstream, q, hi, numbers)
+                _write_masses(keep, classes, mass, share, floor, n, total, s, rest, g, equal(g, 0.0))
         if out is not None:
-            side = _places(out, p, hi, step, spots)
-            g = _numbers(upstream, p, hi, upstream.size > 1, numbers)
-            _write_masses(
-                keep, classes, masses, above, beside, apart, splat(tile, a), splat(tile, b),
-                pointer(out, 0), spots, side, _classes_apart(out), n, total, s, rest, g, equal(g, 0.0),
-            )  # fmt: skip
+            _map(out, p, hi, step, tiles, places, beside)
+            _carry(out, n, tiles, places, beside, kept)
     hold(buffer)
     hold(offsets)
 
@@ -315,41 +365,43 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     n = x.shape[1]
     base, classes = pointer(x, 0), pointer(w, 0)
     step = lanes(base)
-    buffer = room(base, (2 * n + 2 * step + 1) * step)
-    tile, keep = pointer(buffer, 0), pointer(buffer, n * step)
-    sums, numbers = pointer(buffer, 2 * n * step), pointer(buffer, (2 * n + 2 * step) * step)
-    offsets = np.empty(3 * step, np.int64)
-    places, hits, spots = pointer(offsets, 0), pointer(offsets, step), pointer(offsets, 2 * step)
     one = unit(loss.dtype.type(0))
-    for p in range(lo, hi, step):
-        together = _places(x, p, hi, step, places)
-        _hits(target, mask, spread, p, hi, step, hits)
-        m = _take(base, places, together, _classes_apart(x), n, tile)
-        x_y = gather(tile, hits, 0)
-        s, rest = _sum(base, places, together, _classes_apart(x), n, m, tile, keep, sums)
-        hit = _numbers(scale, p, hi, 1, numbers)
-        b = _numbers(spread, p, hi, 1, numbers)
-        nothing = equal(b, 0.0)
-        mass, gaps = _tile_masses(tile, classes, None, None, False, 0, b, b, m, n, sums)
-        log_s = log1p(rest)
-        value = mass_loss(mass, log_s, gaps)
-        value = select(equal(hit, 0.0), value, value + pick_loss(hit, log_s, m - x_y))
-        _put_losses(loss, p, hi, select(nothing, 0.0, value), numbers)
+    size = _tiles(2 * n, step)
+    each = size * n * step
+    buffer = room(base, 2 * each + (2 * step + 1) * step)
+    slab, kept, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each)
+    numbers = moved(sums, 2 * step * step)
+    offsets = np.empty(size * (step + 1) + step, np.int64)
+    places, beside, hits = pointer(offsets, 0), pointer(offsets, size * step), pointer(offsets, size * (step + 1))
+    for p in range(lo, hi, size * step):
+        tiles = min(size, (hi - p + step - 1) // step)
+        _map(x, p, hi, step, tiles, places, beside)
+        _bring(x, n, tiles, places, beside, slab)
+        for k in range(tiles):
+            tile, keep, q = moved(slab, k * n * step), moved(kept, k * n * step), p + k * step
+            _hits(target, mask, spread, q, hi, step, hits)
+            m = _top(tile, n)
+            x_y = gather(tile, hits, 0)
+            s, rest = _sum(tile, n, m, keep, x, moved(places, k * step), sums)
+            hit, b = _numbers(scale, q, hi, numbers), _numbers(spread, q, hi, numbers)
+            nothing = equal(b, 0.0)
+            mass, gaps = _tile_masses(tile, classes, None, b, b, m, n, sums)
+            log_s = log1p(rest)
+            value = mass_loss(mass, log_s, gaps)
+            value = select(equal(hit, 0.0), value, value + pick_loss(hit, log_s, m - x_y))
+            _put_losses(loss, q, hi, select(nothing, 0.0, value), numbers)
+            if out is not None:
+                g = _numbers(upstream, q, hi, numbers)
+                nothing = either(nothing, equal(g, 0.0))
+                total = mass + hit
+                for lane in range(step):
+                    put(numbers, lane, get(classes, get(hits, lane) // step))
+                own = load(numbers, 0) * b
+                d = select(less(x_y, m), (gather(keep, hits, 0) * (total / s / one) - own) - hit, (mass - own) - total * (rest / s))
+                _write_masses(keep, classes, None, b, b, n, total, s, rest, g, nothing)
+                scatter(keep, hits, 0, select(nothing, 0.0, d * g))
         if out is not None:
-            result = pointer(out, 0)
-            side = _places(out, p, hi, step, spots)
-            g = _numbers(upstream, p, hi, upstream.size > 1, numbers)
-            nothing = either(nothing, equal(g, 0.0))
-            total = mass + hit
-            for lane in range(step):
-                put(numbers, lane, get(classes, get(hits, lane) // step))
-            q = load(numbers, 0) * b
-            d = (mass - q) - total * (rest / s)
-            d = select(less(x_y, m), (gather(keep, hits, 0) * (total / s / one) - q) - hit, d)
-            _write_masses(
-                keep, classes, None, None, False, 0, b, b,
-                result, spots, side, _classes_apart(out), n, total, s, rest, g, nothing,
-            )  # fmt: skip
-            _put_at(result, spots, hits, _classes_apart(out), select(nothing, 0.0, d * g), spread, p, hi, numbers)
+            _map(out, p, hi, step, tiles, places, beside)
+            _carry(out, n, tiles, places, beside, kept)
     hold(buffer)
     hold(offsets)

@@ -63,6 +63,18 @@ def _room(pointer, n):
     return lambda pointer, n: np.empty(n, np.float32)
 
 
+@intrinsic(prefer_literal=True)
+def apart(typingctx, array, axis):
+    """How many numbers lie between neighbours along an axis. The size of a number is a constant here: no division at run time."""
+    size = array.dtype.bitwidth // 8
+
+    def codegen(context, builder, sig, args):
+        strides = context.make_array(array)(context, builder, args[0]).strides
+        return builder.sdiv(builder.extract_value(strides, axis.literal_value), _I64(size))
+
+    return types.intp(array, axis), codegen
+
+
 @intrinsic
 def hold(typingctx, array):
     """Keep an array alive up to here: Numba frees it after its last mention, and a pointer is none."""

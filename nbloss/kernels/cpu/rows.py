@@ -16,6 +16,7 @@ from numba import njit
 
 from nbloss.kernels import rowmath
 from nbloss.kernels.cpu.memory import (
+    apart,
     computed,
     get,
     hold,
@@ -149,12 +150,6 @@ def _fill(out, n, value):
         store_first(out, j, n - j, v)
 
 
-@njit(**STRICT)
-def _stride(array):
-    """Numbers from one row to the next."""
-    return array.strides[0] // array.itemsize
-
-
 # ------------------------------ log_softmax ------------------------------
 
 
@@ -162,10 +157,10 @@ def log_softmax(x, out, lo, hi):
     n = x.shape[1]
     step = lanes(pointer(x, 0))
     for p in range(lo, hi):
-        row = pointer(x, p * _stride(x))
+        row = pointer(x, p * apart(x, 0))
         result = pointer(out, p * n)
         m = row_max(row, n)
-        _, rest = row_sum(row, n, m, None, _stride(x), result)
+        _, rest = row_sum(row, n, m, None, apart(x, 0), result)
         log_s = log1p_of(row, rest)
         j = 0
         while j + 2 * step <= n:
@@ -192,8 +187,8 @@ def log_softmax_backward(g, y, out, lo, hi):
     n = y.shape[1]
     step = lanes(pointer(y, 0))
     for p in range(lo, hi):
-        upstream = pointer(g, p * _stride(g))
-        row = pointer(y, p * _stride(y))
+        upstream = pointer(g, p * apart(g, 0))
+        row = pointer(y, p * apart(y, 0))
         result = pointer(out, p * n)
         total = 0.0
         for start in range(0, n, BLOCK):
@@ -260,18 +255,18 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             if out is not None:
                 _fill(pointer(out, p * n), n, 0.0)
             continue
-        row = pointer(x, p * _stride(x))
+        row = pointer(x, p * apart(x, 0))
         y = np.int64(target[p, 0]) & mask
         m = row_max(row, n)
         x_y = get(row, y)
         if out is None:
-            s, rest = row_sum(row, n, m, None, _stride(x), None)
+            s, rest = row_sum(row, n, m, None, apart(x, 0), None)
             loss[p] = pick_loss(scale[p], log1p_of(row, rest), m - x_y)
         else:
             result = pointer(out, p * n)
             if kept:
                 keep = pointer(buffer, 0)
-                s, rest = row_sum(row, n, m, keep, _stride(x), result)
+                s, rest = row_sum(row, n, m, keep, apart(x, 0), result)
             else:
                 s, rest = row_sum(row, n, m, None, BLOCK, None)
             loss[p] = pick_loss(scale[p], log1p_of(row, rest), m - x_y)
@@ -352,10 +347,10 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     keep = pointer(buffer, 0)
     classes = pointer(w, 0)
     for p in range(lo, hi):
-        row = pointer(x, p * _stride(x))
-        masses = pointer(y, p * _stride(y))
+        row = pointer(x, p * apart(x, 0))
+        masses = pointer(y, p * apart(y, 0))
         m = row_max(row, n)
-        s, rest = row_sum(row, n, m, keep, _stride(x), None)
+        s, rest = row_sum(row, n, m, keep, apart(x, 0), None)
         total, gaps = _row_masses(row, classes, masses, a, b, m, n)
         loss[p] = mass_loss(total, log1p_of(row, rest), gaps)
         if out is not None:
@@ -379,11 +374,11 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
             if out is not None:
                 _fill(pointer(out, p * n), n, 0.0)
             continue
-        row = pointer(x, p * _stride(x))
+        row = pointer(x, p * apart(x, 0))
         y = np.int64(target[p, 0]) & mask
         m = row_max(row, n)
         x_y = get(row, y)
-        s, rest = row_sum(row, n, m, keep, _stride(x), None)
+        s, rest = row_sum(row, n, m, keep, apart(x, 0), None)
         mass, gaps = _row_masses(row, classes, None, b, b, m, n)
         log_s = log1p_of(row, rest)
         hit = scale[p]

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import get, moved, pointer, put
+from nbloss.kernels.cpu.memory import apart, get, moved, pointer, put
 from nbloss.kernels.cpu.vecmath import STRICT
 
 GROUP = 8192  # rows per partial sum: a constant, so the sums have the same bits for any number of threads
@@ -74,7 +74,7 @@ def row_sum(values, totals, lo, hi):
 @njit(**STRICT)
 def _offset(array, o, c, i):
     """The place of class c at position (o, i), counted in numbers."""
-    return (o * array.strides[0] + c * array.strides[1] + i * array.strides[2]) // array.itemsize
+    return o * apart(array, 0) + c * apart(array, 1) + i * apart(array, 2)
 
 
 def nll(logp, target, mask, scale, loss, lo, hi):
