@@ -203,8 +203,7 @@ class Problem:
         bits = 8 * target.itemsize
         unsigned = target.dtype.kind != "i"
         self.mask = (1 << bits) - 1 if unsigned and bits < 64 else -1
-        outer, inner = self.x.shape[0], self.x.shape[2]
-        self.target = np.require(target, requirements="A").view(f"i{target.itemsize}").reshape(outer, inner)
+        self.target = np.require(target, requirements="CA").view(f"i{target.itemsize}").reshape(-1)
         smooth = self.smoothing > 0
         self.scale = np.empty(self.positions, self.dtype)
         self.spread = np.empty(self.positions, self.dtype) if smooth else None

@@ -41,11 +41,6 @@ def _run(name, variant, arguments, inputs, result):
         result[...] = np.moveaxis(out.reshape(result.shape[0], result.shape[2], classes), 2, 1)
 
 
-def _as_seen(target, x):
-    """The targets as the (outer, inner) of a problem that may be seen in another layout."""
-    return target.reshape(x.shape[0], x.shape[2])
-
-
 def log_softmax(x, out):
     _run("log_softmax", (), lambda x, out: (x, out), [x], out)
 
@@ -55,17 +50,12 @@ def log_softmax_backward(g, y, out):
 
 
 def cross_entropy(x, target, mask, scale, upstream, loss, out):
-    def arguments(x, out):
-        return x, _as_seen(target, x), mask, scale, upstream, loss, out
-
-    _run("cross_entropy", (target.dtype,), arguments, [x], out)
+    _run("cross_entropy", (target.dtype,), lambda x, out: (x, target, mask, scale, upstream, loss, out), [x], out)
 
 
 def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out):
-    def arguments(x, out):
-        return x, _as_seen(target, x), mask, scale, spread, w, upstream, loss, out
-
-    _run("cross_entropy_smooth", (target.dtype,), arguments, [x], out)
+    given = target, mask, scale, spread, w, upstream, loss
+    _run("cross_entropy_smooth", (target.dtype,), lambda x, out: (x, *given, out), [x], out)
 
 
 def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):

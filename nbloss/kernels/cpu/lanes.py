@@ -225,16 +225,9 @@ def _numbers(array, p, hi, into):
 @njit(**STRICT)
 def _hits(target, mask, counts, p, hi, step, hits):
     """Where each lane's target stands in a tile; class 0 for a row that does not count (its target may be any number)."""
-    inner = target.shape[1]
-    o, i = p // inner, p % inner
     for lane in range(step):
-        y = np.int64(target[o, i]) & mask
-        put(hits, lane, (y if counts[min(p + lane, hi - 1)] != 0 else 0) * step + lane)
-        if p + lane + 1 < hi:
-            i += 1
-            if i == inner:
-                i = 0
-                o += 1
+        q = min(p + lane, hi - 1)
+        put(hits, lane, (np.int64(target[q]) & mask if counts[q] != 0 else 0) * step + lane)
 
 
 @njit(**STRICT)

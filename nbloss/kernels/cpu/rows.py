@@ -256,7 +256,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 _fill(pointer(out, p * n), n, 0.0)
             continue
         row = pointer(x, p * apart(x, 0))
-        y = np.int64(target[p, 0]) & mask
+        y = np.int64(target[p]) & mask
         m = row_max(row, n)
         x_y = get(row, y)
         if out is None:
@@ -375,7 +375,7 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
                 _fill(pointer(out, p * n), n, 0.0)
             continue
         row = pointer(x, p * apart(x, 0))
-        y = np.int64(target[p, 0]) & mask
+        y = np.int64(target[p]) & mask
         m = row_max(row, n)
         x_y = get(row, y)
         s, rest = row_sum(row, n, m, keep, apart(x, 0), None)

@@ -18,32 +18,36 @@ def _next(o, i, inner):
 
 
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, bad, lo, hi):
-    """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], and how many targets are no class (and the first).
+    """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], how many targets are no class, and the first.
 
     ``mask`` undoes the sign that an unsigned target seems to have, ``wide`` says that a negative one is a uint64 beyond int64.
     """
-    inner = target.shape[1]
     for start in range(lo, hi, GROUP):
-        o, i = start // inner, start % inner
-        total, wrong, first = 0.0, 0, -1
-        for p in range(start, min(hi, start + GROUP)):
-            y = np.int64(target[o, i]) & mask
-            o, i = _next(o, i, inner)
-            beyond = wide and y < 0
-            w = 0.0
-            if y == ignore_index and not beyond:
-                if spread is not None:
-                    spread[p] = 0
-            elif 0 <= y < classes:
-                w = 1.0 if weight is None else np.float64(weight[y])
-                if spread is not None:
-                    spread[p] = share
+        stop = min(hi, start + GROUP)
+        given, scales = target[start:stop], scale[start:stop]
+        total, wrong = 0.0, 0
+        for k in range(stop - start):  # no branches, so that it vectorises
+            y = np.int64(given[k]) & mask
+            counts = (y != ignore_index) | (wide & (y < 0))
+            inside = (y >= 0) & (y < classes)
+            if weight is None:
+                w = 1.0 if counts else 0.0
             else:
-                wrong += 1
-                if first < 0:
-                    first = p
-            scale[p] = hit * w
+                w = np.float64(weight[y if inside else 0]) if counts else 0.0
+            scales[k] = hit * w
             total += w
+            wrong += counts & (not inside)
+        if spread is not None:
+            for p in range(start, stop):
+                y = np.int64(target[p]) & mask
+                spread[p] = share if y != ignore_index or (wide and y < 0) else 0.0
+        first = -1
+        if wrong:
+            for p in range(start, stop):
+                y = np.int64(target[p]) & mask
+                if (y != ignore_index or (wide and y < 0)) and not 0 <= y < classes:
+                    first = p
+                    break
         totals[start // GROUP] = total
         bad[start // GROUP, 0] = wrong
         bad[start // GROUP, 1] = first
@@ -78,26 +82,26 @@ def _offset(array, o, c, i):
 
 
 def nll(logp, target, mask, scale, loss, lo, hi):
-    inner = target.shape[1]
+    inner = logp.shape[2]
     base = pointer(logp, 0)
     o, i = lo // inner, lo % inner
     for p in range(lo, hi):
         if scale[p] == 0:
             loss[p] = 0
         else:
-            y = np.int64(target[o, i]) & mask
+            y = np.int64(target[p]) & mask
             loss[p] = -(scale[p] * get(base, _offset(logp, o, y, i)))
         o, i = _next(o, i, inner)
 
 
 def nll_backward(target, mask, scale, upstream, out, lo, hi):
     """-scale * upstream at the targets of ``out``, which holds zeros."""
-    inner = target.shape[1]
+    inner = out.shape[2]
     base = pointer(out, 0)
     o, i = lo // inner, lo % inner
     for p in range(lo, hi):
         if scale[p] != 0:
-            y = np.int64(target[o, i]) & mask
+            y = np.int64(target[p]) & mask
             put(base, _offset(out, o, y, i), -(scale[p] * upstream[p * (upstream.size > 1)]))
         o, i = _next(o, i, inner)
 
