@@ -1,6 +1,7 @@
 """Floor 2: where arrays live and which twin of the kernels works on them. The only home of device names."""
 
 import os
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -9,7 +10,8 @@ import numpy as np
 TWINS = {"cpu": "nbloss.kernels.cpu"}  # the CUDA twin is not part of this version
 KINDS = ("cpu", "cuda")
 
-_default = None
+_named = os.environ.get("NBLOSS_DEVICE") or None  # read once: a look into the environment costs as much as a small kernel
+_default = _named
 
 
 class DeviceUnavailableError(RuntimeError):
@@ -60,7 +62,17 @@ def set_default_device(device):
     >>> nbloss.set_default_device("cpu")
     """
     global _default
-    _default = checked(device)
+    _default = _named if device is None else checked(device)
+
+
+def plain():
+    """Whether a call without a device on NumPy arrays is the CPU's."""
+    return _default is None or _default == "cpu"
+
+
+@cache
+def _twin(device):
+    return import_module(TWINS[_parsed(checked(device))[0]])
 
 
 def twin(device, *arrays):
@@ -68,8 +80,8 @@ def twin(device, *arrays):
     if any(hasattr(a, "__cuda_array_interface__") for a in arrays):
         raise _no_cuda("cuda")
     if device is None:
-        device = _default or os.environ.get("NBLOSS_DEVICE") or "cpu"
-    return import_module(TWINS[_parsed(checked(device))[0]])
+        device = _default or "cpu"
+    return _twin(device if isinstance(device, str) else checked(device))
 
 
 def to_device(array, device):

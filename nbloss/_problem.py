@@ -6,12 +6,12 @@ gradient are folded into them (docs/design.md), and the kernels know none of the
 
 import math
 import operator
+from functools import cache
 
 import numpy as np
 
 # How each dtype of logits is stored for the kernels, and computed. bfloat16 is ml_dtypes': known by name, so that it need not be here.
-STORED = {"float16": np.uint16, "bfloat16": np.int16, "float32": np.float32, "float64": np.float64}
-COMPUTED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
+_KINDS = {"float16": (np.uint16, np.float32), "bfloat16": (np.int16, np.float32), "float32": (None, np.float32), "float64": (None, np.float64)}
 TAKEN = "float16, bfloat16 (ml_dtypes), float32 or float64"
 
 def _ratio(a, n):
@@ -27,6 +27,22 @@ REDUCTIONS = {  # sum of losses, divisor -> result; upstream gradient, divisor -
 }
 
 
+@cache
+def kind(dtype):
+    """``(stored, computed)``: the dtype that the kernels see (None: the same) and the one of the arithmetic; None for other dtypes."""
+    stored, computed = _KINDS.get(dtype.name, (None, None))
+    return computed and (stored and np.dtype(stored), np.dtype(computed))
+
+
+@cache
+def signed(dtype):
+    """How kernels see an integer dtype: the signed one (None: the same), the mask that undoes the sign, whether it is uint64."""
+    bits = 8 * dtype.itemsize
+    if dtype.kind == "i":
+        return None, -1, False
+    return np.dtype(f"i{dtype.itemsize}"), (1 << bits) - 1 if bits < 64 else -1, bits == 64
+
+
 # ------------------------------ arguments, one by one ------------------------------
 
 
@@ -40,7 +56,7 @@ def _array(name, value):
 def floats(name, value):
     """An array of one of the four dtypes, as it is."""
     array = _array(name, value)
-    if array.dtype.name not in STORED:
+    if kind(array.dtype) is None:
         raise TypeError(f"{name} should have dtype {TAKEN}; got {array.dtype}")
     return array
 
@@ -48,14 +64,15 @@ def floats(name, value):
 def reals(name, value, dtype):
     """An array of any real numbers, in the type that is computed in."""
     array = _array(name, value)
-    if array.dtype.name not in STORED and array.dtype.kind not in "buif":
+    if kind(array.dtype) is None and array.dtype.kind not in "buif":
         raise TypeError(f"{name} should hold real numbers; got dtype {array.dtype}")
     return array.astype(dtype, copy=False)
 
 
 def stored(array):
     """The same memory with the dtype that kernels know."""
-    return array if array.dtype.name in ("float32", "float64") else array.view(STORED[array.dtype.name])
+    seen = kind(array.dtype)[0]
+    return array if seen is None else array.view(seen)
 
 
 def walked(array, axis):
@@ -80,8 +97,7 @@ def destination(out, shape, dtype, same, apart):
     if not out.flags.c_contiguous or not out.flags.writeable:
         raise ValueError("out should be a writeable array in C order; got one that is " + _unfit(out))
     for name, array in same:
-        identical = array.ctypes.data == out.ctypes.data and array.strides == out.strides and array.shape == out.shape
-        if not identical and _overlap(array, out):
+        if array is not out and _overlap(array, out) and not (array.ctypes.data == out.ctypes.data and array.strides == out.strides):
             raise ValueError(f"out should be {name} itself or share no memory with it; got a partial overlap")
     for name, array in apart:
         if array is not None and _overlap(array, out):
@@ -153,7 +169,7 @@ class Problem:
         self.reduction = reduction_name(reduction)
         self.ignore_index = checked_ignore_index(ignore_index)
         self.smoothing = checked_smoothing(label_smoothing)
-        self.dtype = np.dtype(COMPUTED[x.dtype.name])
+        self.dtype = kind(x.dtype)[1]
         self.axis = 0 if x.ndim == 1 else 1
         self.classes = x.shape[self.axis]
         self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # of the losses
@@ -168,9 +184,9 @@ class Problem:
             raise ValueError(f"input should have at least one class; got shape {x.shape}")
 
     def _take_target(self):
-        target, kind = self.target_array, self.target_array.dtype.kind
-        real = kind == "f" or target.dtype.name == "bfloat16"
-        if not real and kind not in "iub":
+        target = self.target_array
+        real = target.dtype.kind == "f" or kind(target.dtype) is not None
+        if not real and target.dtype.kind not in "iub":
             raise TypeError(f"target should hold class numbers or probabilities; got dtype {target.dtype}")
         self.soft = real and target.shape == self.input.shape
         if self.soft:
@@ -200,16 +216,14 @@ class Problem:
             self.divisor = self.positions
             return self
         target = self.target_array
-        bits = 8 * target.itemsize
-        unsigned = target.dtype.kind != "i"
-        self.mask = (1 << bits) - 1 if unsigned and bits < 64 else -1
-        self.target = np.require(target, requirements="CA").view(f"i{target.itemsize}").reshape(-1)
+        seen, self.mask, wide = signed(target.dtype)
+        self.target = np.require(target, requirements="CA").view(seen or target.dtype).reshape(-1)
         smooth = self.smoothing > 0
         self.scale = np.empty(self.positions, self.dtype)
         self.spread = np.empty(self.positions, self.dtype) if smooth else None
         share = self.smoothing / self.classes if self.classes else 0.0
         self.divisor, wrong, first = kernels.row_scale(
-            self.target, self.mask, unsigned and bits == 64, self.weight, self.classes, self.ignore_index,
+            self.target, self.mask, wide, self.weight, self.classes, self.ignore_index,
             1.0 - self.smoothing, share, self.scale, self.spread,
         )  # fmt: skip
         if wrong:

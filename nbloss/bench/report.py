@@ -167,10 +167,15 @@ def about(facts):
     """The machine in two lines, and a third if it was not ours alone."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     threads = ", ".join(f"{name} {value}" for name, value in facts["threads"].items())
-    lines = [f"{facts['processor']}, {facts['cpus']} cpus; threads: {threads}", versions]
-    if (facts.get("others_cpus") or 0) > QUIET:
-        lines.append(f"NOT A RESULT: other processes used {facts['others_cpus']} of the {facts['cpus']} cpus meanwhile")
-    return "\n".join(lines)
+    lines = [f"{facts['processor']}, {facts['cpus']} cpus; threads: {threads}", versions, _busy_note(facts)]
+    return "\n".join(filter(None, lines))
+
+
+def _busy_note(facts):
+    others = facts.get("others_cpus") or 0
+    return (
+        f"NOT A RESULT: other processes used {others} of the {facts['cpus']} cpus meanwhile" if others > QUIET else ""
+    )
 
 
 # ---------------------------------------- files ----------------------------------------
@@ -197,7 +202,8 @@ def write_png(path, records, facts):
     for panel in panels:  # the rest of the grid
         panel.axis("off")
     title = f"{facts['processor']}, {facts['cpus']} cpus (shorter is better; dashed: what the memory alone takes)"
-    figure.suptitle(title, fontsize=9)
+    busy = _busy_note(facts)
+    figure.suptitle(f"{busy}\n{title}" if busy else title, fontsize=9)
     figure.savefig(path, dpi=120, format="png")
 
 

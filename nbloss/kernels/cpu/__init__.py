@@ -4,6 +4,22 @@ import numpy as np
 
 from nbloss.kernels.cpu import lanes, rows, targets
 from nbloss.kernels.cpu.jit import run
+from nbloss.kernels.cpu.whole import mean
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_smooth",
+    "cross_entropy_soft",
+    "log_softmax",
+    "log_softmax_backward",
+    "mean",
+    "nll",
+    "nll_backward",
+    "nll_soft",
+    "nll_soft_backward",
+    "row_scale",
+    "row_sum",
+]
 
 WRITTEN = {"loss", "out"}
 

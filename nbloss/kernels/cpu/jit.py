@@ -17,7 +17,7 @@ from nbloss.kernels.cpu import threads
 from nbloss.kernels.cpu.cache import KernelCache, cache_dir
 from nbloss.kernels.cpu.memory import fetch_add
 
-__all__ = ["cache_dir", "run"]
+__all__ = ["cache_dir", "compiled", "run"]
 
 OPTIONS = {"error_model": "numpy", "fastmath": False, "nogil": True}
 CHUNK = 65536  # numbers per chunk: some 20 us of work, a thousand times the price of a ticket
@@ -55,7 +55,7 @@ def _parallel_body(body, names):
 def _compile(body, arguments, written, parallel):
     names = list(inspect.signature(body).parameters)[:-2]
     signature = [_argument_type(n, a, written) for n, a in zip(names, arguments, strict=True)]
-    name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}.{'parallel' if parallel else 'serial'}"
+    name = f"{body.__module__.rpartition('.')[2]}.{body.__qualname__}.{'parallel' if parallel else 'serial'}"
     if parallel:
         threads.load_tbb()
         ticket = types.Array(types.int64, 1, "C")
@@ -70,22 +70,30 @@ def _compile(body, arguments, written, parallel):
     return dispatcher
 
 
+def compiled(body, variant, arguments, written, parallel=False):
+    """The dispatcher of a kernel for arguments of these types; compiled, or read from disk, when first needed."""
+    key = body, variant, parallel
+    kernel = _compiled.get(key)
+    if kernel is None:
+        with _compiling:
+            kernel = _compiled.get(key)
+            if kernel is None:
+                kernel = _compiled[key] = _compile(body, arguments, written, parallel)
+    return kernel
+
+
 def run(body, variant, arguments, written, count, numbers, multiple=1):
     """Run a kernel over ``count`` positions.
 
     ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole
     ``multiple``\\ s of positions.
     """
-    with threads.team(count * numbers) as workers:
-        parallel = workers > 1
-        key = body, variant, parallel
-        kernel = _compiled.get(key)
-        if kernel is None:
-            with _compiling:
-                kernel = _compiled.get(key)
-                if kernel is None:
-                    kernel = _compiled[key] = _compile(body, arguments, written, parallel)
-        if not parallel:
+    if count * numbers < threads.SERIAL_BELOW:
+        compiled(body, variant, arguments, written)(*arguments, 0, count)
+        return
+    with threads.team() as workers:
+        kernel = compiled(body, variant, arguments, written, workers > 1)
+        if workers == 1:
             kernel(*arguments, 0, count)
             return
         chunk = max(1, min(CHUNK // max(numbers, 1), -(-count // (4 * workers))))

@@ -128,10 +128,10 @@ def layer():
 
 
 @contextmanager
-def team(numbers):
-    """How many threads a call over that many numbers may use, for as long as it runs."""
+def team():
+    """How many threads a call may use, for as long as it runs."""
     global _entered
-    wanted = get_num_threads() if numbers >= SERIAL_BELOW else 1
+    wanted = get_num_threads()
     if wanted > 1 and _forked and layer() == "omp":
         wanted = 1
     if wanted == 1:

@@ -1,0 +1,46 @@
+# Each target makes its own virtual environment; nothing else is installed or changed.
+PYTHON ?= python3
+
+.PHONY: demo test bench asv lint clean
+
+demo: .venv-demo/ready
+	.venv-demo/bin/python -m nbloss demo
+
+test: .venv-test/ready
+	.venv-test/bin/python -m pytest
+
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m nbloss bench
+
+asv: .venv-bench/ready
+	.venv-bench/bin/asv run --quick --python=same
+
+lint: .venv-lint/ready
+	.venv-lint/bin/ruff check .
+	.venv-lint/bin/ruff format --check .
+	.venv-lint/bin/mypy
+
+.venv-demo/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet ".[demo]"
+	touch $@
+
+.venv-test/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-test/bin/python -m pip install --quiet -e ".[demo]" --group test
+	touch $@
+
+.venv-bench/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet -e ".[bench]"
+	touch $@
+
+.venv-lint/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-lint
+	.venv-lint/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-lint/bin/python -m pip install --quiet -e . --group lint
+	touch $@
+
+clean:
+	rm -rf .venv-demo .venv-test .venv-bench .venv-lint build dist

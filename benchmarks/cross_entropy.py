@@ -1,0 +1,56 @@
+"""The cross entropy, alone and with its gradient: what training spends its time on."""
+
+from nbloss.bench.peers import PEERS
+from nbloss.bench.timing import ratio_to_yardstick
+
+from .common import DTYPES, SMALL, SQUARE, THIN, WIDE, Race, peers, problem
+
+
+class CrossEntropy(Race):
+    operation = "cross_entropy"
+    params = [peers("cross_entropy"), ["float32"], [SMALL, SQUARE, WIDE]]
+
+    def time_forward(self, peer, dtype, shape):
+        self.run()
+
+
+class CrossEntropyValueAndGrad(Race):
+    operation = "cross_entropy_value_and_grad"
+    params = [peers("cross_entropy_value_and_grad"), DTYPES, [SMALL, THIN, SQUARE, WIDE]]
+
+    def time_value_and_grad(self, peer, dtype, shape):
+        self.run()
+
+
+class HalfPrecision(Race):
+    operation = "cross_entropy_value_and_grad"
+    params = [["nbloss", "torch", "jax"], ["float16", "bfloat16"], [SQUARE]]
+
+    def time_value_and_grad(self, peer, dtype, shape):
+        self.run()
+
+
+class Pixels(Race):
+    """Classes on the second of four axes, as segmentation has them."""
+
+    operation = "cross_entropy_value_and_grad"
+    params = [["nbloss", "numpy", "torch", "jax"], ["float32"], ["4x19x256x256"]]
+
+    def time_value_and_grad(self, peer, dtype, shape):
+        self.run()
+
+
+class RatioToCopy:
+    """Times over what copying the logits takes, measured in turns: this number survives a change of machine."""
+
+    params = [["nbloss"], DTYPES, [THIN, SQUARE, WIDE]]
+    param_names = Race.param_names
+    unit = "x copy"
+    timeout = 300
+
+    def setup(self, peer, dtype, shape):
+        self.problem = problem(dtype, shape)
+        PEERS["cross_entropy_value_and_grad"][peer](self.problem)
+
+    def track_ratio_to_copy(self, peer, dtype, shape):
+        return ratio_to_yardstick("cross_entropy_value_and_grad", peer, self.problem)
