@@ -6,8 +6,6 @@ Sentences are padded to one length and the padding's targets are -100 (`ignore_i
 nor in the gradient. The model sees the last 8 characters: embeddings and one hidden layer.
 """
 
-# ruff: noqa: PLW2901  (`p -= ...` in a loop over arrays writes into the array: that is the point)
-
 import sys
 from pydoc_data.topics import topics
 

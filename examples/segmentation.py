@@ -6,8 +6,6 @@ Noisy pictures hold discs (common) and short scratches (about 1 % of the pixels)
 a ReLU; the gradient goes back through the same views, so nothing is transposed in memory.
 """
 
-# ruff: noqa: PLW2901  (`p -= ...` in a loop over arrays writes into the array: that is the point)
-
 import sys
 
 import numpy as np

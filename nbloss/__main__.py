@@ -13,15 +13,19 @@ from importlib import import_module, metadata
 CPU_FEATURES = ("avx512fp16", "avx512bf16", "avx512f", "avx2", "fma", "f16c", "sve2", "sve", "neon")
 
 
-def positive_int(text):
-    """An option's value as an int of at least 1; argparse turns the ValueError's message into a usage error."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"should be a whole number, 1 or more; got {text!r}")
-    return number
+def whole_number(low, high):
+    """The reader of an option that takes an int from `low` to `high`; argparse makes its refusal a usage error."""
+
+    def read(text):
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"should be a whole number from {low} to {high}; got {text!r}")
+        return number
+
+    return read
 
 
 def build_parser():
@@ -32,9 +36,10 @@ def build_parser():
     commands.add_parser("info", help="versions, CPU, threads and cache folder: paste this into a bug report")
     demo = commands.add_parser("demo", help="train a digit classifier in plain NumPy and draw how it went")
     demo.add_argument("--device", choices=["cpu", "cuda"], help="where the loss runs (default: NBLOSS_DEVICE or cpu)")
-    demo.add_argument("--epochs", type=positive_int, default=30, metavar="N", help="passes over the data (default: 30)")
+    count, seed = whole_number(1, 10**6), whole_number(0, 2**32 - 1)  # the range that scikit-learn's split takes
+    demo.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
-    demo.add_argument("--seed", type=int, default=0, help="of the split, the weights and the batches (default: 0)")
+    demo.add_argument("--seed", type=seed, default=0, help="of the split, the weights and the batches (default: 0)")
     # For the list of commands only: `main` hands the words after `bench` over unread.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser

@@ -4,6 +4,7 @@ import os
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def checked(device):
     return device
 
 
-def set_default_device(device):
+def set_default_device(device: str | None) -> None:
     """What NumPy arrays are computed on when a call names no device.
 
     Parameters
@@ -84,7 +85,7 @@ def twin(device, *arrays):
     return _twin(device if isinstance(device, str) else checked(device))
 
 
-def to_device(array, device):
+def to_device(array: Any, device: str) -> np.ndarray:
     """``array`` on a device.
 
     Parameters
@@ -115,7 +116,7 @@ def to_device(array, device):
     return to_host(array)
 
 
-def to_host(array):
+def to_host(array: Any) -> np.ndarray:
     """``array`` as a NumPy array; itself if it is one.
 
     Parameters

@@ -11,7 +11,7 @@ from nbloss._problem import destination, kind, signed
 
 SMALL = 16384  # numbers; beyond, the checks are a small part of the call
 
-_known = {}
+_known: dict = {}
 
 
 def _describe(logits, target):

@@ -11,8 +11,14 @@ from functools import cache
 import numpy as np
 
 # How each dtype of logits is stored for the kernels, and computed. bfloat16 is ml_dtypes': known by name, so that it need not be here.
-_KINDS = {"float16": (np.uint16, np.float32), "bfloat16": (np.int16, np.float32), "float32": (None, np.float32), "float64": (None, np.float64)}
+_KINDS = {
+    "float16": (np.uint16, np.float32),
+    "bfloat16": (np.int16, np.float32),
+    "float32": (None, np.float32),
+    "float64": (None, np.float64),
+}
 TAKEN = "float16, bfloat16 (ml_dtypes), float32 or float64"
+
 
 def _ratio(a, n):
     """a / n as IEEE has it: no row to average over gives nan, in silence."""

@@ -4,8 +4,6 @@ A 64-256-10 network learns scikit-learn's 8 x 8 digits. Nothing here is needed t
 loop to copy from. scikit-learn, matplotlib and tqdm come with `pip install "nbloss[demo]"`.
 """
 
-# ruff: noqa: PLW2901  (`p -= ...` in a loop over arrays writes into the array: that is the point)
-
 import os
 import sys
 from dataclasses import dataclass, field

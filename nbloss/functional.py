@@ -1,10 +1,19 @@
 """Floor 4: the losses as functions, with the names and meanings of ``torch.nn.functional``."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss import _device, _plain
 from nbloss._problem import TAKEN, Problem, destination, floats, kind, reals, stored, walked
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 __all__ = [
     "cross_entropy",
@@ -45,7 +54,9 @@ def _array_like(name, value, like):
     return array.astype(like.dtype, copy=False)
 
 
-def log_softmax(input, dim=-1, *, dtype=None, out=None, device=None):
+def log_softmax(
+    input: ArrayLike, dim: int = -1, *, dtype: DTypeLike | None = None, out: Array | None = None, device: str | None = None
+) -> Array:
     """Logarithm of the softmax along an axis.
 
     y_j = x_j - log(sum_c exp(x_c)), computed as (x_j - m) - log(sum_c exp(x_c - m)) with m = max x, so that no common offset costs digits.
@@ -105,7 +116,9 @@ def log_softmax(input, dim=-1, *, dtype=None, out=None, device=None):
     return result if x.ndim or out is not None else result[()]
 
 
-def log_softmax_backward(grad_output, output, dim=-1, *, out=None, device=None):
+def log_softmax_backward(
+    grad_output: ArrayLike, output: ArrayLike, dim: int = -1, *, out: Array | None = None, device: str | None = None
+) -> Array:
     """Gradient of `log_softmax` with respect to its input.
 
     dx_j = g_j - exp(y_j) * sum_c g_c
@@ -152,7 +165,15 @@ def log_softmax_backward(grad_output, output, dim=-1, *, out=None, device=None):
     return result if y.ndim or out is not None else result[()]
 
 
-def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean", device=None):
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    device: str | None = None,
+) -> Any:
     """Negative log-likelihood of log-probabilities.
 
     l_i = -w[y_i] * x[i, y_i], and 0 where y_i == ignore_index; "mean" divides the sum by sum_i w[y_i] over the other rows.
@@ -161,8 +182,8 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean",
     Parameters
     ----------
     input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
-        Log-probabilities of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types is in
-        float32.
+        Log-probabilities of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types
+        is in float32.
     target : array_like
         Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
         of input's shape.
@@ -215,7 +236,17 @@ def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean",
     return problem.reduced(losses, kernels)
 
 
-def nll_loss_backward(grad_output, input, target, weight=None, *, ignore_index=-100, reduction="mean", out=None, device=None):
+def nll_loss_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    out: Array | None = None,
+    device: str | None = None,
+) -> Array:
     """Gradient of `nll_loss` with respect to its input.
 
     dx[i, c] = -g_i * w[y_i] * [c == y_i] (divided by sum w[y_i] for "mean"), 0 in ignored rows.
@@ -225,8 +256,8 @@ def nll_loss_backward(grad_output, input, target, weight=None, *, ignore_index=-
     grad_output : float or array_like
         Gradient of the loss, of the loss's shape or one number.
     input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
-        Log-probabilities of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types is in
-        float32.
+        Log-probabilities of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. All arithmetic on half types
+        is in float32.
     target : array_like
         Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
         of input's shape.
@@ -274,7 +305,16 @@ def nll_loss_backward(grad_output, input, target, weight=None, *, ignore_index=-
     return result
 
 
-def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, device=None):
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    label_smoothing: float = 0.0,
+    device: str | None = None,
+) -> Any:
     """Cross entropy between logits and targets.
 
     With p = softmax(x), l_i = (1 - e) * w[y_i] * (-log p[i, y_i]) + (e / C) * sum_c w_c * (-log p_ic) for a smoothing of e, and 0 where
@@ -344,8 +384,17 @@ def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="m
 
 
 def cross_entropy_backward(
-    grad_output, input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, out=None, device=None
-):
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    label_smoothing: float = 0.0,
+    out: Array | None = None,
+    device: str | None = None,
+) -> Array:
     """Gradient of `cross_entropy` with respect to its input.
 
     dx_ic = g_i * (p_ic * sum_k q_ik - q_ic), where q_ic are the weighted, smoothed target masses of the row (w[y_i] at y_i for plain class
@@ -403,8 +452,16 @@ def cross_entropy_backward(
 
 
 def cross_entropy_value_and_grad(
-    input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, out=None, device=None
-):
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    label_smoothing: float = 0.0,
+    out: Array | None = None,
+    device: str | None = None,
+) -> tuple[Any, Array]:
     """`cross_entropy` and its gradient in one pass: the logits are read once, the gradient is written once.
 
     Parameters

@@ -1,11 +1,19 @@
 """Floor 5: the losses as objects that hold their options, with the names and meanings of ``torch.nn``."""
 
+from __future__ import annotations
+
 import copy
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from nbloss import _device
 from nbloss import functional as F
 from nbloss._problem import checked_ignore_index, checked_smoothing, reduction_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
 
 __all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
 
@@ -13,20 +21,20 @@ __all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
 class _Module:
     """Options, and the last forward's arrays (references, never copies) for backward."""
 
-    _seen = None
+    _seen: Any = None
 
-    def __init__(self, device):
+    def __init__(self, device: str | None):
         self.device = _device.checked(device)
 
-    def __call__(self, *arrays):
-        return self.forward(*arrays)
+    def __call__(self, *arrays: ArrayLike) -> Any:
+        return self.forward(*arrays)  # type: ignore[attr-defined]
 
     def _last(self):
         if self._seen is None:
             raise RuntimeError(f"{type(self).__name__}.backward() needs a forward first: call the module on its inputs")
         return self._seen
 
-    def to(self, device):
+    def to(self, device: str | None) -> _Module:
         """Compute on another device from the next call on; returns the module.
 
         Parameters
@@ -49,7 +57,7 @@ class _Module:
     def __repr__(self):
         return f"{type(self).__name__}({self.extra_repr()})"
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """What stands between the parentheses of ``repr``."""
         raise NotImplementedError
 
@@ -79,21 +87,21 @@ class LogSoftmax(_Module):
     array([[ 0.5, -0.5]])
     """
 
-    def __init__(self, dim=-1, *, device=None):
+    def __init__(self, dim: int = -1, *, device: str | None = None):
         super().__init__(device)
         self.dim = dim
 
-    def forward(self, input):
+    def forward(self, input: ArrayLike) -> Any:
         """log_softmax of ``input`` along ``dim``; same shape and dtype."""
         self._seen = F.log_softmax(input, self.dim, device=self.device)
         return self._seen
 
-    def backward(self, grad_output=1.0):
+    def backward(self, grad_output: ArrayLike = 1.0) -> Any:
         """Gradient with respect to the last forward's input, given the gradient of its result (or one number for all of it)."""
         output = self._last()
         return F.log_softmax_backward(grad_output, output, self.dim, device=self.device)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """``dim=...``."""
         return f"dim={self.dim}"
 
@@ -101,8 +109,9 @@ class LogSoftmax(_Module):
 class _Loss(_Module):
     """What the two losses share: options as attributes, torch's legacy keywords, repr."""
 
-    _forward, _backward = None, None
-    _options = ("ignore_index", "reduction")
+    _forward: Callable[..., Any]
+    _backward: Callable[..., Any]
+    _options: tuple[str, ...] = ("ignore_index", "reduction")
 
     def __init__(self, weight, ignore_index, reduction, size_average, reduce, device):
         super().__init__(device)
@@ -115,17 +124,17 @@ class _Loss(_Module):
         """The keyword arguments of the functional form."""
         return {name: getattr(self, name) for name in self._options} | {"device": self.device}
 
-    def forward(self, input, target):
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
         """The loss of ``input`` against ``target``; shapes as in the functional form."""
         value = type(self)._forward(input, target, self.weight, **self.options)
         self._seen = input, target
         return value
 
-    def backward(self, grad_output=1.0):
+    def backward(self, grad_output: ArrayLike = 1.0) -> Any:
         """Gradient with respect to the last forward's ``input``; ``grad_output`` has the loss's shape or is one number."""
         return type(self)._backward(grad_output, *self._last(), self.weight, **self.options)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The options in the order of the signature; ``weight`` and ``label_smoothing`` where they are not the default."""
         shown = [] if self.weight is None else [f"weight=<{len(self.weight)} values>"]
         shown += [f"ignore_index={self.ignore_index}", f"reduction={self.reduction!r}"]
@@ -178,7 +187,16 @@ class NLLLoss(_Loss):
 
     _forward, _backward = F.nll_loss, F.nll_loss_backward
 
-    def __init__(self, weight=None, *, ignore_index=-100, reduction="mean", device=None, size_average=None, reduce=None):
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str | None = "mean",
+        device: str | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+    ):
         super().__init__(weight, ignore_index, reduction, size_average, reduce, device)
 
 
@@ -222,7 +240,15 @@ class CrossEntropyLoss(_Loss):
     _options = ("ignore_index", "reduction", "label_smoothing")
 
     def __init__(
-        self, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, device=None, size_average=None, reduce=None
+        self,
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str | None = "mean",
+        label_smoothing: float = 0.0,
+        device: str | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
     ):
         super().__init__(weight, ignore_index, reduction, size_average, reduce, device)
         self.label_smoothing = checked_smoothing(label_smoothing)

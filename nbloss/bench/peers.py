@@ -50,9 +50,7 @@ def _setup(module, function, problem):
 
 
 PEERS = {
-    operation: {
-        peer: partial(_setup, module, operation) for peer, (module, covers) in _COVERAGE.items() if operation in covers
-    }
+    operation: {peer: partial(_setup, module, operation) for peer, (module, covers) in _COVERAGE.items() if operation in covers}
     for operation in OPERATIONS
 }
 

@@ -50,9 +50,7 @@ def _busy_seconds():
     """What the processors that we may use have been busy, for anybody."""
     try:
         with open("/proc/stat") as lines:
-            table = {
-                name: list(map(int, numbers)) for name, *numbers in map(str.split, lines) if name.startswith("cpu")
-            }
+            table = {name: list(map(int, numbers)) for name, *numbers in map(str.split, lines) if name.startswith("cpu")}
         return sum(
             sum(table[f"cpu{cpu}"][:8]) - sum(table[f"cpu{cpu}"][3:5])  # user ... steal, without idle and iowait
             for cpu in os.sched_getaffinity(0)
@@ -125,12 +123,7 @@ def _split(record):
     """(timed, fastest first), (the others, with the reason)."""
     items = record["contenders"].items()
     timed = sorted(((n, r) for n, r in items if "seconds" in r), key=lambda item: item[1]["seconds"])
-    others = [
-        (n, kind, " ".join(r[kind].split())[:160])
-        for n, r in items
-        for kind in ("absent", "wrong", "failed")
-        if kind in r
-    ]
+    others = [(n, kind, " ".join(r[kind].split())[:160]) for n, r in items for kind in ("absent", "wrong", "failed") if kind in r]
     return timed, others
 
 
@@ -157,8 +150,7 @@ def verdict(records):
     if not lines:
         return "nbloss ran against nobody."
     summary = (
-        f"nbloss against the best of the others: {count['win ']} won, {count['LOSS']} lost, "
-        f"{count['tie ']} tied (the quartiles overlap)"
+        f"nbloss against the best of the others: {count['win ']} won, {count['LOSS']} lost, {count['tie ']} tied (the quartiles overlap)"
     )
     return "\n".join([summary, *lines])
 
@@ -173,9 +165,7 @@ def about(facts):
 
 def _busy_note(facts):
     others = facts.get("others_cpus") or 0
-    return (
-        f"NOT A RESULT: other processes used {others} of the {facts['cpus']} cpus meanwhile" if others > QUIET else ""
-    )
+    return f"NOT A RESULT: other processes used {others} of the {facts['cpus']} cpus meanwhile" if others > QUIET else ""
 
 
 # ---------------------------------------- files ----------------------------------------

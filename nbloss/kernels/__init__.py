@@ -1,9 +1,9 @@
 """The contract that both twins keep: same names, same parameters, same formulas.
 
-Arrays are views (outer, C, inner) of the caller's; float16 comes as uint16 and bfloat16 as int16. ``target`` (signed
-integers of its size), ``scale``, ``spread`` and ``loss`` hold one number per position, in the type that is computed in (float32, or float64 for float64 logits), and
-``upstream`` one number or one per position. m, s and rest are those of ``rowmath``. Outputs come last and are filled in place; ``out``
-may be ``x``; None asks for the losses alone. Kernels assume what ``nbloss._problem`` has checked.
+Arrays are views (outer, C, inner) of the caller's; float16 comes as uint16 and bfloat16 as int16. ``target`` (signed integers of its
+size), ``scale``, ``spread`` and ``loss`` hold one number per position, the last three in the type that is computed in (float32, or float64
+for float64 logits), ``upstream`` one number or one per position. m, s and rest are those of ``rowmath``. Outputs come last and are
+filled in place; ``out`` may be ``x``; None asks for the losses alone. Kernels assume what ``nbloss._problem`` has checked.
 
 ================================  ====================================================================================
 ``log_softmax``                   out = (x - m) - log s

@@ -72,7 +72,7 @@ def _default():
     return min(numba.config.NUMBA_NUM_THREADS, _cgroup_limit())
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """How many threads the CPU kernels may use.
 
     Returns
@@ -90,7 +90,7 @@ def get_num_threads():
     return _default() if _chosen is None else _chosen
 
 
-def set_num_threads(n):
+def set_num_threads(n: int | None) -> None:
     """Let the CPU kernels use ``n`` threads, in this process, from the next call on. Results do not depend on it, to the last bit.
 
     Parameters
@@ -153,4 +153,4 @@ def team():
 def describe():
     """One line for ``python -m nbloss info``."""
     load_tbb()
-    return f"{get_num_threads()} threads, layer: {layer() or 'not started'}"
+    return f"{get_num_threads()}, layer: {layer() or 'not started'}"

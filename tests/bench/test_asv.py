@@ -1,0 +1,67 @@
+"""The asv suites are found, are thin, and work: run here as plain classes, and listed by asv where it is installed."""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SUITES = ["control", "cross_entropy", "log_softmax", "memory", "nll_loss", "startup"]
+
+pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the suites are not in the wheel")
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def classes(suite):
+    module = importlib.import_module(f"benchmarks.{suite}")
+    return [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_params_of_a_suite_match_its_methods(suite):
+    for cls in classes(suite):
+        params, names = getattr(cls, "params", []), getattr(cls, "param_names", [])
+        assert len(names) == (len(params) if not params or isinstance(params[0], list) else 1)
+        assert any(name.startswith(("time", "track", "peakmem")) for name in dir(cls)), cls
+
+
+@pytest.mark.parametrize("suite", ["cross_entropy", "log_softmax", "nll_loss"])
+def test_a_suite_runs_on_its_small_problem_with_nbloss(suite):
+    """The large ones compile many kernels for minutes; `asv run --quick` runs those."""
+    for cls in classes(suite):
+        dtype, shape = cls.params[1][0], cls.params[2][0]
+        if shape != "32x10":
+            continue
+        benchmark = cls()
+        benchmark.setup("nbloss", dtype, shape)
+        for name in dir(cls):
+            if name.startswith("time_"):
+                getattr(benchmark, name)("nbloss", dtype, shape)
+
+
+def test_asv_finds_every_benchmark(tmp_path):
+    """With a copy of the suites and an empty home, as in a fresh clone on a fresh machine: asv must not ask."""
+    pytest.importorskip("asv")
+    for name in ("asv.conf.json", "benchmarks"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / name)
+    (tmp_path / "home").mkdir()
+    command = [sys.executable, "-m", "asv", "run", "--quick", "--python=same", "--bench", "Control|import_n"]
+    # asv takes PYTHONPATH away and offers ASV_PYTHONPATH instead, but its raw timings see only the first: set both, so
+    # that the checkout need not be installed.
+    paths = os.pathsep.join(str(Path(p).resolve()) for p in sys.path)
+    environment = os.environ | {"HOME": str(tmp_path / "home"), "PYTHONPATH": paths, "ASV_PYTHONPATH": paths}
+    options = {"cwd": tmp_path, "env": environment, "stdin": subprocess.DEVNULL, "timeout": 300}
+    done = subprocess.run(command, **options, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Control.time_copy" in done.stdout and "timeraw_import_nbloss" in done.stdout
+    assert "failed" not in done.stdout

@@ -1,0 +1,30 @@
+"""Fixtures shared by every test: a seeded generator, and the devices that the tests run on."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # reference, problems, layouts and refusals, under pytest's importlib mode
+
+try:
+    from hypothesis import settings
+
+    settings.register_profile("ci", derandomize=True, database=None, deadline=None, max_examples=60)
+    settings.register_profile("long", deadline=None, max_examples=2000)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+except ImportError:
+    pass
+
+
+@pytest.fixture
+def rng():
+    """The same numbers in every run of every test."""
+    return np.random.default_rng(20260922)
+
+
+@pytest.fixture(params=["cpu"])
+def device(request):
+    return request.param
