@@ -232,6 +232,43 @@ def store(typingctx, base, offset, value):
     return types.void(base, types.intp, value), codegen
 
 
+@intrinsic
+def to_line(typingctx, base):
+    """How many numbers lie before the next cache line."""
+    size = base.dtype.bitwidth // 8
+
+    def codegen(context, builder, sig, args):
+        address = builder.ptrtoint(args[0], _I64)
+        return builder.sdiv(builder.and_(builder.neg(address), _I64(63)), _I64(size))
+
+    return types.intp(base), codegen
+
+
+@intrinsic
+def same_place(typingctx, base, other):
+    """Whether two pointers are one."""
+
+    def codegen(context, builder, sig, args):
+        return builder.icmp_unsigned("==", *(builder.ptrtoint(p, _I64) for p in args))
+
+    return types.boolean(base, other), codegen
+
+
+@intrinsic
+def stream(typingctx, base, offset, value):
+    """``store`` past the caches, at a multiple of the vector's size: for output that is too long to be found there again."""
+    dtype = base.dtype
+
+    def codegen(context, builder, sig, args):
+        raw = _encode(builder, args[2], dtype, value.lanes)
+        size = value.lanes * dtype.bitwidth // 8
+        instruction = builder.store(raw, _vector_at(builder, args[0], args[1], dtype), align=size)
+        instruction.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp, value), codegen
+
+
 def _first(builder, count, lanes_):
     """The mask of the first ``count`` lanes."""
     index = ir.Constant(ir.VectorType(_I64, lanes_), list(range(lanes_)))
