@@ -100,8 +100,8 @@ def destination(out, shape, dtype, same, apart):
         raise ValueError(f"out should have shape {tuple(shape)}, the input's; got {out.shape}")
     if out.dtype != dtype:
         raise ValueError(f"out should have dtype {dtype}; got {out.dtype}")
-    if not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError("out should be a writeable array in C order; got one that is " + _unfit(out))
+    if not out.flags.carray:
+        raise ValueError("out should be a writeable, aligned array in C order; got one that is " + _unfit(out))
     for name, array in same:
         if array is not out and _overlap(array, out) and not (array.ctypes.data == out.ctypes.data and array.strides == out.strides):
             raise ValueError(f"out should be {name} itself or share no memory with it; got a partial overlap")
@@ -112,7 +112,9 @@ def destination(out, shape, dtype, same, apart):
 
 
 def _unfit(out):
-    return "read-only" if not out.flags.writeable else f"strided {out.strides}"
+    if not out.flags.writeable:
+        return "read-only"
+    return "not in C order" if not out.flags.c_contiguous else "not aligned"
 
 
 def _overlap(a, b):

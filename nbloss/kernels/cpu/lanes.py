@@ -12,13 +12,13 @@ The sums take the order of ``rows.py``: class c goes to partial sum c mod 2 * la
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import apart, gather, get, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
-from nbloss.kernels.cpu.rows import CONFIDENT, mass_loss, pick_loss, pull
-from nbloss.kernels.cpu.simd import any_lane, either, equal, fma, less, maximum, minimum, select
+from nbloss.kernels.cpu.memory import apart, gather, get, hold, lanes, load, load_doubles, moved, pointer, put, room, scatter, splat, store
+from nbloss.kernels.cpu.rows import BLOCK, CONFIDENT, mass_loss, pick_loss, pull
+from nbloss.kernels.cpu.simd import any_lane, doubled, either, equal, fma, less, maximum, minimum, rounded, select
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, lost, unit
 
 SHORT = 64  # classes; up to here a row per lane beats a row at a time (docs/design.md)
-LONGEST = 4096  # classes of one tile: one block of rows.py, and 256 kB of buffer
+LONGEST = 4096  # classes of one tile: 256 kB of buffer
 
 
 @njit(**STRICT)
@@ -87,8 +87,9 @@ def _top(tile, n):
 
 @njit(**STRICT)
 def _add(sums, c, value):
-    """Add class c's vector to its partial sum."""
+    """Add class c's vector to its partial sum; the first ones of a block begin them."""
     step = lanes(sums)
+    c &= BLOCK - 1
     slot = (c & (2 * step - 1)) * step
     if c >= 2 * step:
         value = load(sums, slot) + value
@@ -96,56 +97,71 @@ def _add(sums, c, value):
 
 
 @njit(**STRICT)
-def _fold(sums, n):
-    """The partial sums of n classes, folded as ``rows.py`` folds the lanes of its two vectors."""
+def _fold(sums, n, doubles):
+    """The partial sums of n classes, folded in float64 as ``rows.py`` folds the lanes of its two vectors."""
     step = lanes(sums)
     used = min(n, 2 * step)
-    half = step
+    for k in range(min(used, step)):
+        v = doubled(load(sums, k * step))
+        if k + step < used:
+            v = v + doubled(load(sums, (k + step) * step))
+        store(doubles, k * step, v)
+    used = min(used, step)
+    half = step // 2
     while half > 0:
         for k in range(min(half, used - half)):
-            store(sums, k * step, load(sums, k * step) + load(sums, (k + half) * step))
+            like = load(sums, 0)
+            store(doubles, k * step, load_doubles(doubles, k * step, like) + load_doubles(doubles, (k + half) * step, like))
         used = min(used, half)
         half //= 2
-    return load(sums, 0)
+    return load_doubles(doubles, 0, load(sums, 0))
 
 
 @njit(**STRICT)
-def _sum(tile, n, m, keep, array, places, sums):
+def _sum(tile, n, m, keep, array, places, sums, doubles):
     """``(s, rest)`` per lane; ``keep`` (which may be ``tile``: then a long row is read again) takes the scaled exponentials.
 
     Short rows are always summed with every digit: with few classes, some lane is nearly always confident.
     """
     step = lanes(tile)
-    one = unit(get(tile, 0))
-    s = splat(tile, 0.0)
-    rest = s
-    confident = equal(s, 0.0)
+    inverse = 1.0 / np.float64(unit(get(tile, 0)))
+    zero = splat(tile, 0.0)
+    total = doubled(zero)
+    rest = total
+    confident = equal(zero, 0.0)
     if n > SHORT:
-        for c in range(n):
-            e = exp_scaled(load(tile, c * step) - m, None)
-            if keep is not None:
-                store(keep, c * step, e)
-            _add(sums, c, e)
-        s = _fold(sums, n) / one
-        rest = s - 1.0
-        confident = less(s, CONFIDENT)
+        for start in range(0, n, BLOCK):
+            stop = min(n, start + BLOCK)
+            for c in range(start, stop):
+                e = exp_scaled(load(tile, c * step) - m, None)
+                if keep is not None:
+                    store(keep, c * step, e)
+                _add(sums, c, e)
+            total = total + _fold(sums, stop - start, doubles)
+        total = total * inverse
+        rest = total - 1.0
+        confident = less(total, CONFIDENT)
     if any_lane(confident):
-        ties = splat(tile, -1.0)
-        for c in range(n):
-            v = load(tile, c * step)
-            if n > SHORT:  # the tile may hold the exponentials by now
-                v = gather(pointer(array, c * apart(array, 1)), places, 0)
-            t = v - m
-            e = exp_scaled(t, lost(v, m, t))
-            if keep is not None:
-                store(keep, c * step, select(confident, e, load(keep, c * step)))
-            top = equal(t, 0.0)
-            ties = ties + select(top, splat(tile, 1.0), 0.0)
-            _add(sums, c, select(top, 0.0, e))
-        exact = _fold(sums, n) / one + ties
+        ties = zero - 1.0
+        exact = doubled(zero)
+        for start in range(0, n, BLOCK):
+            stop = min(n, start + BLOCK)
+            for c in range(start, stop):
+                v = load(tile, c * step)
+                if n > SHORT:  # the tile may hold the exponentials by now
+                    v = gather(pointer(array, c * apart(array, 1)), places, 0)
+                t = v - m
+                e = exp_scaled(t, lost(v, m, t))
+                if keep is not None:
+                    store(keep, c * step, select(confident, e, load(keep, c * step)))
+                top = equal(t, 0.0)
+                ties = ties + select(top, zero + 1.0, 0.0)
+                _add(sums, c, select(top, 0.0, e))
+            exact = exact + _fold(sums, stop - start, doubles)
+        exact = exact * inverse + doubled(ties)
         rest = select(confident, exact, rest)
-        s = select(confident, exact + 1.0, s)
-    return s, rest
+        total = select(confident, exact + 1.0, total)
+    return rounded(total, m), rounded(rest, m)
 
 
 # ------------------------------ log_softmax ------------------------------
@@ -157,6 +173,8 @@ def log_softmax(x, out, lo, hi):
     step = lanes(base)
     size = _tiles(n, step)
     buffer = room(base, (size * n + 2 * step) * step)
+    wide = np.empty(step * step, np.float64)
+    doubles = pointer(wide, 0)
     slab, sums = pointer(buffer, 0), pointer(buffer, size * n * step)
     offsets = np.empty(size * (step + 1), np.int64)
     places, beside = pointer(offsets, 0), pointer(offsets, size * step)
@@ -167,14 +185,28 @@ def log_softmax(x, out, lo, hi):
         for k in range(tiles):
             tile = moved(slab, k * n * step)
             m = _top(tile, n)
-            _, rest = _sum(tile, n, m, None, x, moved(places, k * step), sums)
+            _, rest = _sum(tile, n, m, None, x, moved(places, k * step), sums, doubles)
             log_s = log1p(rest)
             for c in range(n):
                 store(tile, c * step, (load(tile, c * step) - m) - log_s)
         _map(out, p, hi, step, tiles, places, beside)
         _carry(out, n, tiles, places, beside, slab)
     hold(buffer)
+    hold(wide)
     hold(offsets)
+
+
+@njit(**STRICT)
+def _total(tile, n, sums, doubles):
+    """Sum over the classes of a tile, in float64."""
+    step = lanes(tile)
+    total = doubled(splat(tile, 0.0))
+    for start in range(0, n, BLOCK):
+        stop = min(n, start + BLOCK)
+        for c in range(start, stop):
+            _add(sums, c, load(tile, c * step))
+        total = total + _fold(sums, stop - start, doubles)
+    return total
 
 
 def log_softmax_backward(g, y, out, lo, hi):
@@ -183,6 +215,8 @@ def log_softmax_backward(g, y, out, lo, hi):
     step = lanes(base)
     size = _tiles(2 * n, step)
     buffer = room(base, (2 * size * n + 2 * step) * step)
+    wide = np.empty(step * step, np.float64)
+    doubles = pointer(wide, 0)
     slab, upstream, sums = pointer(buffer, 0), pointer(buffer, size * n * step), pointer(buffer, 2 * size * n * step)
     offsets = np.empty(size * (step + 1), np.int64)
     places, beside = pointer(offsets, 0), pointer(offsets, size * step)
@@ -194,15 +228,14 @@ def log_softmax_backward(g, y, out, lo, hi):
         _bring(g, n, tiles, places, beside, upstream)
         for k in range(tiles):
             tile, above = moved(slab, k * n * step), moved(upstream, k * n * step)
-            for c in range(n):
-                _add(sums, c, load(above, c * step))
-            factor = _fold(sums, n) / unit(get(tile, 0))
+            factor = rounded(_total(above, n, sums, doubles) / np.float64(unit(get(tile, 0))), load(tile, 0))
             for c in range(n):
                 e = exp_scaled(minimum(load(tile, c * step), TOP), None)
                 store(tile, c * step, load(above, c * step) - e * factor)
         _map(out, p, hi, step, tiles, places, beside)
         _carry(out, n, tiles, places, beside, slab)
     hold(buffer)
+    hold(wide)
     hold(offsets)
 
 
@@ -247,6 +280,8 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     one = unit(loss.dtype.type(0))
     size = _tiles(n, step)
     buffer = room(base, (size * n + 2 * step + 1) * step)
+    wide = np.empty(step * step, np.float64)
+    doubles = pointer(wide, 0)
     slab, sums, numbers = pointer(buffer, 0), pointer(buffer, size * n * step), pointer(buffer, (size * n + 2 * step) * step)
     offsets = np.empty(size * (step + 1) + step, np.int64)
     places, beside, hits = pointer(offsets, 0), pointer(offsets, size * step), pointer(offsets, size * (step + 1))
@@ -260,9 +295,9 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             m = _top(tile, n)
             x_y = gather(tile, hits, 0)
             if out is None:
-                s, rest = _sum(tile, n, m, None, x, moved(places, k * step), sums)
+                s, rest = _sum(tile, n, m, None, x, moved(places, k * step), sums, doubles)
             else:
-                s, rest = _sum(tile, n, m, tile, x, moved(places, k * step), sums)
+                s, rest = _sum(tile, n, m, tile, x, moved(places, k * step), sums, doubles)
             each = _numbers(scale, q, hi, numbers)
             nothing = equal(each, 0.0)
             _put_losses(loss, q, hi, select(nothing, 0.0, pick_loss(each, log1p(rest), m - x_y)), numbers)
@@ -278,6 +313,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             _map(out, p, hi, step, tiles, places, beside)
             _carry(out, n, tiles, places, beside, slab)
     hold(buffer)
+    hold(wide)
     hold(offsets)
 
 
@@ -293,16 +329,21 @@ def _masses(w, y, a, b, c, step):
 
 
 @njit(**STRICT)
-def _tile_masses(tile, w, y, a, b, m, n, sums):
+def _tile_masses(tile, w, y, a, b, m, n, sums, doubles):
     """``(sum q, sum q (m - x))`` per lane; a class without mass adds 0 even at -inf."""
     step = lanes(tile)
-    for c in range(n):
-        _add(sums, c, _masses(w, y, a, b, c, step))
-    mass = _fold(sums, n)
-    for c in range(n):
-        q = _masses(w, y, a, b, c, step)
-        _add(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))
-    return mass, _fold(sums, n)
+    mass = doubled(splat(tile, 0.0))
+    gaps = mass
+    for start in range(0, n, BLOCK):
+        stop = min(n, start + BLOCK)
+        for c in range(start, stop):
+            _add(sums, c, _masses(w, y, a, b, c, step))
+        mass = mass + _fold(sums, stop - start, doubles)
+        for c in range(start, stop):
+            q = _masses(w, y, a, b, c, step)
+            _add(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))
+        gaps = gaps + _fold(sums, stop - start, doubles)
+    return rounded(mass, m), rounded(gaps, m)
 
 
 @njit(**STRICT)
@@ -326,6 +367,8 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     size = _tiles(3 * n, step)
     each = size * n * step
     buffer = room(base, 3 * each + (2 * step + 1) * step)
+    wide = np.empty(step * step, np.float64)
+    doubles = pointer(wide, 0)
     slab, kept, masses, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each), pointer(buffer, 3 * each)
     numbers = moved(sums, 2 * step * step)
     offsets = np.empty(size * (step + 1), np.int64)
@@ -341,8 +384,8 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
             shift, q = k * n * step, p + k * step
             tile, keep, mass = moved(slab, shift), moved(kept, shift), moved(masses, shift)
             m = _top(tile, n)
-            s, rest = _sum(tile, n, m, keep, x, moved(places, k * step), sums)
-            total, gaps = _tile_masses(tile, classes, mass, share, floor, m, n, sums)
+            s, rest = _sum(tile, n, m, keep, x, moved(places, k * step), sums, doubles)
+            total, gaps = _tile_masses(tile, classes, mass, share, floor, m, n, sums, doubles)
             _put_losses(loss, q, hi, mass_loss(total, log1p(rest), gaps), numbers)
             if out is not None:
                 g = _numbers(upstream, q, hi, numbers)
@@ -351,6 +394,7 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
             _map(out, p, hi, step, tiles, places, beside)
             _carry(out, n, tiles, places, beside, kept)
     hold(buffer)
+    hold(wide)
     hold(offsets)
 
 
@@ -362,6 +406,8 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     size = _tiles(2 * n, step)
     each = size * n * step
     buffer = room(base, 2 * each + (2 * step + 1) * step)
+    wide = np.empty(step * step, np.float64)
+    doubles = pointer(wide, 0)
     slab, kept, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each)
     numbers = moved(sums, 2 * step * step)
     offsets = np.empty(size * (step + 1) + step, np.int64)
@@ -375,10 +421,10 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
             _hits(target, mask, spread, q, hi, step, hits)
             m = _top(tile, n)
             x_y = gather(tile, hits, 0)
-            s, rest = _sum(tile, n, m, keep, x, moved(places, k * step), sums)
+            s, rest = _sum(tile, n, m, keep, x, moved(places, k * step), sums, doubles)
             hit, b = _numbers(scale, q, hi, numbers), _numbers(spread, q, hi, numbers)
             nothing = equal(b, 0.0)
-            mass, gaps = _tile_masses(tile, classes, None, b, b, m, n, sums)
+            mass, gaps = _tile_masses(tile, classes, None, b, b, m, n, sums, doubles)
             log_s = log1p(rest)
             value = mass_loss(mass, log_s, gaps)
             value = select(equal(hit, 0.0), value, value + pick_loss(hit, log_s, m - x_y))
@@ -397,4 +443,5 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
             _map(out, p, hi, step, tiles, places, beside)
             _carry(out, n, tiles, places, beside, kept)
     hold(buffer)
+    hold(wide)
     hold(offsets)

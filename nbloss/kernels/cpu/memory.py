@@ -226,20 +226,34 @@ def store(typingctx, base, offset, value):
 
     def codegen(context, builder, sig, args):
         raw = _encode(builder, args[2], dtype, value.lanes)
-        builder.store(raw, _vector_at(builder, args[0], args[1], dtype), align=1)
+        place = builder.bitcast(_address(builder, args[0], args[1]), raw.type.as_pointer())
+        builder.store(raw, place, align=1)
         return context.get_dummy_value()
 
     return types.void(base, types.intp, value), codegen
 
 
 @intrinsic
-def to_line(typingctx, base):
-    """How many numbers lie before the next cache line."""
+def load_doubles(typingctx, base, offset, like):
+    """As many float64 numbers as ``like`` has lanes."""
+    vec = Vec(types.float64, like.lanes)
+
+    def codegen(context, builder, sig, args):
+        place = builder.bitcast(_address(builder, args[0], args[1]), ir.VectorType(ir.DoubleType(), like.lanes).as_pointer())
+        return builder.load(place, align=1)
+
+    return vec(base, types.intp, like), codegen
+
+
+@intrinsic
+def to_aligned(typingctx, base):
+    """How many numbers lie before the next address that a whole vector fits into one cache line at; fewer than there are lanes."""
     size = base.dtype.bitwidth // 8
+    whole = size * LANES[COMPUTE[base.dtype]]
 
     def codegen(context, builder, sig, args):
         address = builder.ptrtoint(args[0], _I64)
-        return builder.sdiv(builder.and_(builder.neg(address), _I64(63)), _I64(size))
+        return builder.sdiv(builder.and_(builder.neg(address), _I64(whole - 1)), _I64(size))
 
     return types.intp(base), codegen
 

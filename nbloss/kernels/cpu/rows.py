@@ -2,15 +2,17 @@
 
 Per row: the maximum (the only pass that waits for memory), then exp and sum, then the output. The exponentials of ``value_and_grad``
 stay in a thread's own buffer ``keep``, so that the gradient is a multiplication. While a row is worked on, the next one and the
-output's lines are prefetched: on a 2-core Sapphire Rapids that took (4096, 1000) from 2.2 to 1.3 times the time of a copy. The output
-of long rows is written past the caches instead.
+output's lines are prefetched: on a 2-core Sapphire Rapids that took (4096, 1000) from 2.2 to 1.3 times the time of a copy. Output that
+no cache would hold is written past them instead.
 
-Sums run over 2 vectors in turn, are folded in a fixed tree every BLOCK numbers, and go on in float64: the error does not grow with the
-number of classes, and the bits are those of ``lanes.py``.
+Sums run over 2 vectors in turn for BLOCK numbers, and are folded in a fixed tree, and go on, in float64: the error does not grow with
+the number of classes, and the bits are those of ``lanes.py``.
 
-A confident row (s < 1.5: nothing else near the maximum) is summed again without the maximum, each exponential corrected for what
+A confident row (s < 2: little else near the maximum) is summed again without the maximum, each exponential corrected for what
 rounding took from x - m: its loss *is* that sum.
 """
+
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -34,14 +36,27 @@ from nbloss.kernels.cpu.memory import (
     store,
     store_first,
     stream,
-    to_line,
+    to_aligned,
 )
-from nbloss.kernels.cpu.simd import equal, first_lane, fma, less, maximum, minimum, reduce_add, reduce_max, select
+from nbloss.kernels.cpu.simd import doubled, equal, first_lane, fma, less, maximum, minimum, reduce_add, reduce_max, select
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, lost, unit
 
-BLOCK = 4096
-STREAMED = 8192  # numbers; longer rows are written past the caches: 1.14 instead of 1.25 copies at 50257, 1.21 instead of 1.45 at 128256
-CONFIDENT = 1.5
+BLOCK = 256
+STREAMED = 2048  # numbers: a shorter row is not worth the alignment
+
+
+def _last_level_cache():
+    """Bytes of the largest cache, as Linux tells them; 32 MB where nobody does."""
+    try:
+        return int(Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip().removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return 32 << 20
+
+
+# Output that no cache will hold goes past them all: no line is read only to be overwritten. Where it fits, that would cost 1.6x.
+# A constant of the compiled code: on a machine with the same processor and another cache it costs time, nothing else.
+LAST_LEVEL = _last_level_cache()
+CONFIDENT = 2.0
 
 pick_loss = njit(**STRICT)(rowmath.loss)
 pull = njit(**STRICT)(rowmath.pull)
@@ -96,7 +111,7 @@ def _exp_block(x, start, stop, m, keep, ahead, out):
             store(keep, j + step, f)
         a = a + e
         b = b + f
-    return reduce_add(a + b)
+    return reduce_add(doubled(a) + doubled(b))
 
 
 @njit(**STRICT)
@@ -118,7 +133,7 @@ def _rest_block(x, start, stop, m, keep):
             store(keep, j + step, f)
         a = a + select(less(t, 0.0), e, 0.0)
         b = b + select(less(u, 0.0), f, 0.0)
-    return reduce_add(a + b)
+    return reduce_add(doubled(a) + doubled(b))
 
 
 @njit(**STRICT)
@@ -127,13 +142,13 @@ def row_sum(x, n, m, keep, ahead, out):
     inverse = 1.0 / np.float64(unit(m))
     total = 0.0
     for start in range(0, n, BLOCK):
-        total += np.float64(_exp_block(x, start, min(n, start + BLOCK), m, keep, ahead, out))
+        total += _exp_block(x, start, min(n, start + BLOCK), m, keep, ahead, out)
     total *= inverse
     rest = total - 1.0
     if total < CONFIDENT:
         rest = 0.0
         for start in range(0, n, BLOCK):
-            rest += np.float64(_rest_block(x, start, min(n, start + BLOCK), m, keep))
+            rest += _rest_block(x, start, min(n, start + BLOCK), m, keep)
         rest *= inverse
         total = rest + 1.0
     return computed(x, total), computed(x, rest)
@@ -163,16 +178,14 @@ def log_softmax(x, out, lo, hi):
         row = pointer(x, p * apart(x, 0))
         result = pointer(out, p * n)
         m = row_max(row, n)
-        streamed = n >= STREAMED and not same_place(row, result)
+        streamed = n >= STREAMED and out.size * out.itemsize > LAST_LEVEL and not same_place(row, result)
         _, rest = row_sum(row, n, m, None, apart(x, 0), row if streamed else result)
         log_s = log1p_of(row, rest)
-        j = 0
-        if streamed:
-            j = to_line(result)
-            store_first(result, 0, j, (load(row, 0) - m) - log_s)
-            while j + step <= n:
-                stream(result, j, (load(row, j) - m) - log_s)
-                j += step
+        j = min(n, to_aligned(result))
+        store_first(result, 0, j, (load_first(row, 0, j, 0.0) - m) - log_s)
+        while streamed and j + step <= n:
+            stream(result, j, (load(row, j) - m) - log_s)
+            j += step
         while j + 2 * step <= n:
             store(result, j, (load(row, j) - m) - log_s)
             store(result, j + step, (load(row, j + step) - m) - log_s)
@@ -190,7 +203,7 @@ def _sum_block(x, start, stop):
     for j in range(start, stop, 2 * step):
         a = a + load_first(x, j, stop - j, 0.0)
         b = b + load_first(x, j + step, stop - j - step, 0.0)
-    return reduce_add(a + b)
+    return reduce_add(doubled(a) + doubled(b))
 
 
 def log_softmax_backward(g, y, out, lo, hi):
@@ -202,7 +215,7 @@ def log_softmax_backward(g, y, out, lo, hi):
         result = pointer(out, p * n)
         total = 0.0
         for start in range(0, n, BLOCK):
-            total += np.float64(_sum_block(upstream, start, min(n, start + BLOCK)))
+            total += _sum_block(upstream, start, min(n, start + BLOCK))
         factor = computed(row, total / np.float64(unit(get(row, 0))))
         for j in range(0, n, step):
             e = exp_scaled(minimum(load_first(row, j, n - j, 0.0), TOP), None)
@@ -215,13 +228,11 @@ def log_softmax_backward(g, y, out, lo, hi):
 @njit(**STRICT)
 def _write_kept(keep, out, n, factor, streamed):
     step = lanes(keep)
-    j = 0
-    if streamed:
-        j = to_line(out)
-        store_first(out, 0, j, load(keep, 0) * factor)
-        while j + step <= n:
-            stream(out, j, load(keep, j) * factor)
-            j += step
+    j = min(n, to_aligned(out))  # stores that straddle lines cost double
+    store_first(out, 0, j, load(keep, 0) * factor)
+    while streamed and j + step <= n:
+        stream(out, j, load(keep, j) * factor)
+        j += step
     while j + 2 * step <= n:
         store(out, j, load(keep, j) * factor)
         store(out, j + step, load(keep, j + step) * factor)
@@ -256,7 +267,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             loss[p] = pick_loss(scale[p], log1p_of(row, rest), m - x_y)
         else:
             result, keep = pointer(out, p * n), pointer(buffer, 0)
-            streamed = n >= STREAMED and not same_place(row, result)
+            streamed = n >= STREAMED and out.size * out.itemsize > LAST_LEVEL and not same_place(row, result)
             s, rest = row_sum(row, n, m, keep, apart(x, 0), row if streamed else result)
             loss[p] = pick_loss(scale[p], log1p_of(row, rest), m - x_y)
             coef = scale[p] * upstream[p * (upstream.size > 1)]
@@ -296,7 +307,7 @@ def _mass_block(x, w, y, a, b, m, start, stop):
         q = _masses(w, y, a, b, j, stop)
         mass_ = mass_ + q
         gaps_ = gaps_ + select(equal(q, 0.0), 0.0, q * (top - load_first(x, j, stop - j, 0.0)))
-    return reduce_add(mass + mass_), reduce_add(gaps + gaps_)
+    return reduce_add(doubled(mass) + doubled(mass_)), reduce_add(doubled(gaps) + doubled(gaps_))
 
 
 @njit(**STRICT)
@@ -304,8 +315,8 @@ def _row_masses(x, w, y, a, b, m, n):
     mass, gaps = 0.0, 0.0
     for start in range(0, n, BLOCK):
         q, d = _mass_block(x, w, y, a, b, m, start, min(n, start + BLOCK))
-        mass += np.float64(q)
-        gaps += np.float64(d)
+        mass += q
+        gaps += d
     return computed(x, mass), computed(x, gaps)
 
 

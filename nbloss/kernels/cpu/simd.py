@@ -209,8 +209,34 @@ def reduce_max(typingctx, a):
     return a.elem(a), codegen
 
 
+def _double(vec):
+    return ir.VectorType(ir.DoubleType(), vec.lanes)
+
+
+@intrinsic
+def doubled(typingctx, a):
+    """The same numbers as float64."""
+
+    def codegen(context, builder, sig, args):
+        return args[0] if a.elem == types.float64 else builder.fpext(args[0], _double(a))
+
+    return Vec(types.float64, a.lanes)(a), codegen
+
+
+@intrinsic
+def rounded(typingctx, a, like):
+    """Float64 numbers in the type of ``like``."""
+
+    def codegen(context, builder, sig, args):
+        return args[0] if like.elem == types.float64 else builder.fptrunc(args[0], _ir_type(like))
+
+    return like(a, like), codegen
+
+
 @intrinsic
 def reduce_add(typingctx, a):
+    """The sum of the lanes of float64 numbers."""
+
     def codegen(context, builder, sig, args):
         return _halves(builder, args[0], a.lanes, builder.fadd)
 
