@@ -22,6 +22,8 @@ TAKEN = "float16, bfloat16 (ml_dtypes), float32 or float64"
 
 def _ratio(a, n):
     """a / n as IEEE has it: no row to average over gives nan, in silence."""
+    if n != 0:
+        return a / n
     with np.errstate(all="ignore"):
         return np.float64(a) / n
 
@@ -145,6 +147,8 @@ def checked_ignore_index(ignore_index):
 
 
 def checked_smoothing(label_smoothing):
+    if type(label_smoothing) is float and 0.0 <= label_smoothing <= 1.0:
+        return label_smoothing
     if isinstance(label_smoothing, (str, bytes)) or np.ndim(label_smoothing) != 0 or np.iscomplexobj(label_smoothing):
         raise TypeError(f"label_smoothing should be a number in [0, 1]; got {label_smoothing!r}")
     try:
@@ -158,6 +162,8 @@ def checked_smoothing(label_smoothing):
 
 def _upstream(grad_output, shape, dtype):
     """One number, or an array of the loss's shape."""
+    if type(grad_output) is float:
+        return np.float64(grad_output)
     g = reals("grad_output", grad_output, np.float64 if np.ndim(grad_output) == 0 else dtype)
     if g.ndim and g.shape != shape:
         raise ValueError(f"grad_output should be a number or have the loss's shape {shape}; got {g.shape}")

@@ -21,6 +21,7 @@ __all__ = ["cache_dir", "compiled", "run"]
 
 OPTIONS = {"error_model": "numpy", "fastmath": False, "nogil": True}
 CHUNK = 65536  # numbers per chunk: some 20 us of work, a thousand times the price of a ticket
+RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
 _compiled = {}
 _compiling = threading.RLock()
@@ -96,6 +97,6 @@ def run(body, variant, arguments, written, count, numbers, multiple=1):
         if workers == 1:
             kernel(*arguments, 0, count)
             return
-        chunk = max(1, min(CHUNK // max(numbers, 1), -(-count // (4 * workers))))
+        chunk = min(max(CHUNK // max(numbers, 1), RUN), -(-count // (4 * workers)))
         chunk = -(-chunk // multiple) * multiple
         kernel(*arguments, count, chunk, workers, np.zeros(8, np.int64))

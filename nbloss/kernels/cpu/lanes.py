@@ -97,24 +97,32 @@ def _add(sums, c, value):
 
 
 @njit(**STRICT)
-def _fold(sums, n, doubles):
-    """The partial sums of n classes, folded in float64 as ``rows.py`` folds the lanes of its two vectors."""
+def _flush(sums, start, stop, doubles):
+    """Add the partial sums of a block of classes to their float64 sums; the first block begins them."""
     step = lanes(sums)
-    used = min(n, 2 * step)
-    for k in range(min(used, step)):
+    count = stop - start
+    for k in range(min(count, step)):
         v = doubled(load(sums, k * step))
-        if k + step < used:
+        if k + step < count:
             v = v + doubled(load(sums, (k + step) * step))
+        if start > 0:
+            v = load_doubles(doubles, k * step, load(sums, 0)) + v
         store(doubles, k * step, v)
-    used = min(used, step)
+
+
+@njit(**STRICT)
+def _fold(sums, n, doubles):
+    """The float64 sums of n classes, folded as ``rows.py`` folds the lanes of its vectors."""
+    step = lanes(sums)
+    like = load(sums, 0)
+    used = min(n, step)
     half = step // 2
     while half > 0:
         for k in range(min(half, used - half)):
-            like = load(sums, 0)
             store(doubles, k * step, load_doubles(doubles, k * step, like) + load_doubles(doubles, (k + half) * step, like))
         used = min(used, half)
         half //= 2
-    return load_doubles(doubles, 0, load(sums, 0))
+    return load_doubles(doubles, 0, like)
 
 
 @njit(**STRICT)
@@ -137,13 +145,12 @@ def _sum(tile, n, m, keep, array, places, sums, doubles):
                 if keep is not None:
                     store(keep, c * step, e)
                 _add(sums, c, e)
-            total = total + _fold(sums, stop - start, doubles)
-        total = total * inverse
+            _flush(sums, start, stop, doubles)
+        total = _fold(sums, n, doubles) * inverse
         rest = total - 1.0
         confident = less(total, CONFIDENT)
     if any_lane(confident):
         ties = zero - 1.0
-        exact = doubled(zero)
         for start in range(0, n, BLOCK):
             stop = min(n, start + BLOCK)
             for c in range(start, stop):
@@ -157,8 +164,8 @@ def _sum(tile, n, m, keep, array, places, sums, doubles):
                 top = equal(t, 0.0)
                 ties = ties + select(top, zero + 1.0, 0.0)
                 _add(sums, c, select(top, 0.0, e))
-            exact = exact + _fold(sums, stop - start, doubles)
-        exact = exact * inverse + doubled(ties)
+            _flush(sums, start, stop, doubles)
+        exact = _fold(sums, n, doubles) * inverse + doubled(ties)
         rest = select(confident, exact, rest)
         total = select(confident, exact + 1.0, total)
     return rounded(total, m), rounded(rest, m)
@@ -200,13 +207,12 @@ def log_softmax(x, out, lo, hi):
 def _total(tile, n, sums, doubles):
     """Sum over the classes of a tile, in float64."""
     step = lanes(tile)
-    total = doubled(splat(tile, 0.0))
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         for c in range(start, stop):
             _add(sums, c, load(tile, c * step))
-        total = total + _fold(sums, stop - start, doubles)
-    return total
+        _flush(sums, start, stop, doubles)
+    return _fold(sums, n, doubles)
 
 
 def log_softmax_backward(g, y, out, lo, hi):
@@ -332,18 +338,19 @@ def _masses(w, y, a, b, c, step):
 def _tile_masses(tile, w, y, a, b, m, n, sums, doubles):
     """``(sum q, sum q (m - x))`` per lane; a class without mass adds 0 even at -inf."""
     step = lanes(tile)
-    mass = doubled(splat(tile, 0.0))
-    gaps = mass
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         for c in range(start, stop):
             _add(sums, c, _masses(w, y, a, b, c, step))
-        mass = mass + _fold(sums, stop - start, doubles)
+        _flush(sums, start, stop, doubles)
+    mass = _fold(sums, n, doubles)
+    for start in range(0, n, BLOCK):
+        stop = min(n, start + BLOCK)
         for c in range(start, stop):
             q = _masses(w, y, a, b, c, step)
             _add(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))
-        gaps = gaps + _fold(sums, stop - start, doubles)
-    return rounded(mass, m), rounded(gaps, m)
+        _flush(sums, start, stop, doubles)
+    return rounded(mass, m), rounded(_fold(sums, n, doubles), m)
 
 
 @njit(**STRICT)
