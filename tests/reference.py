@@ -120,26 +120,23 @@ def cross_entropy_backward(grad_output, x, target, weight=None, **options):
 # ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
 
 
-def exact_log_softmax(row):
-    """log_softmax of one row as mpmath numbers."""
+def exact_rows(x, target):
+    """For each row of (N, C): logp of every class, the loss, the gradient of the sum of the losses, each rounded once, to float64.
+
+    The sum of the others (without one maximum; without the target) is kept on its own: no margin is too wide for fifty digits.
+    """
     import mpmath
 
+    logp, losses, gradient = [], [], []
     with mpmath.workdps(50):
-        row = [mpmath.mpf(float(v)) for v in row]
-        top = max(row)
-        log_sum = mpmath.log(mpmath.fsum(mpmath.exp(v - top) for v in row))
-        return [v - top - log_sum for v in row]
-
-
-def exact_losses(x, target):
-    """Cross entropy of each row of (N, C), rounded once, to float64."""
-    return np.array([float(-exact_log_softmax(row)[t]) for row, t in zip(x, target, strict=True)])
-
-
-def exact_gradient(x, target):
-    """Gradient of the sum of the losses of (N, C), rounded once, to float64: p_j, and p_y - 1 without its cancellation."""
-    import mpmath
-
-    with mpmath.workdps(50):
-        rows = [[mpmath.exp(v) for v in exact_log_softmax(row)] for row in x]
-        return np.array([[float(p - (j == t)) for j, p in enumerate(row)] for row, t in zip(rows, target, strict=True)])
+        for values, t in zip(x, target, strict=True):
+            row = [mpmath.mpf(float(v)) for v in values]
+            lead = max(range(len(row)), key=row.__getitem__)
+            e = [mpmath.exp(v - row[lead]) for v in row]
+            others = mpmath.fsum(e[:lead] + e[lead + 1 :])
+            log_sum = mpmath.log1p(others)
+            logp.append([float(v - row[lead] - log_sum) for v in row])
+            losses.append(float(log_sum + (row[lead] - row[t])))
+            gradient.append([float(v / (1 + others)) for v in e])
+            gradient[-1][t] = float(-mpmath.fsum(e[:t] + e[t + 1 :]) / (1 + others))
+    return np.array(logp), np.array(losses), np.array(gradient)

@@ -358,12 +358,13 @@ def _write_masses(keep, w, y, a, b, n, total, s, rest, g, nothing):
     """g (total p - q) in place of the exponentials, as in ``rows.py``."""
     step = lanes(keep)
     one = unit(get(keep, 0))
+    top = select(less(s, CONFIDENT), s * 0.0 + one, -1.0)
     factor = total / s / one
     away = total * (rest / s)
     for c in range(n):
         e = load(keep, c * step)
         q = _masses(w, y, a, b, c, step)
-        d = select(equal(e, one), (total - q) - away, e * factor - q)
+        d = select(equal(e, top), (total - q) - away, e * factor - q)
         store(keep, c * step, select(nothing, 0.0, d * g))
 
 
@@ -443,7 +444,9 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
                 for lane in range(step):
                     put(numbers, lane, get(classes, get(hits, lane) // step))
                 own = load(numbers, 0) * b
-                d = select(less(x_y, m), (gather(keep, hits, 0) * (total / s / one) - own) - hit, (mass - own) - total * (rest / s))
+                d = (gather(keep, hits, 0) * (total / s / one) - own) - hit
+                at_top = select(less(s, CONFIDENT), (mass - own) - total * (rest / s), d)
+                d = select(less(x_y, m), d, at_top)
                 _write_masses(keep, classes, None, b, b, n, total, s, rest, g, nothing)
                 scatter(keep, hits, 0, select(nothing, 0.0, d * g))
         if out is not None:

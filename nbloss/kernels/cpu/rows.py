@@ -323,15 +323,15 @@ def _row_masses(x, w, y, a, b, m, n):
 
 @njit(**STRICT)
 def _write_masses(keep, w, y, a, b, out, n, total, s, rest, g):
-    """g (total p - q); at the maximum (total - q) - total (1 - p), which keeps a confident row's digits."""
+    """g (total p - q); at the maximum of a confident row (total - q) - total (1 - p), which keeps its digits."""
     step = lanes(keep)
-    one = unit(s)
-    factor = total / s / one
+    top = unit(s) if s < CONFIDENT else -unit(s)  # what the maximum's exponential is; no exponential is negative
+    factor = total / s / unit(s)
     away = total * (rest / s)
     for j in range(0, n, step):
         e = load(keep, j)
         q = _masses(w, y, a, b, j, n)
-        d = select(equal(e, one), (total - q) - away, e * factor - q)
+        d = select(equal(e, top), (total - q) - away, e * factor - q)
         store_first(out, j, n - j, d * g)
 
 
@@ -389,7 +389,7 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
             total = mass + hit
             q = get(classes, y) * b
             d = (mass - q) - total * (rest / s)
-            if x_y < m:
+            if x_y < m or s >= CONFIDENT:
                 d = (get(keep, y) * (total / s / unit(m)) - q) - hit
             _write_masses(keep, classes, None, b, b, result, n, total, s, rest, g)
             put(result, y, d * g)

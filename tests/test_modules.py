@@ -1,0 +1,195 @@
+"""Modules: options, forward, backward; torch's repr and attributes; they pickle, copy, and keep references."""
+
+import copy
+import gc
+import pickle
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from problems import DTYPES, class_index, logits, name, probabilities, weights
+
+import nbloss
+import nbloss.functional as F
+
+LOSSES = {"nll_loss": nbloss.NLLLoss, "cross_entropy": nbloss.CrossEntropyLoss}
+every_loss = pytest.mark.parametrize("op", LOSSES)
+W = np.array([1, 0.5, 2, 1, 1, 3, 0.25], np.float32)
+
+
+def function(op, suffix=""):
+    return getattr(F, op + suffix)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(7,), (5, 7), (3, 7, 4), (2, 7, 3, 5)], ids=name)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none", None])
+def test_forward_and_backward_are_the_functions(reduction, shape, dtype, op, rng, device):
+    x, y, w = logits(rng, shape, dtype), class_index(rng, shape), weights(rng, 7, dtype)
+    options = {"ignore_index": 2, "reduction": reduction} | ({"label_smoothing": 0.1} if op == "cross_entropy" else {})
+    module = LOSSES[op](w, **options, device=device)
+    assert_array_equal(module(x, y), function(op)(x, y, w, **options, device=device))
+    assert_array_equal(module.forward(x, y), function(op)(x, y, w, **options, device=device))
+    assert_array_equal(module.backward(), function(op, "_backward")(1.0, x, y, w, **options, device=device))
+    assert_array_equal(module.backward(2.5), function(op, "_backward")(2.5, x, y, w, **options, device=device))
+    if reduction in (None, "none"):
+        g = logits(rng, np.shape(y), dtype)
+        assert_array_equal(module.backward(g), function(op, "_backward")(g, x, y, w, **options, device=device))
+
+
+@every_loss
+def test_probability_targets_work_too(op, rng, device):
+    x, y = logits(rng, (5, 7)), probabilities(rng, (5, 7))
+    module = LOSSES[op](device=device)
+    assert_array_equal(module(x, y), function(op)(x, y, device=device))
+    assert_array_equal(module.backward(), function(op, "_backward")(1.0, x, y, device=device))
+
+
+@pytest.mark.parametrize("dim", [-1, 0, 1])
+def test_log_softmax_forwards_and_backwards(dim, rng, device):
+    x, g = logits(rng, (5, 7, 3)), logits(rng, (5, 7, 3))
+    module = nbloss.LogSoftmax(dim, device=device)
+    y = module(x)
+    assert_array_equal(y, F.log_softmax(x, dim, device=device))
+    assert_array_equal(module.backward(g), F.log_softmax_backward(g, y, dim, device=device))
+
+
+def test_backwards_chain(rng, device):
+    x, y = logits(rng, (5, 7), np.float64), class_index(rng, (5, 7))
+    log_softmax, nll, both = nbloss.LogSoftmax(dim=1), nbloss.NLLLoss(W), nbloss.CrossEntropyLoss(W)
+    np.testing.assert_allclose(nll(log_softmax(x), y), both(x, y), rtol=1e-14)
+    np.testing.assert_allclose(log_softmax.backward(nll.backward()), both.backward(), rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.NLLLoss(), nbloss.CrossEntropyLoss()], ids=repr)
+def test_backward_before_forward_is_a_runtime_error_that_says_so(module):
+    with pytest.raises(RuntimeError, match="forward"):
+        module.backward()
+
+
+def test_backward_is_of_the_last_forward(rng, device):
+    a, b, y = logits(rng, (5, 7)), logits(rng, (5, 7)), class_index(rng, (5, 7))
+    module = nbloss.CrossEntropyLoss(device=device)
+    module(a, y)
+    module(b, y)
+    assert_array_equal(module.backward(), F.cross_entropy_backward(1.0, b, y, device=device))
+    assert_array_equal(module.backward(), F.cross_entropy_backward(1.0, b, y, device=device))
+
+
+@every_loss
+def test_a_module_keeps_references_and_never_copies(op, rng):
+    x, y, w = logits(rng, (5, 7)), class_index(rng, (5, 7)), weights(rng, 7)
+    module = LOSSES[op](w)
+    assert module.weight is w
+    module(x, y)
+    x *= 2
+    y[:] = 3
+    w[3] = 5
+    assert_array_equal(module.backward(), function(op, "_backward")(1.0, x, y, w))
+    alive = weakref.ref(x)
+    del x
+    gc.collect()
+    assert alive() is not None
+    assert "reference" in LOSSES[op].__doc__
+
+
+def test_log_softmax_keeps_its_result_not_its_input(rng):
+    x = logits(rng, (5, 7))
+    module, alive = nbloss.LogSoftmax(), weakref.ref(x)
+    y = module(x)
+    del x
+    gc.collect()
+    assert alive() is None, "the backward needs only the output"
+    assert "reference" in nbloss.LogSoftmax.__doc__
+    assert_array_equal(module.backward(y), F.log_softmax_backward(y, y))
+
+
+REPRS = [
+    (nbloss.LogSoftmax(), "LogSoftmax(dim=-1)"),
+    (nbloss.LogSoftmax(1), "LogSoftmax(dim=1)"),
+    (nbloss.LogSoftmax(dim=0), "LogSoftmax(dim=0)"),
+    (nbloss.NLLLoss(), "NLLLoss(ignore_index=-100, reduction='mean')"),
+    (nbloss.NLLLoss(ignore_index=3, reduction="sum"), "NLLLoss(ignore_index=3, reduction='sum')"),
+    (nbloss.CrossEntropyLoss(), "CrossEntropyLoss(ignore_index=-100, reduction='mean')"),
+]
+
+
+@pytest.mark.parametrize(("module", "expected"), REPRS, ids=[r for _, r in REPRS])
+def test_repr_reads_as_torch_s(module, expected):
+    assert repr(module) == expected
+    assert f"{type(module).__name__}({module.extra_repr()})" == expected
+
+
+def test_options_that_are_not_the_default_are_shown():
+    assert "label_smoothing=0.1" in repr(nbloss.CrossEntropyLoss(label_smoothing=0.1))
+    assert "label_smoothing" not in repr(nbloss.CrossEntropyLoss())
+    assert "reduction='none'" in repr(nbloss.NLLLoss(reduction="none"))
+
+
+@every_loss
+def test_options_are_attributes(op):
+    module = LOSSES[op](W, ignore_index=3, reduction="sum")
+    assert module.weight is W
+    assert (module.ignore_index, module.reduction) == (3, "sum")
+    assert LOSSES[op]().weight is None
+    assert nbloss.CrossEntropyLoss(label_smoothing=0.25).label_smoothing == 0.25
+    assert nbloss.CrossEntropyLoss().label_smoothing == 0
+    assert nbloss.LogSoftmax(2).dim == 2
+
+
+@every_loss
+def test_only_the_weight_is_positional(op):
+    with pytest.raises(TypeError):
+        LOSSES[op](W, -100)
+
+
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "deepcopy", "pickle"])
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+def test_modules_pickle_and_copy(used, copier, rng):
+    x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
+    for module in (nbloss.NLLLoss(W, ignore_index=1), nbloss.CrossEntropyLoss(W, reduction="sum", label_smoothing=0.1)):
+        if used:
+            module(x, y)
+        twin = copier(module)
+        assert repr(twin) == repr(module)
+        assert_array_equal(twin.weight, W)
+        assert_array_equal(twin(x, y), module(x, y))
+        assert_array_equal(twin.backward(), module.backward())
+    twin = copier(nbloss.LogSoftmax(0))
+    assert twin.dim == 0
+    assert_array_equal(twin(x), F.log_softmax(x, 0))
+
+
+@pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.NLLLoss(W), nbloss.CrossEntropyLoss(W)], ids=repr)
+def test_to_returns_the_module(module):
+    assert module.to("cpu") is module
+    with pytest.raises(ValueError, match="device"):
+        module.to("tpu")
+
+
+@every_loss
+@pytest.mark.parametrize("size_average", [None, True, False])
+@pytest.mark.parametrize("reduce", [None, True, False])
+def test_the_legacy_keywords_warn_and_map_as_in_torch(reduce, size_average, op):
+    if size_average is None and reduce is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert LOSSES[op](size_average=None, reduce=None, reduction="sum").reduction == "sum"
+        return
+    with pytest.warns(DeprecationWarning, match="reduction") as record:
+        module = LOSSES[op](size_average=size_average, reduce=reduce)
+    assert record[0].filename == __file__, "the warning points at the caller"
+    expected = "none" if reduce is False else "sum" if size_average is False else "mean"
+    assert module.reduction == expected
+
+
+@every_loss
+def test_a_bad_option_is_refused(op, rng):
+    x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
+    with pytest.raises(ValueError, match="reduction"):
+        LOSSES[op](reduction="average")(x, y)
+    with pytest.raises(ValueError, match="weight"):
+        LOSSES[op](np.ones(3, np.float32))(x, y)
