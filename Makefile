@@ -7,7 +7,7 @@ demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
 
 test: .venv-test/ready
-	.venv-test/bin/python -m pytest
+	.venv-test/bin/python -m pytest -n auto
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench

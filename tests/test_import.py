@@ -11,7 +11,7 @@ import nbloss
 import nbloss.functional
 import nbloss.modules
 
-MODULES = ["LogSoftmax", "NLLLoss", "CrossEntropyLoss", "LinearCrossEntropyLoss"]
+MODULES = ["LogSoftmax", "NLLLoss", "CrossEntropyLoss"]
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad",
