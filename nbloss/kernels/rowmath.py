@@ -18,12 +18,3 @@ def pull(coef, others, s):
 def mass_loss(mass, log_s, spread):
     """-sum_c q[c] log p[c] for target masses q: mass = sum q, spread = sum_c q[c] (m - x[c])."""
     return mass * log_s + spread
-
-
-def merge(m, s, n, t, exp):
-    """(m, s) + (n, t), where (m, s) stands for m + log(s): the one operator for blocks, threads, chunks and shards."""
-    if m == n:  # -inf and -inf too, which must not become nan
-        return m, s + t
-    if m > n:
-        return m, s + t * exp(n - m)
-    return n, t + s * exp(m - n)
