@@ -9,7 +9,7 @@ import numpy as np
 from nbloss import _device
 from nbloss._problem import destination, kind, signed
 
-SMALL = 16384  # numbers; beyond, the checks are a small part of the call
+SMALL = 8192  # numbers, so never more rows than the kernel's one group (targets.GROUP); beyond, the checks are a small part of the call
 
 _known: dict = {}
 

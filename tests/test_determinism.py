@@ -187,3 +187,14 @@ def test_the_reduced_loss_does_not_depend_on_how_the_rows_are_shaped(reduction, 
     flat = F.cross_entropy(rows, y.reshape(-1), reduction=reduction, device=device)
     assert F.cross_entropy(x, y, reduction=reduction, device=device) == flat
     assert np.shape(F.cross_entropy(x, y, reduction="none", device=device)) == rows_shape(shape)
+
+
+@pytest.mark.parametrize("rows", [8191, 8192, 8193, 16384, 20000])
+def test_the_short_way_holds_no_more_rows_than_it_has_room_for(rows):
+    """With one or two classes a small array has many rows; the sums of more than one group must not run out of theirs."""
+    y = np.zeros(rows, np.int64)
+    for classes in (1, 2):
+        x = np.zeros((rows, classes), np.float32)
+        loss, grad = F.cross_entropy_value_and_grad(x, y)
+        assert loss == F.cross_entropy(x, y) == F.cross_entropy(x, y, np.ones(classes))
+        assert (grad == F.cross_entropy_backward(1.0, x, y)).all()
