@@ -17,7 +17,7 @@ from nbloss.kernels.cpu.rows import BLOCK, CONFIDENT, mass_loss, pick_loss, pull
 from nbloss.kernels.cpu.simd import any_lane, doubled, either, equal, fma, less, maximum, minimum, rounded, select
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, lost, unit
 
-SHORT = 64  # classes; up to here a row per lane beats a row at a time (docs/design.md)
+SHORT = 64  # classes; up to here contiguous rows go one to a lane too
 LONGEST = 4096  # classes of one tile: 256 kB of buffer
 
 
