@@ -69,7 +69,7 @@ class Shared(Pointer):
 
 def _ordered(before, now):
     (a, then), (b, present) = before, now
-    if a is b or then["cluster"] < present["cluster"]:
+    if a is b or then["arrived"] < present["cluster"]:
         return True
     same_block = a.block is b.block
     return same_block and (then["block"] < present["block"] or (a.warp == b.warp and then["warp"] < present["warp"]))
@@ -219,8 +219,15 @@ class Device:
     def cluster_size(self):
         return current().block.launch.cluster
 
+    def cluster_arrive(self):
+        current().arrive()
+
+    def cluster_wait(self):
+        current().meet("cluster", "cluster_wait")
+
     def cluster_sync(self):
-        current().meet("cluster", "cluster_sync")
+        self.cluster_arrive()
+        self.cluster_wait()
 
     def peer(self, array, rank):
         """The shared array of another block of the cluster that stands where ``array`` stands in this one."""

@@ -72,13 +72,21 @@ class Thread(greenlet):
         self.block, self.index, self.number = block, index, number
         self.warp, self.lane = divmod(number, WARP)
         self.meeting = self.value = self.answer = None
-        self.epochs = {"warp": 0, "block": 0, "cluster": 0}
+        self.epochs = {"warp": 0, "block": 0, "cluster": 0, "arrived": 0}  # meetings so far; a cluster's have two halves
         self.gr_context = contextvars.copy_context()  # NumPy's error state among others
+
+    def arrive(self):
+        """The first half of a cluster's barrier: what was done before it is done for all who have been through the second."""
+        self.epochs["arrived"] += 1
+        if self.epochs["arrived"] > self.epochs["cluster"] + 1:
+            raise Fault(f"{Meeting('cluster', 'cluster_arrive', 0, _path())}: a second arrival without a wait")
 
     def meet(self, scope, call, value=None, mask=0):
         """Wait for the others; returns the values that they brought, by lane (warp) or by thread number (block)."""
         if scope == "warp" and not mask >> self.lane & 1:
             raise Fault(f"{Meeting(scope, call, mask, _path())}: lane {self.lane} is not in its own mask {mask:#x}")
+        if scope == "cluster" and self.epochs["arrived"] == self.epochs["cluster"]:
+            raise Fault(f"{Meeting(scope, call, mask, _path())}: a wait without an arrival")
         self.meeting, self.value = Meeting(scope, call, mask, _path()), value
         self.block.launch.hub.switch()
         return self.answer
@@ -101,7 +109,8 @@ class Launch:
         from simulated import Pointer
 
         self.function, self.grid, self.block, self.dynamic, self.cluster = function, Dim3(*grid), Dim3(*block), dynamic, cluster
-        self.arguments = [a.view(Pointer) if isinstance(a, np.ndarray) and a.ndim else a for a in arguments]
+        plain = [getattr(a, "_ary", a) for a in arguments]  # numba-cuda's simulated device arrays are NumPy's in a wrapper
+        self.arguments = [a.view(Pointer) if isinstance(a, np.ndarray) and a.ndim else a for a in plain]
         self.thread = self.hub = None
         if self.grid.x % cluster:
             raise Fault(f"a grid of {self.grid.x} blocks does not divide into clusters of {cluster}")
@@ -150,8 +159,10 @@ class Launch:
         for (scope, place), party in parties.items():
             if scope == "warp":
                 complete = _all_lanes(party, place[2])
+            elif scope == "cluster":
+                complete = all(t.epochs["arrived"] > party[0].epochs["cluster"] for t in alive)
             else:
-                complete = len(party) == sum(scope == "cluster" or t.block.rank == place[0] for t in alive) and _one_call(party)
+                complete = len(party) == sum(t.block.rank == place[0] for t in alive) and _one_call(party)
             if complete:
                 brought = {t.lane if scope == "warp" else (t.block.rank, t.number): t.value for t in party}
                 _advance(party, scope)
@@ -191,7 +202,7 @@ def _advance(party, scope):
     if scope == "warp" and party[0].meeting.call != "syncwarp":
         return
     epoch = max(t.epochs[scope] for t in party) + 1
-    for t in party:
+    for t in party:  # of a cluster, the others go on when they come to the wait
         t.epochs[scope] = epoch
 
 

@@ -256,3 +256,36 @@ def test_a_missing_cluster_barrier_is_a_race(seed):
 def test_a_grid_that_does_not_divide_into_clusters():
     with pytest.raises(Fault, match="6 blocks does not divide into clusters of 4"):
         clustered(cluster_sum, 4)[6, 32](np.zeros(8, np.float32), np.zeros(8, np.float32), True)
+
+
+def test_between_arrival_and_wait_a_cluster_is_apart():
+    def early(out, split):
+        part = cuda.shared.array(1, float32)
+        rank = cuda.cluster_rank()
+        cuda.cluster_sync()
+        if not split:
+            cuda.peer(part, rank ^ 1)[0] = rank
+        cuda.cluster_arrive()
+        if split:
+            cuda.peer(part, rank ^ 1)[0] = rank
+        cuda.cluster_wait()
+        out[cuda.blockIdx.x] = part[0]
+
+    out = np.full(4, np.nan, np.float32)
+    clustered(early, 2)[4, 1](out, False)
+    np.testing.assert_array_equal(out, [1, 0, 1, 0])
+    with pytest.raises(Fault, match="race"):
+        clustered(early, 2)[4, 1](out, True)
+
+
+@pytest.mark.parametrize(("calls", "said"), [("w", "a wait without an arrival"), ("aa", "a second arrival without a wait")])
+def test_halves_of_a_cluster_barrier_come_in_turn(calls, said):
+    def kernel():
+        for call in calls:
+            if call == "a":
+                cuda.cluster_arrive()
+            else:
+                cuda.cluster_wait()
+
+    with pytest.raises(Fault, match=said):
+        clustered(kernel, 2)[2, 32]()
