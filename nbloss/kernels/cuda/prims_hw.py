@@ -16,7 +16,7 @@ HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
 WIDE_NAN = 0x7FFF  # a bfloat16 nan
 
-device = cuda.jit(device=True)
+device = cuda.jit(device=True, forceinline=True)  # a call would put a row that is held in registers into memory
 
 
 def _computed(pointer):
@@ -266,14 +266,15 @@ def log1p(x):
 
 
 @intrinsic
-def power2(typingctx, x, z):
+def power2(typingctx, x, z, shift):
     """The low bits of z move into the exponent of 1.0, and the product keeps x's nan."""
 
     def codegen(context, builder, sig, args):
-        scale = builder.add(builder.shl(builder.bitcast(args[1], I32), I32(23)), I32(0x3F800000))
+        exponent = builder.add(builder.bitcast(args[1], I32), builder.add(builder.trunc(args[2], I32), I32(127)))
+        scale = builder.shl(exponent, I32(23))
         return builder.fmul(args[0], builder.bitcast(scale, FLOAT))
 
-    return types.float32(types.float32, types.float32), codegen
+    return types.float32(types.float32, types.float32, types.int64), codegen
 
 
 @intrinsic
@@ -335,27 +336,32 @@ def cluster_rank(typingctx):
     return types.int64(), codegen
 
 
+def _cluster_barrier(text):
+    @intrinsic
+    def call(typingctx):
+        def codegen(context, builder, sig, args):
+            _inline(builder, ir.VoidType(), [], text, "~{memory}", True)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    return call
+
+
+cluster_arrive = _cluster_barrier("barrier.cluster.arrive.release.aligned;")
+cluster_wait = _cluster_barrier("barrier.cluster.wait.acquire.aligned;")
+
+
 @intrinsic
-def cluster_sync(typingctx):
-    def codegen(context, builder, sig, args):
-        text = "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
-        _inline(builder, ir.VoidType(), [], text, "~{memory}", True)
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def cluster_get(typingctx, shared, i, rank):
-    """``shared[i]`` of block ``rank`` of the cluster, through distributed shared memory."""
-
+def cluster_put(typingctx, shared, i, rank, v):
     def codegen(context, builder, sig, args):
         array = context.make_array(sig.args[0])(context, builder, value=args[0])
         place = builder.bitcast(builder.gep(array.data, [args[1]]), I8.as_pointer())
         address = builder.ptrtoint(builder.addrspacecast(place, I8.as_pointer(3)), I32)
-        kind, letter, result = ("f64", "d", DOUBLE) if shared.dtype == types.float64 else ("f32", "f", FLOAT)
-        text = f"{{ .reg .u32 far; mapa.shared::cluster.u32 far, $1, $2; ld.shared::cluster.{kind} $0, [far]; }}"
-        operands = [address, builder.trunc(args[2], I32)]
-        return _inline(builder, result, operands, text, f"={letter},r,r,~{{memory}}", True)
+        kind, letter = ("f64", "d") if shared.dtype == types.float64 else ("f32", "f")
+        text = f"{{ .reg .u32 far; mapa.shared::cluster.u32 far, $0, $1; st.shared::cluster.{kind} [far], $2; }}"
+        operands = [address, builder.trunc(args[2], I32), args[3]]
+        _inline(builder, ir.VoidType(), operands, text, f"r,r,{letter},~{{memory}}", True)
+        return context.get_dummy_value()
 
-    return shared.dtype(shared, types.int64, types.int64), codegen
+    return types.void(shared, types.int64, types.int64, shared.dtype), codegen

@@ -147,8 +147,8 @@ def log1p(x):
     return type(x)(np.log1p(np.float64(x)))
 
 
-def power2(x, z):
-    n = int(np.float32(z).view(np.int32)) - int(np.float32(1.5 * 2.0**23).view(np.int32))
+def power2(x, z, shift):
+    n = int(np.float32(z).view(np.int32)) - int(np.float32(1.5 * 2.0**23).view(np.int32)) + shift
     if z == z and not -126 <= n <= 127:
         raise OverflowError(f"2**{n} is no normal float32")
     return x * np.float32(2.0**n if z == z else np.nan)
@@ -203,9 +203,13 @@ def cluster_rank():
     return cuda.cluster_rank()
 
 
-def cluster_sync():
+def cluster_arrive():
+    """The simulator's clusters meet in ``cluster_wait``."""
+
+
+def cluster_wait():
     cuda.cluster_sync()
 
 
-def cluster_get(shared, i, rank):
-    return cuda.peer(shared, rank)[i]
+def cluster_put(shared, i, rank, v):
+    cuda.peer(shared, rank)[i] = v
