@@ -1,6 +1,6 @@
 """Device memory: arrays, the pool they come from, copies to and from the host. The only file that speaks of memory to the driver.
 
-An `Array` keeps its geometry as a NumPy array whose data pointer *is* the device's address. Reshaping, slicing and asking for overlaps
+A `DeviceArray` keeps its geometry as a NumPy array whose data pointer *is* the device's address. Reshaping, slicing and asking for overlaps
 are arithmetic on that geometry; nothing here may read through it on the host. In Numba's simulator the "device" is the host's memory.
 """
 
@@ -15,6 +15,9 @@ import numpy as np
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
+OLDEST_DRIVER = 13000  # numba-cuda[cu13]
+
+
 class _Seen:
     """What NumPy asks of memory that it shall look at."""
 
@@ -22,7 +25,7 @@ class _Seen:
         self.__array_interface__ = interface
 
 
-class Array:
+class DeviceArray:
     """An array in the memory of a GPU, for people who have no library of device arrays.
 
     `nbloss.to_device` makes one; every function of nbloss takes it, `nbloss.to_host` reads it. CuPy, PyTorch and Numba take it without a
@@ -72,16 +75,13 @@ class Array:
     def seen(self, geometry):
         """The same memory under another geometry, a view of the present one."""
         address = self.address if geometry.size == 0 else geometry.__array_interface__["data"][0]
-        return Array(geometry, address, self.device, self.owner)
+        return DeviceArray(geometry, address, self.device, self.owner)
 
-    def reshaped(self, shape):
-        """The same memory in another shape, or None where no strides can say it."""
-        try:
-            return self.seen(self.geometry.reshape(shape, copy=False))
-        except ValueError:
-            return None
+    def reshape(self, *shape):
+        """The same memory in another shape; ValueError where no strides can say it."""
+        return self.seen(self.geometry.reshape(*shape, copy=False))
 
-    def retyped(self, dtype):
+    def view(self, dtype):
         """The same bytes as another dtype of the same size."""
         return self if self.dtype == dtype else self.seen(self.geometry.view(dtype))
 
@@ -108,22 +108,22 @@ class Array:
         return view.__dlpack__(**options)
 
 
-def at(address, shape, strides, dtype, device, owner, writeable=True) -> Array:
-    """The Array of memory that somebody else owns; ``owner`` is kept alive with it."""
+def at(address, shape, strides, dtype, device, owner, writeable=True) -> DeviceArray:
+    """The array of memory that somebody else owns; ``owner`` is kept alive with it."""
     dtype = np.dtype(dtype)
     if 0 in shape:
-        return Array(np.empty(shape, dtype), address, device, owner)
+        return DeviceArray(np.empty(shape, dtype), address, device, owner)
     interface = {"data": (address, not writeable), "shape": shape, "strides": strides, "typestr": f"|V{dtype.itemsize}", "version": 3}
-    return Array(np.asarray(_Seen(interface)).view(dtype), address, device, owner)
+    return DeviceArray(np.asarray(_Seen(interface)).view(dtype), address, device, owner)
 
 
-def empty(shape, dtype, device, stream) -> Array:
-    """New C-ordered memory from the device's stream-ordered pool; it goes back there when nobody holds the Array any more."""
+def empty(shape, dtype, device, stream) -> DeviceArray:
+    """New C-ordered memory from the device's stream-ordered pool; it goes back there when nobody holds the array any more."""
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if SIMULATED:
         geometry = np.empty(shape, dtype)
-        return Array(geometry, geometry.ctypes.data, device, geometry)
+        return DeviceArray(geometry, geometry.ctypes.data, device, geometry)
     count = 1
     for n in shape:
         count *= n
@@ -131,7 +131,7 @@ def empty(shape, dtype, device, stream) -> Array:
     return at(int(buffer.handle), shape, None, dtype, device, buffer)
 
 
-def upload(host: np.ndarray, device, stream) -> Array:
+def upload(host: np.ndarray, device, stream) -> DeviceArray:
     """A NumPy array's values in new device memory, C-ordered. The host's array may change as soon as this returns."""
     host = np.ascontiguousarray(host) if host.ndim else host
     array = empty(host.shape, host.dtype, device, stream)
@@ -139,7 +139,7 @@ def upload(host: np.ndarray, device, stream) -> Array:
     return array
 
 
-def put(host: np.ndarray, array: Array, stream) -> None:
+def put(host: np.ndarray, array: DeviceArray, stream) -> None:
     """Host values into device memory; both C-ordered."""
     if SIMULATED:
         array.geometry[...] = host
@@ -148,7 +148,7 @@ def put(host: np.ndarray, array: Array, stream) -> None:
         stream.sync()
 
 
-def download(array: Array, host: np.ndarray, stream) -> None:
+def download(array: DeviceArray, host: np.ndarray, stream) -> None:
     """Device values into a C-ordered host array of the same bytes; waits for them."""
     if SIMULATED:
         host[...] = array.geometry.reshape(host.shape).view(host.dtype)
@@ -157,7 +157,7 @@ def download(array: Array, host: np.ndarray, stream) -> None:
         stream.sync()
 
 
-def clear(array: Array, stream) -> None:
+def clear(array: DeviceArray, stream) -> None:
     """Zeros, in stream order."""
     if SIMULATED:
         array.geometry[...] = np.zeros((), array.dtype)
@@ -176,14 +176,65 @@ def driver() -> Any:
     return driver
 
 
+def count():
+    """``(how many GPUs there are, why there are none)``."""
+    code, *_ = driver().cuInit(0)
+    if int(code):
+        return 0, f"NVIDIA's driver finds no device that it can use ({code.name}); looked for GPUs with cuInit"
+    version = driver().cuDriverGetVersion()[1]
+    if version < OLDEST_DRIVER:
+        return 0, f"NVIDIA's driver speaks CUDA {version // 1000}.{version % 1000 // 10}; nbloss needs 13.0 or newer: update the driver"
+    found = int(driver().cuDeviceGetCount()[1])
+    return found, f"NVIDIA's driver finds {found} GPU{'s' * (found != 1)} (see nvidia-smi and CUDA_VISIBLE_DEVICES)"
+
+
+def describe(device):
+    """A GPU's name, compute capability and size, for people."""
+    if SIMULATED:
+        return "Numba's simulator"
+    from cuda.core import Device
+
+    unit = Device(device)
+    major, minor = unit.compute_capability
+    return f"{unit.name}, compute capability {major}.{minor}, {unit.properties.multiprocessor_count} multiprocessors"
+
+
+_contexts: dict = {}
+
+
+def enter(device):
+    """Make a device the current one of this thread; returns what `leave` needs to undo it."""
+    if SIMULATED:
+        return None
+    before = int(driver().cuCtxGetCurrent()[1])
+    if before and before == _contexts.get(device):
+        return None
+    from cuda.core import Device
+
+    Device(device).set_current()
+    _contexts[device] = int(driver().cuCtxGetCurrent()[1])
+    return before if before != _contexts[device] else None
+
+
+def leave(before):
+    if before:
+        _checked(driver().cuCtxSetCurrent(before))
+
+
+def synchronize(device):
+    """Wait for all work on a device."""
+    if not SIMULATED:
+        from cuda.core import Device
+
+        Device(device).sync()
+
+
 @cache
 def pool(device):
     """The device's stream-ordered memory pool: freed memory is handed out again instead of going back to the system."""
     from cuda.core import Device
 
-    unit = Device(device)
-    unit.set_current()
-    return unit.memory_resource
+    return Device(device).memory_resource
 
 
 def _handle(stream):
