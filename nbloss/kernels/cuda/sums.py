@@ -91,8 +91,8 @@ def reduced(twin, losses, report, divide, divisor, out):
 def over_divisor(reported, stored):
     """upstream[0] = g, over the report's divisor if there is one. g stands in an array if ``stored``."""
 
-    def kernel(g, number, report, upstream):
-        value = number
+    def kernel(g, given, report, upstream):
+        value = given
         if stored:
             value = np.float64(get(g, 0))
         if reported:
@@ -106,6 +106,6 @@ def ratio(twin, g, report, upstream):
     """upstream = g / divisor, computed in float64; ``g`` is a number or an Array of one."""
     stored, reported = isinstance(g, memory.DeviceArray), report is not None
     room = memory.empty(1, np.int64, twin.device, twin.stream)
-    number = 0.0 if stored else float(g)
-    arguments = g if stored else upstream, number, report if reported else room, upstream
+    given = 0.0 if stored else float(g)
+    arguments = g if stored else upstream, given, report if reported else room, upstream
     launch.run(twin, over_divisor, (reported, stored), 1, 1, *arguments)
