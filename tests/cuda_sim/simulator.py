@@ -153,14 +153,15 @@ class Launch:
         parties = defaultdict(list)
         waiting = [t for t in alive if t not in ready]
         for t in waiting:
-            place = {"warp": (t.block.rank, t.warp, t.meeting), "block": (t.block.rank,), "cluster": ()}[t.meeting.scope]
+            passed = t.epochs["cluster"]  # some may come to the next meeting before others have left this one
+            place = {"warp": (t.block.rank, t.warp, t.meeting), "block": (t.block.rank,), "cluster": (passed,)}[t.meeting.scope]
             parties[t.meeting.scope, place].append(t)
         free = []
         for (scope, place), party in parties.items():
             if scope == "warp":
                 complete = _all_lanes(party, place[2])
             elif scope == "cluster":
-                complete = all(t.epochs["arrived"] > party[0].epochs["cluster"] for t in alive)
+                complete = all(t.epochs["arrived"] > place[0] for t in alive)
             else:
                 complete = len(party) == sum(t.block.rank == place[0] for t in alive) and _one_call(party)
             if complete:

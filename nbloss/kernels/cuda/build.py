@@ -48,31 +48,34 @@ def _pretending(capability):
         dispatcher.get_current_device = real
 
 
-def compile_kernel(function, signature, capability, threads):
-    """The cubin of a Python function for a compute capability, (9, 0) say, and at most ``threads`` threads per block."""
+def compile_kernel(function, signature, capability, threads, at_once=1):
+    """The cubin of a Python function for a compute capability, (9, 0) say, and blocks of at most ``threads`` threads.
+
+    Registers are given out so that ``at_once`` such blocks fit on a multiprocessor.
+    """
     from cuda.core import Linker, LinkerOptions, ObjectCode
     from numba import cuda
     from numba.cuda import types
 
     kinds = types.void(*(_numba_type(name) for name in signature))
     with _compiling, _pretending(capability):
-        ir, _ = cuda.compile(function, kinds, device=False, abi="numba", cc=capability, output="ltoir", launch_bounds=threads)
+        ir, _ = cuda.compile(function, kinds, device=False, abi="numba", cc=capability, output="ltoir", launch_bounds=(threads, at_once))
         options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", link_time_optimization=True)
         return bytes(Linker(ObjectCode.from_ltoir(ir), options=options).link("cubin").code)
 
 
-def _path(make, constants, signature, capability, threads):
+def _path(make, constants, signature, capability, bounds):
     name = f"{make.__module__.rpartition('.')[2]}.{make.__qualname__}"
-    key = hashlib.sha256(json.dumps([name, constants, signature, capability, threads], sort_keys=True).encode()).hexdigest()[:20]
+    key = hashlib.sha256(json.dumps([name, constants, signature, capability, bounds], sort_keys=True).encode()).hexdigest()[:20]
     return disk.cache_dir() / f"cuda-{_stamp()}" / f"{name}-sm{capability[0]}{capability[1]}-{key}.cubin"
 
 
-def cubin(make, constants, signature, capability, threads):
+def cubin(make, constants, signature, capability, threads, at_once=1):
     """The cubin of ``make(*constants)``, from disk if it was ever built here."""
-    path = _path(make, constants, signature, capability, threads)
+    path = _path(make, constants, signature, capability, (threads, at_once))
     code = disk.read(path)
     if code is None:
-        code = compile_kernel(make(*constants), signature, capability, threads)
+        code = compile_kernel(make(*constants), signature, capability, threads, at_once)
         disk.write(path, code)
     return code
 

@@ -33,11 +33,11 @@ def _kind(argument):
     return "float64" if isinstance(argument, float) else f"*{argument.dtype.name}"
 
 
-def _load(make, constants, signature, device, threads):
+def _load(make, constants, signature, device, threads, at_once):
     from cuda.core import Device, ObjectCode
 
     capability = Device(device).compute_capability
-    code = build.cubin(make, constants, signature, (capability.major, capability.minor), threads)
+    code = build.cubin(make, constants, signature, (capability.major, capability.minor), threads, at_once)
     return ObjectCode.from_cubin(code).get_kernel(build.entry(code))
 
 
@@ -54,11 +54,12 @@ def _simulated_value(argument):
     return np.float64(argument) if type(argument) is float else getattr(argument, "pointer", argument)
 
 
-def run(twin, make, constants, grid, threads, *arguments, cluster=1):
+def run(twin, make, constants, grid, threads, *arguments, cluster=1, at_once=1):
     """Launch the kernel ``make(*constants)`` asynchronously on the device and stream of ``twin``.
 
     ``arguments`` are Arrays (passed as pointers to their stored type), Python integers (int64), floats (float64) and np.float32; their
-    types make the kernel's signature. ``grid`` counts blocks, ``cluster`` those of a cluster, of which there is a whole number.
+    types make the kernel's signature. ``grid`` counts blocks, ``cluster`` those of a cluster, of which there is a whole number,
+    ``at_once`` the blocks that the registers of a multiprocessor shall have room for.
     """
     signature = tuple(map(_kind, arguments))
     key = make, constants, signature, twin.device
@@ -70,7 +71,7 @@ def run(twin, make, constants, grid, threads, *arguments, cluster=1):
                 if SIMULATED:
                     kernel = _simulated(make, constants, cluster)
                 else:
-                    kernel = _load(make, constants, signature, twin.device, threads)
+                    kernel = _load(make, constants, signature, twin.device, threads, at_once)
                 _loaded[key] = kernel
     if SIMULATED:
         kernel[grid, threads](*map(_simulated_value, arguments))

@@ -1,9 +1,9 @@
 """Floor 1: exponentials of a row, per kind of logits ("float32", "float64", "half").
 
 float32: exp(t) = 2**n 2**f with z = t log2 e, n = round(z), f = z - n from fused multiply-adds (n by adding 1.5 * 2**23, after which it
-stands in the sum's low bits), 2**f a polynomial: 1 + f times a minimax fit of our own, relative error below 2**-28. IEEE operations alone, so
-the simulator gives the hardware's bits. exp(x - m) also takes back what rounding took from x - m (Knuth's TwoSum): without it exp is off by
-8 ulp at a margin of 20. Half types have no digits to take back, and one instruction for 2**f.
+stands in the sum's low bits), 2**f a polynomial: 1 + f times a minimax fit of our own, relative error below 2**-28. IEEE operations
+alone, so the simulator gives the hardware's bits. exp(x - m) also takes back what rounding took from x - m (Knuth's TwoSum): without it
+exp is off by 8 ulp at a margin of 20. Half types have no digits to take back, and one instruction for 2**f.
 
 float32 exponentials come times 2**32 (``UNIT``, what exp(0) is): no term of a row is lost or slow down to exp(-108). The scale cancels in
 exp / sum.

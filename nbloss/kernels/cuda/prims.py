@@ -17,10 +17,10 @@ holds of a vector: one float64, one float32, or two half numbers in a uint32.
 ``larger_words(p, a, b)``           ``maximum`` number by number on words (sm_80 and later)
 ``fma``, ``exp2``                   a * b + c rounded once; 2**x of float32 in one instruction (2 ulp; results below 2**-126 are 0)
 ``exp``, ``log1p``                  the accurate library's
-``power2(x, z, k)``                 x * 2**(n + k) for z = 1.5 * 2**23 + n (float32): n is read from z's low bits; n + k in [-126, 127]
+``power2(x, z, k)``                 x * 2**(n + k) for z = 1.5 * 2**23 + n, by z's low bits; float32, n + k in [-126, 127]
 ``shuffle_xor(v, mask)``            the value of lane ^ mask;  ``barrier()`` of a block
-``cluster_rank()``                  of a block in its cluster (sm_90 and later);  ``cluster_put(shared, i, rank, v)`` writes block rank's ``shared``
-``cluster_arrive``, ``cluster_wait``  the two halves of a cluster's barrier
+``cluster_rank()``                  of a block (sm_90 and later);  ``cluster_put(shared, i, rank, v)`` writes into block rank's
+``cluster_arrive``, ``..._wait``    the two halves of a cluster's barrier
 ``add_integer(p, i, v)``            integer atomics on int64, the old value back;  ``min_integer``, ``swap_integer(p, i, old, new)``
 ``fence()``                         writes before it are seen by other blocks before writes after it
 ``bits``, ``number``                a float64 as int64 and back

@@ -204,11 +204,11 @@ def cluster_rank():
 
 
 def cluster_arrive():
-    """The simulator's clusters meet in ``cluster_wait``."""
+    cuda.cluster_arrive()
 
 
 def cluster_wait():
-    cuda.cluster_sync()
+    cuda.cluster_wait()
 
 
 def cluster_put(shared, i, rank, v):
