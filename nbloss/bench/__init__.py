@@ -24,6 +24,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv=None):
     """Run the command; returns the exit status (2: bad arguments, 1: a contender gave wrong numbers or none)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if _on_gpu(argv):
+        from .gpu import main as on_gpu
+
+        return on_gpu(argv)
     from .problem import DTYPES, OPERATIONS
 
     try:
@@ -55,6 +60,13 @@ def main(argv=None):
     return status or int(bad)
 
 
+def _on_gpu(argv):
+    """Whether ``--device`` names a GPU: that benchmark has options of its own."""
+    device = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    device.add_argument("--device", nargs="?", default="cpu")
+    return str(device.parse_known_args(argv)[0].device).partition(":")[0] == "cuda"
+
+
 def _parser(dtypes, operations):
     from .peers import PEERS
 
@@ -70,6 +82,7 @@ def _parser(dtypes, operations):
     option("--shape", metavar="NxC", help=f"one or more of NxC or NxCxHxW (default: {' '.join(SHAPES)})")
     choice("--dtype", "DTYPE", dtypes, ["float32"])
     choice("--peers", "PEER", peers, None)
+    parser.add_argument("--device", choices=["cpu"], help="cpu; for cuda see `--device cuda --help`")
     parser.add_argument("--json", metavar="FILE", help="write every number, with the machine and the versions")
     parser.add_argument("--png", metavar="FILE", help="draw the medians (needs matplotlib)")
     quick = "a look, not a result: two shapes, three short rounds, no torch.compile unless named"
