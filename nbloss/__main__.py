@@ -45,20 +45,12 @@ def build_parser():
     return parser
 
 
-def cpu_name():
-    """The processor's market name where the system tells it, else its architecture."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def info():
     """Print what a bug report needs."""
     from llvmlite import binding
 
     import nbloss
+    from nbloss.bench import machine
     from nbloss.kernels.cpu import jit, threads
 
     features = binding.get_host_cpu_features()
@@ -67,7 +59,7 @@ def info():
         "nbloss": nbloss.__version__,
         **{name: metadata.version(name) for name in ("numpy", "numba", "llvmlite")},
         "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
-        "cpu": f"{cpu_name()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
+        "cpu": f"{machine.processor()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
         "threads": threads.describe(),
         "cache": jit.cache_dir(),
         "cuda": "not available in this version of nbloss",
