@@ -40,6 +40,12 @@ def build_parser():
     demo.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
     demo.add_argument("--seed", type=seed, default=0, help="of the split, the weights and the batches (default: 0)")
+    warmup = commands.add_parser("warmup", help="compile the usual kernels into the cache, before anybody waits for them")
+    dtypes = ("float32", "float64", "float16", "bfloat16")
+    shown = f"of the logits: any of {', '.join(dtypes)} (default: float32 float64)"
+    warmup.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes[:2], metavar="DTYPE", help=shown)
+    warmup.add_argument("--jobs", type=whole_number(1, 1024), metavar="N", help="processes that compile (default: one per thread)")
+    warmup.add_argument("--check", action="store_true", help="compile nothing; name what is missing, with exit status 1")
     # For the list of commands only: `main` hands the words after `bench` over unread.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser

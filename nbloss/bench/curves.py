@@ -13,8 +13,12 @@ def curves(records, facts):
     sweeps = dict.fromkeys(record["sweep"] for record in records)
     lines = [name for name in sweeps if not name.startswith("threads")]
     threads = [record for record in records if record["sweep"].startswith("threads")]
-    figure = figure_of((5.2 * (len(lines) + bool(threads)), 4.6))
-    panels = list(figure.subplots(1, len(lines) + bool(threads), squeeze=False).flat)
+    count = len(lines) + bool(threads)
+    figure = figure_of((5.6 * min(count, 2), 3.9 * -(-count // 2) + 0.4))
+    grid = list(figure.subplots(-(-count // 2), min(count, 2), squeeze=False).flat)
+    panels = grid[:count]
+    for unused in grid[count:]:
+        unused.remove()
     for name, panel in zip(lines, panels, strict=False):
         over_rows = name.startswith("rows")
         some = [record for record in records if record["sweep"] == name]
@@ -36,7 +40,7 @@ def curves(records, facts):
         panel.set_axisbelow(True)
         panel.tick_params(labelsize=8, colors=INK)
         panel.legend(fontsize=7.5, frameon=False)
-    panels[0].set_ylabel("ns per number of the logits")
+        panel.set_ylabel("ns per number of the logits", fontsize=8.5)
     entitle(figure, facts, f"Loss and gradient, float32, {facts['processor']}, {facts['cpus']} cpus (lower is better; bands: quartiles)")
     return figure
 

@@ -13,15 +13,15 @@ from .timing import QUICK, Plan, race
 SIZE, QUICK_SIZE = 1 << 22, 1 << 18  # numbers
 MOST_CLASSES = 1 << 18
 NARROW, WIDE = 10, 1000  # classes of the sweeps over rows: short rows and long ones
-PEERS = ("nbloss", "nbloss_fresh", "torch", "jax")
+PEERS = ("torch", "jax")
 OBEDIENT = ("nbloss", "torch")  # what takes a new number of threads in the middle of a process
 
 
 def parser():
     """The parser of `bench scaling`."""
     known = Parser("bench scaling", __doc__.splitlines()[0].partition(": ")[2])
-    peers = f"beside nbloss and the yardsticks; any of bench's (default: {' '.join(PEERS[2:])}, where installed)"
-    known.add_argument("--peers", nargs="+", metavar="PEER", default=PEERS[2:], help=peers)
+    peers = f"beside nbloss and the yardsticks; any of bench's (default: {' '.join(PEERS)}, where installed)"
+    known.add_argument("--peers", nargs="+", metavar="PEER", default=PEERS, help=peers)
     return known
 
 
@@ -47,7 +47,7 @@ def run(options):
 
     def job(sweep, shape, threads):
         peers = ("nbloss", *options.peers, "nbloss_fresh") if sweep.startswith("rows") else ("nbloss", *options.peers)
-        if threads < cpus():
+        if sweep.startswith("threads"):
             peers = [name for name in peers if name in OBEDIENT]
 
         def measure(tell):
