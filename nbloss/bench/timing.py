@@ -85,12 +85,6 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
     }
 
 
-def ratio_to_yardstick(operation, peer, problem, plan=QUICK):
-    """How many times longer `peer` takes than the memory alone would; raises NotImplementedError if it is absent."""
-    PEERS[operation][peer](problem)
-    return race(operation, problem, [peer], plan)["contenders"][peer]["to_yardstick"]
-
-
 def _interleaved(runs, plan, timer, tell):
     order, rng = list(runs), random.Random(plan.seed)
     schedule = {}

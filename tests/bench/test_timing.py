@@ -7,7 +7,7 @@ import pytest
 
 from nbloss.bench import timing
 from nbloss.bench.peers import PEERS, Problem
-from nbloss.bench.timing import Plan, race, ratio_to_yardstick, wall_clock
+from nbloss.bench.timing import Plan, race, wall_clock
 
 SHORT = Plan(rounds=3, pause=0.0, turn=1e-4)
 OPERATION = "cross_entropy_value_and_grad"
@@ -101,9 +101,3 @@ def test_variants_of_nbloss_race_where_they_are_named(monkeypatch):
     monkeypatch.setitem(PEERS, OPERATION, {"nbloss": contender(), "nbloss_fresh": contender()})
     assert "nbloss_fresh" not in race(OPERATION, Problem((7, 5)), plan=SHORT)["contenders"]
     assert "nbloss_fresh" in race(OPERATION, Problem((7, 5)), ["nbloss_fresh"], SHORT)["contenders"]
-
-
-def test_the_ratio_for_asv_is_a_number_or_a_skip(table):
-    assert ratio_to_yardstick(OPERATION, "right", Problem((7, 5)), SHORT) > 0
-    with pytest.raises(NotImplementedError):
-        ratio_to_yardstick(OPERATION, "absent", Problem((7, 5)), SHORT)
