@@ -40,6 +40,8 @@ def build_parser():
     demo.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
     demo.add_argument("--seed", type=seed, default=0, help="of the split, the weights and the batches (default: 0)")
+    cache = commands.add_parser("cache", help="the compiled kernels on disk: what there is, or remove it")
+    cache.add_argument("action", choices=["info", "clear"])
     # For the list of commands only: `main` hands the words after `bench` over unread.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser
@@ -77,6 +79,21 @@ def info():
     return 0
 
 
+def cache(action):
+    """Print, or remove, what is kept on disk."""
+    from nbloss.kernels.cpu import cache
+
+    if action == "info":
+        for name, value in cache.describe().items():
+            print(f"{name:<10}{value}")
+        return 0
+    before, stuck = len(cache.kept()), cache.clear()
+    print(f"removed {before - len(cache.kept())} files from {cache.cache_dir()}")
+    for path in stuck:
+        print(f"could not remove {path}", file=sys.stderr)
+    return 1 if stuck else 0
+
+
 def main(argv=None):
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
@@ -89,6 +106,8 @@ def main(argv=None):
             return 0
         if args.command == "info":
             return info()
+        if args.command == "cache":
+            return cache(args.action)
         command = import_module(f"nbloss.{args.command}")
         return command.main(argv[1:] if args.command == "bench" else args)
     except ModuleNotFoundError as error:

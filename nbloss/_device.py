@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nbloss import _forks
+
 TWINS = {"cpu": "nbloss.kernels.cpu"}  # the CUDA twin is not part of this version
 KINDS = ("cpu", "cuda")
 
@@ -73,7 +75,7 @@ def plain():
 
 @cache
 def _twin(device):
-    return import_module(TWINS[_parsed(checked(device))[0]])
+    return _forks.shielded(import_module, TWINS[_parsed(checked(device))[0]])
 
 
 def twin(device, *arrays):
