@@ -15,16 +15,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nbloss import functional, modules
-    from nbloss._device import DeviceUnavailableError, set_default_device, to_device, to_host
+    from nbloss._device import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
     from nbloss.kernels.cpu.threads import get_num_threads, set_num_threads
+    from nbloss.kernels.cuda.memory import DeviceArray
     from nbloss.modules import CrossEntropyLoss, LogSoftmax, NLLLoss
 
 __all__ = [
     "CrossEntropyLoss",
+    "DeviceArray",
     "DeviceUnavailableError",
     "LogSoftmax",
     "NLLLoss",
     "__version__",
+    "check_device_errors",
     "functional",
     "get_num_threads",
     "modules",
@@ -38,7 +41,8 @@ _HOMES = {  # importing nbloss imports none of them (PEP 562)
     "functional": "functional",
     "modules": "modules",
     **dict.fromkeys(("CrossEntropyLoss", "LogSoftmax", "NLLLoss"), "modules"),
-    **dict.fromkeys(("DeviceUnavailableError", "set_default_device", "to_device", "to_host"), "_device"),
+    **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "_device"),
+    "DeviceArray": "kernels.cuda.memory",
     **dict.fromkeys(("get_num_threads", "set_num_threads"), "kernels.cpu.threads"),
 }
 

@@ -56,11 +56,20 @@ def cpu_name():
         return platform.processor() or platform.machine()
 
 
+def version(package):
+    """An optional package's version."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def info():
     """Print what a bug report needs."""
     from llvmlite import binding
 
     import nbloss
+    from nbloss import _device
     from nbloss.kernels.cpu import jit, threads
 
     features = binding.get_host_cpu_features()
@@ -72,10 +81,11 @@ def info():
         "cpu": f"{cpu_name()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
         "threads": threads.describe(),
         "cache": jit.cache_dir(),
-        "cuda": "not available in this version of nbloss",
+        **{name: version(name) for name in ("numba-cuda", "cuda-core", "nvidia-nvjitlink")},
+        "gpus": "\n".join(_device.gpus()),
     }
     for name, value in rows.items():
-        print(f"{name:<10}{value}")
+        print(f"{name:<17}" + str(value).replace("\n", "\n" + 17 * " "))
     return 0
 
 

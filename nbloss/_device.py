@@ -1,17 +1,18 @@
 """Floor 2: where arrays live and which twin of the kernels works on them. The only home of device names."""
 
+import ctypes.util
 import os
+import sys
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from nbloss import _forks
+from nbloss._host import HOST
 
-TWINS = {"cpu": "nbloss.kernels.cpu"}  # the CUDA twin is not part of this version
 KINDS = ("cpu", "cuda")
+INSTALL = 'pip install "nbloss[cuda]"'
 
 _named = os.environ.get("NBLOSS_DEVICE") or None  # read once: a look into the environment costs as much as a small kernel
 _default = _named
@@ -29,18 +30,41 @@ def _parsed(device):
     return kind, int(index or 0)
 
 
-def _no_cuda(device):
-    found = "numba-cuda is installed" if find_spec("numba_cuda") else "numba-cuda is not installed"
-    return DeviceUnavailableError(
-        f"device {device!r} is not available: this version of nbloss has no CUDA kernels yet ({found}). "
-        'They will come with `pip install "nbloss[cuda]"`; until then use device="cpu"'
-    )
+@cache
+def _gpus():
+    """``(how many GPUs nbloss can use, why there are not more)``, looked up once."""
+    for package, module in (("numba-cuda", "numba_cuda"), ("cuda-core", "cuda.core")):
+        try:
+            spec = find_spec(module)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None:
+            return 0, f"looked for the package {package}, which is not installed: {INSTALL}"
+    from nbloss.kernels.cuda import memory
+
+    if memory.SIMULATED:
+        return 1, "Numba's simulator has one device"
+    if ctypes.util.find_library("cuda") is None:
+        return 0, "numba-cuda is installed; looked for NVIDIA's driver (libcuda), which is not: install the driver, then " + INSTALL
+    return memory.count()
+
+
+def gpus():
+    """A line for people on every GPU that nbloss can use, or on why there is none."""
+    number, reason = _gpus()
+    if not number:
+        return ["none: " + reason]
+    from nbloss.kernels.cuda import memory
+
+    return [f"cuda:{i} {memory.describe(i)}" for i in range(number)]
 
 
 def checked(device):
     """A usable device's name; None stays None."""
-    if device is not None and _parsed(device)[0] == "cuda":
-        raise _no_cuda(device)
+    if device is not None:
+        kind, index = _parsed(device)
+        if kind == "cuda" and index >= _gpus()[0]:
+            raise DeviceUnavailableError(f'device {device!r} is not available: {_gpus()[1]}. Without it, use device="cpu"')
     return device
 
 
@@ -73,22 +97,48 @@ def plain():
     return _default is None or _default == "cpu"
 
 
-@cache
-def _twin(device):
-    return _forks.shielded(import_module, TWINS[_parsed(checked(device))[0]])
+def _located(array):
+    """Whether an argument lives on a GPU; NumPy's arrays and plain numbers are the common case."""
+    if array is None or isinstance(array, (np.ndarray, float, int, list, tuple, np.generic)):
+        return False
+    if not (hasattr(array, "__cuda_array_interface__") or hasattr(array, "__dlpack_device__") or hasattr(array, "is_cuda")):
+        return False
+    from nbloss import _foreign
+
+    return _foreign.on_gpu(array)
 
 
-def twin(device, *arrays):
-    """The kernels for a call: of the named device, else where the arrays are, else of the default device."""
-    if any(hasattr(a, "__cuda_array_interface__") for a in arrays):
-        raise _no_cuda("cuda")
-    if device is None:
-        device = _default or "cpu"
-    return _twin(device if isinstance(device, str) else checked(device))
+def place(device, *arrays):
+    """Where a call runs, and the kernels that run it: on the named device, else where its arrays are, else on the default device.
+
+    Results are of the kind of the first array that lives on a GPU, unless all that do are further arguments of a NumPy ``input``.
+    """
+    there = [a for a in arrays if _located(a)]
+    if not there:
+        name = _default if device is None else device
+        if name is None or name == "cpu":
+            return HOST
+        kind, index = _parsed(checked(name))
+        if kind == "cpu":
+            return HOST
+        return _cuda().Cuda(index)
+    from nbloss import _foreign
+
+    index = _foreign.device_of(there[0])
+    checked(f"cuda:{index}")
+    if device is not None and _parsed(device) != ("cuda", index) and device != "cuda":
+        raise ValueError(f"device should be where the arrays are, 'cuda:{index}', or None; got {device!r}: see nbloss.to_host, to_device")
+    return _cuda().Cuda(index, there[0])
 
 
-def to_device(array: Any, device: str) -> np.ndarray:
-    """``array`` on a device.
+def _cuda():
+    from nbloss import _cuda
+
+    return _cuda
+
+
+def to_device(array: Any, device: str) -> Any:
+    """``array`` on a device: a copy there, for people who have no library of device arrays.
 
     Parameters
     ----------
@@ -98,8 +148,8 @@ def to_device(array: Any, device: str) -> np.ndarray:
 
     Returns
     -------
-    ndarray
-        For "cpu", the array itself if it is one of NumPy's.
+    ndarray or DeviceArray
+        For "cpu", the array itself if it is one of NumPy's; for "cuda", an array that already lives there is returned as it is.
 
     Raises
     ------
@@ -114,16 +164,20 @@ def to_device(array: Any, device: str) -> np.ndarray:
     """
     if device is None:
         raise ValueError("device should be one of 'cpu', 'cuda', 'cuda:<index>'; got None")
-    checked(device)
-    return to_host(array)
+    kind, index = _parsed(checked(device))
+    if kind == "cpu":
+        return to_host(array)
+    with _cuda().Cuda(index) as there:
+        return array if _located(array) and there.found(array) is not None else there.sent(to_host(array))
 
 
 def to_host(array: Any) -> np.ndarray:
-    """``array`` as a NumPy array; itself if it is one.
+    """``array`` as a NumPy array; itself if it is one. Waits for a device's work on it.
 
     Parameters
     ----------
     array : array_like
+        Also an array on a GPU: nbloss's, CuPy's, PyTorch's, Numba's, or any with ``__dlpack__`` or ``__cuda_array_interface__``.
 
     Returns
     -------
@@ -135,4 +189,27 @@ def to_host(array: Any) -> np.ndarray:
     >>> nbloss.to_host([1.0, 2.0])
     array([1., 2.])
     """
-    return np.asarray(array)
+    if not _located(array):
+        return np.asarray(array)
+    with place(None, array) as there:
+        return there.fetched(array)
+
+
+def check_device_errors() -> None:
+    """Raise the error of a bad target that a call on device arrays met, and forget it.
+
+    Calls whose arrays live on a GPU do not wait for it, so they cannot raise for a target that is no class: the row counts as ignored, a
+    summed loss is nan, and the first such error of each device waits here. Calls on NumPy arrays raise at once.
+
+    Raises
+    ------
+    IndexError
+        The first bad target since the last check: its value, its index, C, and how many there are. Waits for the devices.
+
+    Examples
+    --------
+    >>> import nbloss
+    >>> nbloss.check_device_errors()
+    """
+    if "nbloss._cuda" in sys.modules:
+        _cuda().check()

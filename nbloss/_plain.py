@@ -7,6 +7,7 @@ long way's checks would cost several times the arithmetic.
 import numpy as np
 
 from nbloss import _device
+from nbloss._host import HOST
 from nbloss._problem import destination, kind, signed
 
 SMALL = 8192  # numbers, so never more rows than the kernel's one group (targets.GROUP); beyond, the checks are a small part of the call
@@ -37,13 +38,13 @@ def cross_entropy(input, target, ignore_index, out, gradient):
     if known is None:
         return None
     as_stored, number, as_signed, mask, wide = known
-    result = destination(out, input.shape, pair[0], [("input", input)], [("target", target)]) if gradient else None
+    result = destination(HOST, out, input.shape, pair[0], [("input", input)], [("target", target)]) if gradient else None
     x, y, into = input[:, :, None], target, None if result is None else result[:, :, None]
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_signed is not None:
         y = y.view(as_signed)
-    total, divisor = _device.twin(None).mean(x, y, mask, wide, ignore_index, into)
+    total, divisor = HOST.kernels.mean(x, y, mask, wide, ignore_index, into)
     if divisor <= 0.0:
         return None
     value = number(total / divisor)

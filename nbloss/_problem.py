@@ -20,18 +20,10 @@ _KINDS = {
 TAKEN = "float16, bfloat16 (ml_dtypes), float32 or float64"
 
 
-def _ratio(a, n):
-    """a / n as IEEE has it: no row to average over gives nan, in silence."""
-    if n != 0:
-        return a / n
-    with np.errstate(all="ignore"):
-        return np.float64(a) / n
-
-
-REDUCTIONS = {  # sum of losses, divisor -> result; upstream gradient, divisor -> upstream per position
-    "sum": (lambda total, n: total, lambda g, n: g),
-    "mean": (_ratio, _ratio),
-    "none": (None, lambda g, n: g),
+REDUCTIONS = {  # whether it sums the losses, and whether it divides (the sum and the upstream gradient) by the weights that count
+    "sum": (True, False),
+    "mean": (True, True),
+    "none": (False, False),
 }
 
 
@@ -54,27 +46,30 @@ def signed(dtype):
 # ------------------------------ arguments, one by one ------------------------------
 
 
-def _array(name, value):
+def _array(place, name, value):
+    array = place.found(value)
+    if array is not None:
+        return array
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} should be a plain array; got a masked array, whose mask would be lost: fill it first")
     array = np.asarray(value)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="), order="K")
 
 
-def floats(name, value):
+def floats(place, name, value):
     """An array of one of the four dtypes, as it is."""
-    array = _array(name, value)
+    array = _array(place, name, value)
     if kind(array.dtype) is None:
         raise TypeError(f"{name} should have dtype {TAKEN}; got {array.dtype}")
     return array
 
 
-def reals(name, value, dtype):
+def reals(place, name, value, dtype):
     """An array of any real numbers, in the type that is computed in."""
-    array = _array(name, value)
+    array = _array(place, name, value)
     if kind(array.dtype) is None and array.dtype.kind not in "buif":
         raise TypeError(f"{name} should hold real numbers; got dtype {array.dtype}")
-    return array.astype(dtype, copy=False)
+    return place.cast(array, dtype)
 
 
 def stored(array):
@@ -83,34 +78,38 @@ def stored(array):
     return array if seen is None else array.view(seen)
 
 
-def walked(array, axis):
-    """The (outer, C, inner) view of an array as kernels take it; a copy only where no strides can say it."""
-    shape = array.shape
-    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    if any(s % array.itemsize for s in array.strides):
-        array = np.ascontiguousarray(array)
-    return stored(array).reshape(outer, shape[axis], inner)
+def walked(place, array, axis):
+    """The (outer, C, inner) view of an array as kernels take it; a number is a row of one class."""
+    shape = array.shape or (1,)
+    return place.walked(stored(array), (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])))
 
 
-def destination(out, shape, dtype, same, apart):
-    """``out``, or a new array. ``same`` are arrays that it may be, ``apart`` arrays that it may not touch."""
+def destination(place, out, shape, dtype, same, apart):
+    """Where a result goes: ``out``, or a new array. ``same`` are arrays that it may be, ``apart`` arrays that it may not touch."""
     if out is None:
-        return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"out should be a NumPy array; got {type(out).__name__}")
-    if out.shape != tuple(shape):
-        raise ValueError(f"out should have shape {tuple(shape)}, the input's; got {out.shape}")
-    if out.dtype != dtype:
-        raise ValueError(f"out should have dtype {dtype}; got {out.dtype}")
-    if not out.flags.carray:
-        raise ValueError("out should be a writeable, aligned array in C order; got one that is " + _unfit(out))
-    for name, array in same:
-        if array is not out and _overlap(array, out) and not (array.ctypes.data == out.ctypes.data and array.strides == out.strides):
+        return place.output(shape, dtype)
+    array = place.taken(out)
+    if array is None:
+        raise TypeError(f"out should be {place.takes}; got {type(out).__name__}")
+    if array.shape != tuple(shape):
+        raise ValueError(f"out should have shape {tuple(shape)}, the input's; got {array.shape}")
+    if array.dtype != dtype:
+        raise ValueError(f"out should have dtype {dtype}; got {array.dtype}")
+    if not array.flags.carray:
+        raise ValueError("out should be a writeable, aligned array in C order; got one that is " + _unfit(array))
+    for name, other in same:
+        if other is not out and _overlap(other, array) and not _twins(other, array):
             raise ValueError(f"out should be {name} itself or share no memory with it; got a partial overlap")
-    for name, array in apart:
-        if array is not None and _overlap(array, out):
+    for name, other in apart:
+        if other is not None and _overlap(other, array):
             raise ValueError(f"out should share no memory with {name}; got an overlap")
-    return out
+    return place.output(shape, dtype, out)
+
+
+def delivered(place, output, out=None):
+    """A result as the caller gets it: a 0-d NumPy array as a scalar, unless it is the caller's own."""
+    array = place.deliver(output)
+    return array[()] if out is None and type(array) is np.ndarray and array.ndim == 0 else array
 
 
 def _unfit(out):
@@ -119,7 +118,18 @@ def _unfit(out):
     return "not in C order" if not out.flags.c_contiguous else "not aligned"
 
 
+def _memory(array):
+    """The NumPy array that knows where the elements lie; on a device, a mere description."""
+    return getattr(array, "geometry", array)
+
+
+def _twins(a, b):
+    a, b = _memory(a), _memory(b)
+    return a.strides == b.strides and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+
+
 def _overlap(a, b):
+    a, b = _memory(a), _memory(b)
     if not np.may_share_memory(a, b):
         return False
     try:
@@ -160,27 +170,27 @@ def checked_smoothing(label_smoothing):
     return value
 
 
-def _upstream(grad_output, shape, dtype):
-    """One number, or an array of the loss's shape."""
-    if type(grad_output) is float:
-        return np.float64(grad_output)
-    g = reals("grad_output", grad_output, np.float64 if np.ndim(grad_output) == 0 else dtype)
-    if g.ndim and g.shape != shape:
-        raise ValueError(f"grad_output should be a number or have the loss's shape {shape}; got {g.shape}")
-    return g
+def out_of_range(shape, classes, ignore_index, wrong, position, value):
+    """The IndexError of a target that is no class, the first of ``wrong``."""
+    index = tuple(int(i) for i in np.unravel_index(position, shape))
+    return IndexError(
+        f"target should be in [0, {classes}) or {ignore_index} (ignore_index): "
+        f"got {value} at index {index}; {wrong} of {math.prod(shape)} targets are out of range"
+    )
 
 
 # ------------------------------ the problem ------------------------------
 
 
 class Problem:
-    """Logits (or log-probabilities), targets and options of one loss, in canonical form."""
+    """Logits (or log-probabilities), targets and options of one loss, in canonical form, on the place that computes it."""
 
-    def __init__(self, input, target, weight, ignore_index, reduction, label_smoothing=0.0):
-        self.input = x = floats("input", input)
+    def __init__(self, place, input, target, weight, ignore_index, reduction, label_smoothing=0.0):
+        self.place = place
+        self.input = x = floats(place, "input", input)
         if x.ndim == 0:
             raise ValueError("input should have a class axis, shape (C,) or (N, C, ...); got a scalar")
-        self.reduction = reduction_name(reduction)
+        self.sums, self.divides = REDUCTIONS[reduction_name(reduction)]
         self.ignore_index = checked_ignore_index(ignore_index)
         self.smoothing = checked_smoothing(label_smoothing)
         self.dtype = kind(x.dtype)[1]
@@ -188,14 +198,13 @@ class Problem:
         self.classes = x.shape[self.axis]
         self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # of the losses
         self.positions = math.prod(self.shape)
-        self.x = walked(x, self.axis)
-        self.target_array = _array("target", target)
-        if isinstance(target, list) and not target:
-            self.target_array = np.empty(0, np.int64)  # NumPy reads [] as floats
+        # NumPy reads [] as floats
+        self.target_array = np.empty(0, np.int64) if isinstance(target, list) and not target else _array(place, "target", target)
         self._take_target()
         self._take_weight(weight)
         if self.classes == 0 and self.positions:
             raise ValueError(f"input should have at least one class; got shape {x.shape}")
+        self.x = walked(place, x, self.axis)
 
     def _take_target(self):
         target = self.target_array
@@ -218,58 +227,64 @@ class Problem:
     def _take_weight(self, weight):
         self.weight = None
         if weight is not None:
-            self.weight = np.require(reals("weight", weight, self.dtype), requirements="CA")
+            self.weight = reals(self.place, "weight", weight, self.dtype)
             if self.weight.shape != (self.classes,):
                 raise ValueError(f"weight should have shape {(self.classes,)}, one per class; got {self.weight.shape}")
 
     # -------------------- class indices --------------------
 
-    def count(self, kernels):
+    def count(self):
         """Judge the targets: ``scale``, ``spread`` and the divisor of the mean. Raises on the first one that is no class."""
         if self.soft:
             self.divisor = self.positions
             return self
-        target = self.target_array
+        place, target = self.place, self.target_array
         seen, self.mask, wide = signed(target.dtype)
-        self.target = np.require(target, requirements="CA").view(seen or target.dtype).reshape(-1)
+        self.target = place.flat(target).view(seen or target.dtype)
         smooth = self.smoothing > 0
-        self.scale = np.empty(self.positions, self.dtype)
-        self.spread = np.empty(self.positions, self.dtype) if smooth else None
+        self.scale = place.room(self.positions, self.dtype)
+        self.spread = place.room(self.positions, self.dtype) if smooth else None
         share = self.smoothing / self.classes if self.classes else 0.0
-        self.divisor, wrong, first = kernels.row_scale(
-            self.target, self.mask, wide, self.weight, self.classes, self.ignore_index,
+        weight = None if self.weight is None else place.flat(self.weight)
+        self.divisor = place.row_scale(
+            self, self.target, self.mask, wide, weight, self.classes, self.ignore_index,
             1.0 - self.smoothing, share, self.scale, self.spread,
         )  # fmt: skip
-        if wrong:
-            index = tuple(int(i) for i in np.unravel_index(first, self.shape))
-            raise IndexError(
-                f"target should be in [0, {self.classes}) or {self.ignore_index} (ignore_index): "
-                f"got {target[index]} at index {index}; {wrong} of {self.positions} targets are out of range"
-            )
         return self
+
+    def out_of_range(self, wrong, position, value):
+        """The IndexError that says which target is no class."""
+        return out_of_range(self.shape, self.classes, self.ignore_index, wrong, position, value)
 
     def upstream(self, grad_output):
         """What each position's gradient is multiplied by: one number, or one per position."""
-        g = _upstream(grad_output, self.shape if self.reduction == "none" else (), self.dtype)
-        if g.ndim:
-            return np.require(g, requirements="CA").reshape(-1)
-        return np.array([REDUCTIONS[self.reduction][1](g[()], self.divisor)]).astype(self.dtype)
+        if type(grad_output) is float:
+            return self.place.upstream(grad_output, self)
+        shape = () if self.sums else self.shape
+        plain = np.ndim(grad_output) == 0
+        g = reals(self.place, "grad_output", grad_output, np.float64 if plain else self.dtype)
+        if g.ndim == 0:
+            return self.place.upstream(g, self)
+        if g.shape != shape:
+            raise ValueError(f"grad_output should be a number or have the loss's shape {shape}; got {g.shape}")
+        return self.place.flat(g)
 
     def masses(self):
         """The probability target's (outer, C, inner) view and the class weights, both in the type that is computed in."""
-        y = reals("target", self.target_array, self.dtype)
-        return walked(y, self.axis), self.class_weights()
+        y = reals(self.place, "target", self.target_array, self.dtype)
+        return walked(self.place, y, self.axis), self.class_weights()
 
     def class_weights(self):
         """The weights, 1 where the caller gave none."""
-        return np.ones(self.classes, self.dtype) if self.weight is None else self.weight
+        return self.place.ones(self.classes, self.dtype) if self.weight is None else self.place.flat(self.weight)
 
-    def cross_entropy(self, kernels, grad_output, gradient):
+    def cross_entropy(self, grad_output, gradient):
         """The losses, and the gradient where there is room for one: each kind of target has its kernel."""
         upstream = None if gradient is None else self.upstream(grad_output)
         losses = self.losses()
         if self.positions == 0:
             return losses
+        kernels = self.place.kernels
         if self.soft:
             y, w = self.masses()
             share = self.smoothing / self.classes
@@ -281,19 +296,38 @@ class Problem:
             kernels.cross_entropy(self.x, self.target, self.mask, self.scale, upstream, losses, gradient)
         return losses
 
+    def nll(self):
+        """The losses of log-probabilities."""
+        losses = self.losses()
+        if self.positions:
+            kernels = self.place.kernels
+            if self.soft:
+                kernels.nll_soft(self.x, *self.masses(), losses)
+            else:
+                kernels.nll(self.x, self.target, self.mask, self.scale, losses)
+        return losses
+
+    def nll_backward(self, grad_output, gradient):
+        """The gradient of `nll`."""
+        upstream, kernels = self.upstream(grad_output), self.place.kernels
+        if self.soft:
+            kernels.nll_soft_backward(*self.masses(), upstream, gradient)
+        else:
+            kernels.nll_backward(self.target, self.mask, self.scale, upstream, gradient)
+
     def losses(self):
         """Room for one loss per position."""
-        return np.empty(self.positions, self.dtype)
+        if self.sums:
+            return self.place.room(self.positions, self.dtype)
+        self.loss = self.place.output(self.shape, self.dtype)
+        return self.place.view(self.loss).reshape(-1)
 
-    def reduced(self, losses, kernels):
+    def reduced(self, losses):
         """The losses as the caller wants them."""
-        combine = REDUCTIONS[self.reduction][0]
-        if combine is None:
-            return losses.reshape(self.shape)[()]
-        return self.dtype.type(combine(kernels.row_sum(losses), self.divisor))
+        return self.place.reduced(losses, self) if self.sums else delivered(self.place, self.loss)
 
     def gradient(self, out):
         """Where the gradient goes, and its (outer, C, inner) view."""
         apart = [("target", self.target_array), ("weight", self.weight)]
-        result = destination(out, self.input.shape, self.input.dtype, [("input", self.input)], apart)
-        return result, stored(result).reshape(self.x.shape)
+        result = destination(self.place, out, self.input.shape, self.input.dtype, [("input", self.input)], apart)
+        return result, stored(self.place.view(result)).reshape(self.x.shape)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss import _device, _plain
-from nbloss._problem import TAKEN, Problem, destination, floats, kind, reals, stored, walked
+from nbloss._problem import TAKEN, Problem, delivered, destination, floats, kind, reals, stored, walked
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -44,14 +44,14 @@ def _float_type(dtype):
     return given
 
 
-def _array_like(name, value, like):
+def _array_like(place, name, value, like):
     """An array of the shape and dtype of another; a number stands for all of it."""
     if np.ndim(value) == 0 and like.ndim:
-        return np.broadcast_to(reals(name, value, like.dtype), like.shape)
-    array = floats(name, value)
+        return place.broadcast(reals(place, name, value, like.dtype), like.shape)
+    array = floats(place, name, value)
     if array.shape != like.shape:
         raise ValueError(f"{name} should have shape {like.shape}, the output's; got {array.shape}")
-    return array.astype(like.dtype, copy=False)
+    return place.cast(array, like.dtype)
 
 
 def log_softmax(
@@ -104,16 +104,16 @@ def log_softmax(
     >>> F.log_softmax(np.array([[20.0, 0.0]]))
     array([[-2.06115362e-09, -2.00000000e+01]])
     """
-    kernels = _device.twin(device, input, out)
-    x = floats("input", input)
-    if dtype is not None:
-        x = x.astype(_float_type(dtype), copy=False)
-    axis = normalize_axis_index(_axis(dim), max(x.ndim, 1))
-    result = destination(out, x.shape, x.dtype, [("input", x)], [])
-    if x.size:
-        row = walked(x if x.ndim else x.reshape(1), axis)
-        kernels.log_softmax(row, stored(result).reshape(row.shape))
-    return result if x.ndim or out is not None else result[()]
+    with _device.place(device, input, out) as place:
+        x = floats(place, "input", input)
+        if dtype is not None:
+            x = place.cast(x, _float_type(dtype))
+        axis = normalize_axis_index(_axis(dim), max(x.ndim, 1))
+        result = destination(place, out, x.shape, x.dtype, [("input", x)], [])
+        if x.size:
+            row = walked(place, x, axis)
+            place.kernels.log_softmax(row, stored(place.view(result)).reshape(row.shape))
+        return delivered(place, result, out)
 
 
 def log_softmax_backward(
@@ -153,16 +153,15 @@ def log_softmax_backward(
     >>> F.log_softmax_backward(np.array([[1.0, 0.0]]), F.log_softmax(np.zeros((1, 2))))
     array([[ 0.5, -0.5]])
     """
-    kernels = _device.twin(device, output, grad_output, out)
-    y = floats("output", output)
-    g = _array_like("grad_output", grad_output, y)
-    axis = normalize_axis_index(_axis(dim), max(y.ndim, 1))
-    result = destination(out, y.shape, y.dtype, [("output", y), ("grad_output", g)], [])
-    if y.size:
-        row = walked(y if y.ndim else y.reshape(1), axis)
-        upstream = walked(g if g.ndim else g.reshape(1), axis)
-        kernels.log_softmax_backward(upstream, row, stored(result).reshape(row.shape))
-    return result if y.ndim or out is not None else result[()]
+    with _device.place(device, output, grad_output, out) as place:
+        y = floats(place, "output", output)
+        g = _array_like(place, "grad_output", grad_output, y)
+        axis = normalize_axis_index(_axis(dim), max(y.ndim, 1))
+        result = destination(place, out, y.shape, y.dtype, [("output", y), ("grad_output", g)], [])
+        if y.size:
+            row = walked(place, y, axis)
+            place.kernels.log_softmax_backward(walked(place, g, axis), row, stored(place.view(result)).reshape(row.shape))
+        return delivered(place, result, out)
 
 
 def nll_loss(
@@ -226,14 +225,9 @@ def nll_loss(
     >>> F.nll_loss(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([1, -100])).round(4)
     np.float64(0.2877)
     """
-    kernels = _device.twin(device, input)
-    problem = Problem(input, target, weight, ignore_index, reduction).count(kernels)
-    losses = problem.losses()
-    if problem.soft:
-        kernels.nll_soft(problem.x, *problem.masses(), losses)
-    else:
-        kernels.nll(problem.x, problem.target, problem.mask, problem.scale, losses)
-    return problem.reduced(losses, kernels)
+    with _device.place(device, input, target, weight) as place:
+        problem = Problem(place, input, target, weight, ignore_index, reduction).count()
+        return problem.reduced(problem.nll())
 
 
 def nll_loss_backward(
@@ -293,16 +287,11 @@ def nll_loss_backward(
     >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
     array([[ 0., -1.]])
     """
-    kernels = _device.twin(device, input, out)
-    problem = Problem(input, target, weight, ignore_index, reduction)
-    result, gradient = problem.gradient(out)
-    problem.count(kernels)
-    upstream = problem.upstream(grad_output)
-    if problem.soft:
-        kernels.nll_soft_backward(*problem.masses(), upstream, gradient)
-    else:
-        kernels.nll_backward(problem.target, problem.mask, problem.scale, upstream, gradient)
-    return result
+    with _device.place(device, input, target, weight, grad_output, out) as place:
+        problem = Problem(place, input, target, weight, ignore_index, reduction)
+        result, gradient = problem.gradient(out)
+        problem.count().nll_backward(grad_output, gradient)
+        return place.deliver(result)
 
 
 def cross_entropy(
@@ -378,9 +367,9 @@ def cross_entropy(
         value = _plain.cross_entropy(input, target, ignore_index, None, False)
         if value is not None:
             return value
-    kernels = _device.twin(device, input)
-    problem = Problem(input, target, weight, ignore_index, reduction, label_smoothing).count(kernels)
-    return problem.reduced(problem.cross_entropy(kernels, None, None), kernels)
+    with _device.place(device, input, target, weight) as place:
+        problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing).count()
+        return problem.reduced(problem.cross_entropy(None, None))
 
 
 def cross_entropy_backward(
@@ -444,11 +433,11 @@ def cross_entropy_backward(
     >>> F.cross_entropy_backward(1.0, np.zeros((1, 2)), np.array([0]))
     array([[-0.5,  0.5]])
     """
-    kernels = _device.twin(device, input, out)
-    problem = Problem(input, target, weight, ignore_index, reduction, label_smoothing)
-    result, gradient = problem.gradient(out)
-    problem.count(kernels).cross_entropy(kernels, grad_output, gradient)
-    return result
+    with _device.place(device, input, target, weight, grad_output, out) as place:
+        problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing)
+        result, gradient = problem.gradient(out)
+        problem.count().cross_entropy(grad_output, gradient)
+        return place.deliver(result)
 
 
 def cross_entropy_value_and_grad(
@@ -517,8 +506,8 @@ def cross_entropy_value_and_grad(
         both = _plain.cross_entropy(input, target, ignore_index, out, True)
         if both is not None:
             return both
-    kernels = _device.twin(device, input, out)
-    problem = Problem(input, target, weight, ignore_index, reduction, label_smoothing)
-    result, gradient = problem.gradient(out)
-    losses = problem.count(kernels).cross_entropy(kernels, 1.0, gradient)
-    return problem.reduced(losses, kernels), result
+    with _device.place(device, input, target, weight, out) as place:
+        problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing)
+        result, gradient = problem.gradient(out)
+        losses = problem.count().cross_entropy(1.0, gradient)
+        return problem.reduced(losses), place.deliver(result)

@@ -1,0 +1,104 @@
+"""Floor 2: the place of calls that run on the CPU. ``nbloss._cuda`` is its twin: the same names, the same parameters.
+
+A place turns the caller's arrays into what its kernels walk, has room for results, and hands these over as the caller wants them.
+"""
+
+from functools import cached_property
+from importlib import import_module
+
+import numpy as np
+
+from nbloss import _forks
+
+
+def ratio(a, n):
+    """a / n as IEEE has it: no row to average over gives nan, in silence."""
+    if n != 0:
+        return a / n
+    with np.errstate(all="ignore"):
+        return np.float64(a) / n
+
+
+class Host:
+    """NumPy arrays, computed where they are."""
+
+    @cached_property
+    def kernels(self):
+        return _forks.shielded(import_module, "nbloss.kernels.cpu")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def found(self, value):
+        """The array that ``value`` is on this place's device; None for what NumPy has to look at."""
+        return None
+
+    # -------------------- arguments --------------------
+
+    def cast(self, array, dtype):
+        return array.astype(dtype, copy=False)
+
+    def walked(self, array, shape):
+        """``array`` in the kernels' dtype and (outer, C, inner) ``shape``; a copy only where no strides can say it."""
+        if any(s % array.itemsize for s in array.strides):
+            array = np.ascontiguousarray(array)
+        return array.reshape(shape)
+
+    def flat(self, array):
+        """The elements side by side."""
+        return np.require(array, requirements="CA").reshape(-1)
+
+    def broadcast(self, number, shape):
+        """A 0-d array standing for one of ``shape``."""
+        return np.broadcast_to(number, shape)
+
+    def ones(self, count, dtype):
+        return np.ones(count, dtype)
+
+    # -------------------- results --------------------
+
+    takes = "a NumPy array"
+
+    def taken(self, out):
+        """The caller's ``out``, if this place can write it."""
+        return out if isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray) else None
+
+    def room(self, count, dtype):
+        """Scratch for one number per position."""
+        return np.empty(count, dtype)
+
+    def output(self, shape, dtype, out=None):
+        """What the caller will get: ``out``, or a new array."""
+        return np.empty(shape, dtype) if out is None else out
+
+    def view(self, output):
+        """An output as kernels write it."""
+        return output
+
+    def deliver(self, output):
+        """An output as the caller gets it."""
+        return output
+
+    # -------------------- steps of a loss --------------------
+
+    def row_scale(self, problem, *arguments):
+        """Judge the targets: the divisor of the mean. A bad one is an IndexError before anything is written."""
+        divisor, wrong, first = self.kernels.row_scale(*arguments)
+        if wrong:
+            raise problem.out_of_range(wrong, first, problem.target_array[np.unravel_index(first, problem.shape)])
+        return divisor
+
+    def upstream(self, g, problem):
+        """What every position's gradient is multiplied by, as one number of the type that is computed in."""
+        g = g if type(g) is float else g[()]
+        return np.array([ratio(g, problem.divisor) if problem.divides else g]).astype(problem.dtype)
+
+    def reduced(self, losses, problem):
+        total = self.kernels.row_sum(losses)
+        return problem.dtype.type(ratio(total, problem.divisor) if problem.divides else total)
+
+
+HOST = Host()
