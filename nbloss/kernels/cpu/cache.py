@@ -130,10 +130,13 @@ def describe():
     files = [f for f in kept() if f.suffix == KERNEL]
     ours = sum(f.parent.name == STAMP for f in files)
     place = cache_dir()
-    nearest = next(p for p in (place, *place.parents) if p.exists())
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    try:
+        with tempfile.TemporaryFile(dir=next(p for p in (place, *place.parents) if p.exists())):
+            note = ""
+    except OSError:
+        note = " (cannot be written: every process compiles what it needs)"
     return {
-        "folder": f"{place}" + ("" if writable else " (cannot be written: every process compiles what it needs)"),
+        "folder": f"{place}{note}",
         "kernels": f"{len(files)}, {ours} of them of these sources and versions",
         "size": f"{sum(f.stat().st_size for f in files) / 1e6:.1f} MB",
     }
