@@ -8,6 +8,7 @@ demo: .venv-demo/ready
 
 test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto
+	.venv-test/bin/python -m pytest -n auto tests/cuda_sim
 
 fuzz: .venv-test/ready
 	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/trust/test_fuzz.py -k new_cases
@@ -37,7 +38,7 @@ lint: .venv-lint/ready
 .venv-test/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-test/bin/python -m pip install --quiet -e ".[demo]" --group test
+	.venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test --group cuda-test
 	touch $@
 
 .venv-free-threaded/ready: pyproject.toml

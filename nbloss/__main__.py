@@ -91,14 +91,15 @@ def info():
 
 def cache(action):
     """Print, or remove, what is kept on disk."""
-    from nbloss.kernels.cpu import cache
+    from nbloss.kernels import disk
+    from nbloss.kernels.cpu.cache import STAMP
 
     if action == "info":
-        for name, value in cache.describe().items():
+        for name, value in disk.describe(STAMP).items():
             print(f"{name:<10}{value}")
         return 0
-    before, stuck = len(cache.kept()), cache.clear()
-    print(f"removed {before - len(cache.kept())} files from {cache.cache_dir()}")
+    before, stuck = len(disk.kept()), disk.clear()
+    print(f"removed {before - len(disk.kept())} files from {disk.cache_dir()}")
     for path in stuck:
         print(f"could not remove {path}", file=sys.stderr)
     return 1 if stuck else 0

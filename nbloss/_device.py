@@ -1,6 +1,5 @@
 """Floor 2: where arrays live and which twin of the kernels works on them. The only home of device names."""
 
-import ctypes.util
 import os
 import sys
 from functools import cache
@@ -44,8 +43,6 @@ def _gpus():
 
     if memory.SIMULATED:
         return 1, "Numba's simulator has one device"
-    if ctypes.util.find_library("cuda") is None:
-        return 0, "numba-cuda is installed; looked for NVIDIA's driver (libcuda), which is not: install the driver, then " + INSTALL
     return memory.count()
 
 

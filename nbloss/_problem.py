@@ -6,7 +6,7 @@ gradient are folded into them (docs/design.md), and the kernels know none of the
 
 import math
 import operator
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -170,12 +170,12 @@ def checked_smoothing(label_smoothing):
     return value
 
 
-def out_of_range(shape, classes, ignore_index, wrong, position, value):
-    """The IndexError of a target that is no class, the first of ``wrong``."""
+def out_of_range(shape, classes, ignore_index, dtype, wrong, position, value):
+    """The IndexError of a target that is no class, the first of ``wrong``; ``value`` in its own dtype, or as kernels see it."""
     index = tuple(int(i) for i in np.unravel_index(position, shape))
     return IndexError(
         f"target should be in [0, {classes}) or {ignore_index} (ignore_index): "
-        f"got {value} at index {index}; {wrong} of {math.prod(shape)} targets are out of range"
+        f"got {np.asarray(value).astype(dtype)} at index {index}; {wrong} of {math.prod(shape)} targets are out of range"
     )
 
 
@@ -252,9 +252,10 @@ class Problem:
         )  # fmt: skip
         return self
 
-    def out_of_range(self, wrong, position, value):
-        """The IndexError that says which target is no class."""
-        return out_of_range(self.shape, self.classes, self.ignore_index, wrong, position, value)
+    @property
+    def out_of_range(self):
+        """What makes the IndexError that says which target is no class: it holds no array, so that a late error costs no memory."""
+        return partial(out_of_range, self.shape, self.classes, self.ignore_index, self.target_array.dtype)
 
     def upstream(self, grad_output):
         """What each position's gradient is multiplied by: one number, or one per position."""

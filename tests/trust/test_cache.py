@@ -9,6 +9,7 @@ import pytest
 from work import ROOT, run_script
 
 from nbloss.__main__ import main
+from nbloss.kernels import disk
 
 # One kernel, the smallest, and another for swaps: what they give, and which files they have.
 CALLS = """
@@ -235,22 +236,21 @@ source.write_text(source.read_text().replace("return 3 *", "return 5 *"))
 
 
 def test_a_changed_line_in_any_kernel_source_is_a_new_folder(tmp_path):
-    from nbloss.kernels.cpu.cache import _stamp
-
     kernels = shutil.copytree(ROOT / "nbloss" / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    seen = {_stamp(kernels)}
+    seen = {disk.stamp(kernels)}
     sources = sorted(kernels.rglob("*.py"))
     for source in sources:
         source.write_text(source.read_text() + "# changed\n")
-        seen.add(_stamp(kernels))
+        seen.add(disk.stamp(kernels))
     assert len(sources) > 10 and len(seen) == len(sources) + 1
 
 
-def test_without_sources_nothing_is_kept(tmp_path):
+def test_without_sources_nothing_is_kept(tmp_path, monkeypatch):
     """A stamp of nothing would be everybody's."""
-    from nbloss.kernels.cpu.cache import _stamp
-
-    assert _stamp(tmp_path) is None
+    monkeypatch.setattr(disk, "__file__", str(tmp_path / "disk.py"))
+    path = tmp_path / disk.stamp(tmp_path) / "name.kernel"
+    disk.write(path, b"code")
+    assert not path.exists()
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_the_command_shows_and_clears_what_is_ours_alone(cache, monkeypatch, cap
     count = len(list(cache.rglob("*.kernel")))
     assert main(["cache", "info"]) == 0
     shown = capsys.readouterr().out
-    assert str(cache) in shown and f"{count}, {count} of them" in shown and "MB" in shown
+    assert str(cache) in shown and f"{count} for the CPU, {count} of them" in shown and "MB" in shown
     assert main(["cache", "clear"]) == 0
     assert f"removed {count + 1} files" in capsys.readouterr().out
     assert [p for p in cache.rglob("*") if p != mine] == []

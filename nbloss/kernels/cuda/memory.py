@@ -178,7 +178,10 @@ def driver() -> Any:
 
 def count():
     """``(how many GPUs there are, why there are none)``."""
-    code, *_ = driver().cuInit(0)
+    try:
+        code, *_ = driver().cuInit(0)
+    except RuntimeError:  # cuda.pathfinder's DynamicLibNotFoundError
+        return 0, 'looked for NVIDIA\'s driver (libcuda), which is not installed: install it; `pip install "nbloss[cuda]"` is done'
     if int(code):
         return 0, f"NVIDIA's driver finds no device that it can use ({code.name}); looked for GPUs with cuInit"
     version = driver().cuDriverGetVersion()[1]

@@ -1,0 +1,120 @@
+"""Floor 1: copies on the device, between any strides and dtypes."""
+
+import numpy as np
+
+from nbloss.kernels.cuda import launch, memory
+from nbloss.kernels.cuda.places import THREADS, blocks, own, quotient
+from nbloss.kernels.cuda.prims import bits, device, get, integer, number, put
+
+DIMENSIONS = 8
+STORED = {"float16": "uint16", "bfloat16": "int16"}  # as kernels know them
+SAME_BITS = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
+
+
+@device
+def integral(p, i, mask, natural):
+    """An integer as float64; ``natural``: it is uint64, whose upper half looks negative."""
+    y = integer(p, i) & mask
+    value = np.float64(y)
+    if natural and y < 0:
+        value = value + 2.0**64
+    return value
+
+
+@device
+def odd(value):
+    """float64 in the 24 bits of a float32; the last one says whether there was more, so that the next rounding is the only one."""
+    word = bits(value)
+    more = word & 0x1FFFFFFF
+    return number((word - more) | (0x20000000 if more != 0 else 0))
+
+
+def moved(dimensions, reading, rounding):
+    """out[p] = source[...] for the p-th place in C order.
+
+    ``reading``: "bits" (both have one dtype), "float", "integer", or "natural" (uint64); ``rounding``: float64 goes to float16.
+    """
+    plain, floats, natural = reading == "bits", reading == "float", reading == "natural"
+
+    def kernel(source, first, mask, out, count, n1, n2, n3, n4, n5, n6, n7, s0, s1, s2, s3, s4, s5, s6, s7):
+        p = own()
+        if p < count:
+            sizes = (n1, n1, n2, n3, n4, n5, n6, n7)
+            strides = (s0, s1, s2, s3, s4, s5, s6, s7)
+            rest, place = p, first
+            for k in range(dimensions - 1, 0, -1):
+                q = quotient(rest, sizes[k])
+                place += (rest - q * sizes[k]) * strides[k]
+                rest = q
+            place += rest * s0
+            if plain:
+                out[p] = source[place]
+            else:
+                value = get(source, place) if floats else integral(source, place, mask, natural)
+                put(out, p, odd(value) if rounding else value)
+
+    return kernel
+
+
+def walk(shape, strides):
+    """The same places in the same order with the fewest dimensions: [(size, stride), ...], the last one fastest."""
+    dims = []
+    for size, stride in zip(shape, strides, strict=True):
+        if size == 1:
+            continue
+        if dims and dims[-1][1] == size * stride:
+            dims[-1] = dims[-1][0] * size, stride
+        else:
+            dims.append((size, stride))
+    return dims or [(1, 0)]
+
+
+def _reading(source, out):
+    """``(reading, stored dtype of source, of out, mask)``."""
+    if source.dtype == out.dtype:
+        bits = SAME_BITS[source.itemsize]
+        return "bits", bits, bits, -1
+    target = STORED.get(out.dtype.name, out.dtype.name)
+    kind, name = source.dtype.kind, source.dtype.name
+    if name in STORED or kind == "f":
+        return "float", STORED.get(name, name), target, -1
+    size = 8 * source.itemsize
+    mask = (1 << size) - 1 if kind != "i" and size < 64 else -1
+    return "natural" if name == "uint64" else "integer", f"int{size}", target, mask
+
+
+def copy(twin, source, out):
+    """out = source, element by element: C-ordered ``out`` of the same shape and of a float dtype or the source's own.
+
+    ``source`` has any strides (multiples of its itemsize) and any real dtype; float16 and bfloat16 go by their own names here.
+    """
+    if out.size == 0:
+        return
+    reading, seen, made, mask = _reading(source, out)
+    geometry = source.geometry
+    backwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in geometry.strides)
+    lowest = geometry[backwards].view(seen) if geometry.ndim else geometry.view(seen)
+    size = source.itemsize
+    first = sum((n - 1) * -s for n, s in zip(geometry.shape, geometry.strides, strict=True) if s < 0) // size
+    dims = walk(geometry.shape, geometry.strides)
+    if len(dims) > DIMENSIONS:
+        raise ValueError(f"an array of at most {DIMENSIONS} dimensions is needed; got shape {source.shape} with strides {source.strides}")
+    filler = [(1, 0)] * (DIMENSIONS - len(dims))
+    sizes, strides = zip(*dims, *filler, strict=True)
+    constants = len(dims), reading, reading != "bits" and _twice(source, out)
+    where = source.seen(lowest), first, mask, out.view(made), out.size
+    launch.run(twin, moved, constants, blocks(out.size), THREADS, *where, *sizes[1:], *(s // size for s in strides))
+
+
+def _twice(source, out):
+    """Whether a number would be rounded to float32 before it is rounded to float16."""
+    return out.dtype.name == "float16" and (source.dtype.kind in "iu" or source.dtype == np.float64)
+
+
+def contiguous(twin, array):
+    """The array itself if it is C-ordered, else a copy that is."""
+    if array.contiguous:
+        return array
+    out = memory.empty(array.shape, array.dtype, twin.device, twin.stream)
+    copy(twin, array, out)
+    return out

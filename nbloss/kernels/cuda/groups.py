@@ -1,0 +1,108 @@
+"""Floor 1: the threads that share a row: a part of a warp, a block, or a cluster of blocks. Maxima and sums over them, the same in each.
+
+Sums are taken in a fixed tree: lanes, then warps, then blocks. Partial results lie in shared memory, at a place of each fold's own, so
+that one barrier is enough. A block of a cluster writes its part into every block's memory: nobody reads another block's, so none has to
+wait for the others before it leaves.
+"""
+
+import numpy as np
+from numba import cuda
+
+from nbloss.kernels.cuda.prims import barrier, cluster_arrive, cluster_put, cluster_rank, cluster_wait, device, shuffle_xor
+
+WARP = 32
+
+
+def size(group):
+    """How many threads share a row. A group is (lanes, threads, blocks): lanes of a warp, or 0 for the threads of so many blocks."""
+    lanes, threads, blocks = group
+    return lanes or threads * blocks
+
+
+def room(group, folds):
+    """How many numbers of shared memory so many folds take."""
+    lanes, threads, blocks = group
+    return 1 if lanes else folds * (threads // WARP + blocks)
+
+
+def placing(group):
+    """``place() -> (row, rank)``: this thread's row, and its number among those that share it."""
+    lanes, threads, blocks = group
+    if lanes:
+        rows = threads // lanes
+
+        @device
+        def place():
+            thread = np.int64(cuda.threadIdx.x)
+            return np.int64(cuda.blockIdx.x) * rows + thread // lanes, thread % lanes
+
+    elif blocks == 1:
+
+        @device
+        def place():
+            return np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+
+    else:
+
+        @device
+        def place():
+            cluster_arrive()  # awaited before the first write to another block: by then that block has begun
+            return np.int64(cuda.blockIdx.x) // blocks, cluster_rank() * threads + np.int64(cuda.threadIdx.x)
+
+    return place
+
+
+def folding(group, merge, number):
+    """``fold(v, shared)``: v merged over the group, as fold ``number`` (0 is the first) of its kernel."""
+    lanes, threads, blocks = group
+    warps = threads // WARP
+    slots = number * (warps + blocks)
+    cells = slots + warps
+    first = number == 0
+
+    @device
+    def over_lanes(v, count):
+        distance = count // 2
+        while distance > 0:
+            v = merge(v, shuffle_xor(v, distance))
+            distance //= 2
+        return v
+
+    if lanes:
+
+        @device
+        def fold(v, shared):
+            return over_lanes(v, lanes)
+
+        return fold
+
+    @device
+    def over_block(v, shared):
+        v = over_lanes(v, WARP)
+        if warps == 1:
+            return v
+        thread = np.int64(cuda.threadIdx.x)
+        if thread % WARP == 0:
+            shared[slots + thread // WARP] = v
+        barrier()
+        return over_lanes(shared[slots + thread % warps], warps)
+
+    if blocks == 1:
+        return over_block
+
+    @device
+    def fold(v, shared):
+        v = over_block(v, shared)
+        thread = np.int64(cuda.threadIdx.x)
+        if first:
+            cluster_wait()
+        if thread < blocks:
+            cluster_put(shared, cells + cluster_rank(), thread, v)
+        cluster_arrive()
+        cluster_wait()
+        total = shared[cells]
+        for block in range(1, blocks):
+            total = merge(total, shared[cells + block])
+        return total
+
+    return fold

@@ -1,0 +1,140 @@
+"""Floor 1: the cross entropy of contiguous rows against masses on every class: smoothed class numbers, or probabilities."""
+
+import numpy as np
+from numba import cuda
+
+from nbloss.kernels.cuda.groups import folding, placing, room
+from nbloss.kernels.cuda.maths import EXP_GAP, UNIT
+from nbloss.kernels.cuda.prims import device, get, integer, log1p, put, vector
+from nbloss.kernels.cuda.steps import add, mass_loss, peaking, pick_loss, summing
+from nbloss.kernels.cuda.strips import Strip
+
+CONFIDENT = 2
+
+
+def weighing(strip, soft):
+    """``(weigh, mass)``: masses w (a y + b), or w b without ``soft``, of a vector of classes, in a local array, and of one class."""
+    width = strip.width
+    size = min(width, 2 if strip.number is np.float64 else 4)  # a vector of probabilities: theirs may be wider than the logits
+
+    @device
+    def soft_mass(w, y, base, c, a, b):
+        return get(w, c) * (a * get(y, base + c) + b)
+
+    @device
+    def even_mass(w, y, base, c, a, b):
+        return get(w, c) * b
+
+    @device
+    def weigh_vectors(w, y, base, c, a, b, q):
+        for start in range(0, width, size):
+            words = vector(y, base + c + start)
+            for n in range(size):
+                q[start + n] = get(w, c + start + n) * (a * words[n] + b)
+
+    mass = soft_mass if soft else even_mass
+
+    @device
+    def weigh_numbers(w, y, base, c, a, b, q):
+        for n in range(width):
+            q[n] = mass(w, y, base, c + n, a, b)
+
+    return weigh_vectors if soft and width > 1 else weigh_numbers, mass
+
+
+def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradient, soft):
+    strip = Strip(stored, width, group, vectors, resident, modern)
+    keep = gradient and resident and not strip.packed
+    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, keep)
+    split, edge_of, chunks, at, fill, opened, write = strip.steps
+    weigh, mass_of = weighing(strip, soft)
+    fold_mass, fold_gaps = folding(group, add, 3), folding(group, add, 4)
+    owner, gap, unit, number = strip.owner, EXP_GAP[strip.kind], UNIT[strip.kind], strip.number
+    zero, inverse, confident = number(0), number(1) / unit, number(CONFIDENT)
+    kind, word, numbers, words = strip.shared, strip.word, room(group, 5), strip.held
+
+    @device
+    def spread_of(q, v, m):
+        """q (m - v); a class without mass adds 0 even at -inf."""
+        return q * (m - v) if q != zero else zero
+
+    @device
+    def pulled(e, q, total_mass, factor, away, top):
+        """total p - q; at the maximum of a confident row (total - q) - total (1 - p), which keeps its digits."""
+        return (total_mass - q) - away if e == top else e * factor - q
+
+    def kernel(x, y, w, a, b, target, mask, scale, spread, upstream, step, loss, out, rows, classes, stride, stride_y, offset):
+        shared = cuda.shared.array(numbers, kind)
+        held = cuda.local.array(words, word)
+        result = cuda.local.array(width, kind)
+        q = cuda.local.array(width, kind)
+        row, rank = place()
+        base, base_y, base_out = row * stride, row * stride_y, row * classes
+        head, count, edge = split(base + offset, classes, rank)
+        live = row < rows
+        hit, g, t = zero, zero, 0
+        if not live:
+            count, edge = 0, -1
+        elif gradient:
+            g = get(upstream, row * step)
+        if live and not soft:
+            b = get(spread, row)
+            live = b != zero
+            hit = get(scale, row)
+            t = integer(target, row) & mask
+        nothing = not live or g == zero
+        x_edge = edge_of(x, base, edge)
+        x_t = get(x, base + t) if live and not soft else zero  # before anything is written: out may be x
+        m = peak(x, base + head, count, x_edge, rank, held, shared)
+        sums, gaps = zero, zero
+        if edge >= 0:
+            sums = mass_of(w, y, base_y, edge, a, b)
+            gaps = spread_of(sums, x_edge, m)
+        for chunk in range(chunks(count)):
+            if not resident:
+                fill(x, base + head, chunk, count, rank, held)
+            for v in range(vectors):
+                j = at(chunk, v, rank)
+                if j < count:
+                    weigh(w, y, base_y, head + j * width, a, b, q)
+                    opened(x, held, v, result)
+                    for n in range(width):
+                        sums += q[n]
+                        gaps += spread_of(q[n], result[n], m)
+        sums, gaps = fold_mass(sums, shared), fold_gaps(gaps, shared)
+        s, rest = total(x, base + head, count, x_edge, m, rank, held, shared)
+        if rank == 0 and row < rows:
+            log_s = log1p(rest)
+            value = mass_loss(sums, log_s, gaps)
+            if hit != zero:
+                value += pick_loss(hit, log_s, m - x_t)
+            put(loss, row, value if live else zero)
+        if gradient:
+            total_mass = sums + hit
+            away = total_mass * (rest / s)
+            factor = total_mass / s * inverse
+            top = unit if s < confident else -unit  # no exponential is negative
+            for chunk in range(chunks(count)):
+                if not resident:
+                    fill(x, base + head, chunk, count, rank, held)
+                for v in range(vectors):
+                    j = at(chunk, v, rank)
+                    if j < count:
+                        weigh(w, y, base_y, head + j * width, a, b, q)
+                        opened(x, held, v, result)
+                        for n in range(width):
+                            e = result[n] if keep else gap(result[n], m)
+                            result[n] = zero if nothing else pulled(e, q[n], total_mass, factor, away, top) * g
+                        write(out, base_out + head + j * width, result)
+            if edge >= 0:
+                q_edge = mass_of(w, y, base_y, edge, a, b)
+                e = gap(x_edge, m)
+                put(out, base_out + edge, zero if nothing else pulled(e, q_edge, total_mass, factor, away, top) * g)
+            if not (nothing or soft) and rank == owner(t, head, count):
+                q_t = mass_of(w, y, base_y, t, a, b)
+                d = (sums - q_t) - away
+                if x_t < m or not s < confident:
+                    d = (gap(x_t, m) * factor - q_t) - hit
+                put(out, base_out + t, d * g)
+
+    return kernel

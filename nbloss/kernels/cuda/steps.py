@@ -1,0 +1,93 @@
+"""Floor 1: what the kernels of contiguous rows have in common: a row's maximum, its sum, its probabilities.
+
+The maximum keeps nan. ``rest``, the sum without one of the maximum's own terms, is what ``rowmath`` asks for: terms below the maximum and
+maxima are summed apart. A row whose maximum is no finite number becomes nan as a whole: m - m is nan then, and 0 otherwise.
+"""
+
+from nbloss.kernels import rowmath
+from nbloss.kernels.cuda.groups import folding
+from nbloss.kernels.cuda.maths import EXP_GAP, LOG2E, UNIT
+from nbloss.kernels.cuda.prims import device, exp2
+
+pick_loss = device(rowmath.loss)
+pull = device(rowmath.pull)
+mass_loss = device(rowmath.mass_loss)
+
+
+@device
+def add(a, b):
+    return a + b
+
+
+def peaking(strip, group):
+    """``peak(x, base, count, edge, rank, held, shared)``: the row's maximum. The last chunk stays held."""
+    fold, chunks, fill, top = folding(group, strip.maximum, 0), strip.chunks, strip.fill, strip.top
+
+    @device
+    def peak(x, base, count, edge, rank, held, shared):
+        m = edge
+        for chunk in range(chunks(count)):
+            fill(x, base, chunk, count, rank, held)
+            m = top(x, held, m)
+        return fold(m, shared)
+
+    return peak
+
+
+def summing(strip, group, keep):
+    """``total(x, base, count, edge, m, rank, held, shared)``: (s, rest) of the row; ``keep`` leaves the exponentials in place."""
+    gap, unit, zero, one = EXP_GAP[strip.kind], UNIT[strip.kind], strip.number(0), strip.number(1)
+    inverse = one / unit
+    chunks, fill, open_ = strip.chunks, strip.fill, strip.open
+    vectors, per_vector, resident = strip.vectors, strip.per_vector, strip.resident
+    fold_below, fold_ties = folding(group, add, 1), folding(group, add, 2)
+
+    @device
+    def total(x, base, count, edge, m, rank, held, shared):
+        below, ties, lost = zero, zero, zero
+        e = gap(edge, m)
+        if e < unit:
+            below = e
+        else:
+            ties = one
+        for chunk in range(chunks(count)):
+            if not resident:
+                fill(x, base, chunk, count, rank, held)
+            for v in range(vectors):
+                part = zero
+                for k in range(per_vector):
+                    for value in open_(x, held[v * per_vector + k]):
+                        e = gap(value, m)
+                        if e < unit:
+                            part += e
+                        else:
+                            ties += one
+                        if keep:
+                            held[v * per_vector + k] = e
+                grown = below + part
+                if not resident:  # thousands of chunks: what each addition loses is kept
+                    lost += part - (grown - below)
+                below = grown
+        rest = fold_below(below + lost, shared) * inverse + (fold_ties(ties, shared) - one) + (m - m)
+        return rest + one, rest
+
+    return total
+
+
+def sharing(strip, kept):
+    """``share(v, m, factor)``: factor exp(v - m), where v is a logit, or its exponential if that was kept."""
+    gap, inverse = EXP_GAP[strip.kind], strip.number(1) / UNIT[strip.kind]
+
+    @device
+    def of_kept(e, m, factor):
+        return e * (factor * inverse)
+
+    @device
+    def of_half(v, m, factor):
+        return exp2((v - m) * LOG2E) * factor  # to the digits that a half type has
+
+    @device
+    def of_logit(v, m, factor):
+        return gap(v, m) * (factor * inverse)
+
+    return of_kept if kept else of_half if strip.kind == "half" else of_logit

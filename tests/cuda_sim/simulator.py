@@ -1,0 +1,261 @@
+"""Numba's CUDA simulator with warps, clusters and a strict scheduler.
+
+`install` takes over the launches of numba-cuda's own simulator, whose threads are operating-system threads without warps. Here a CUDA
+thread is a greenlet that runs until it has to meet others. What hardware leaves undefined is a `Fault` with the line of the kernel: a
+barrier that some threads pass elsewhere, a shuffle whose lanes never come, a race on shared memory, an index outside an array. Shared
+and local memory start as nan or garbage, and the order of the threads is drawn from a seed.
+"""
+
+import contextvars
+import random
+import sys
+from collections import defaultdict
+from contextlib import contextmanager
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from greenlet import getcurrent, greenlet
+from numba import cuda as numba_cuda
+from numba.cuda.simulator import kernel as numba_kernel
+
+WARP = 32
+_order = random.Random(0)
+_launch = None  # the launch that is under way
+_inside = (__file__, "prims_sim.py", "simulated.py", numba_kernel.__file__)  # files whose lines say nothing about a kernel
+
+
+class Fault(RuntimeError):
+    """A kernel did what the hardware leaves undefined."""
+
+
+def seed(number):
+    """Draw the order of threads from here on from this seed."""
+    _order.seed(number)
+
+
+class Dim3(NamedTuple):
+    x: int
+    y: int
+    z: int
+
+
+class Meeting(NamedTuple):
+    """What a thread waits for: which threads have to come (``scope``), to which call."""
+
+    scope: str
+    call: str
+    mask: int
+    path: tuple  # the lines of the kernel and of the device functions it is in: two ways to one line are two calls
+
+    def __str__(self):
+        outside = [where for where in self.path if not where[0].endswith(_inside)]
+        file, line = (outside or self.path)[0]
+        return f"{self.call} at {file.rsplit('/', 1)[-1]}:{line}"
+
+
+class Block:
+    """The threads of one block and what they share."""
+
+    def __init__(self, launch, index, rank):
+        self.launch, self.index, self.rank = launch, index, rank
+        self.shared = {}
+        self.cluster = ()
+        size = launch.block
+        points = [Dim3(x, y, z) for z in range(size.z) for y in range(size.y) for x in range(size.x)]
+        self.threads = [Thread(self, point, number) for number, point in enumerate(points)]
+
+
+class Thread(greenlet):
+    def __init__(self, block, index, number):
+        super().__init__(lambda: block.launch.function(*block.launch.arguments))
+        self.block, self.index, self.number = block, index, number
+        self.warp, self.lane = divmod(number, WARP)
+        self.meeting = self.value = self.answer = None
+        self.epochs = {"warp": 0, "block": 0, "cluster": 0, "arrived": 0}  # meetings so far; a cluster's have two halves
+        self.gr_context = contextvars.copy_context()  # NumPy's error state among others
+
+    def arrive(self):
+        """The first half of a cluster's barrier: what was done before it is done for all who have been through the second."""
+        self.epochs["arrived"] += 1
+        if self.epochs["arrived"] > self.epochs["cluster"] + 1:
+            raise Fault(f"{Meeting('cluster', 'cluster_arrive', 0, _path())}: a second arrival without a wait")
+
+    def meet(self, scope, call, value=None, mask=0):
+        """Wait for the others; returns the values that they brought, by lane (warp) or by thread number (block)."""
+        if scope == "warp" and not mask >> self.lane & 1:
+            raise Fault(f"{Meeting(scope, call, mask, _path())}: lane {self.lane} is not in its own mask {mask:#x}")
+        if scope == "cluster" and self.epochs["arrived"] == self.epochs["cluster"]:
+            raise Fault(f"{Meeting(scope, call, mask, _path())}: a wait without an arrival")
+        self.meeting, self.value = Meeting(scope, call, mask, _path()), value
+        self.block.launch.hub.switch()
+        return self.answer
+
+
+def _path():
+    """The lines that are being run, innermost first, up to the launch."""
+    frame, path = sys._getframe(2), []
+    while frame is not None:
+        path.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(path)
+
+
+# ------------------------------ the scheduler ------------------------------
+
+
+class Launch:
+    def __init__(self, function, grid, block, dynamic, cluster, arguments):
+        from simulated import Pointer
+
+        self.function, self.grid, self.block, self.dynamic, self.cluster = function, Dim3(*grid), Dim3(*block), dynamic, cluster
+        plain = [getattr(a, "_ary", a) for a in arguments]  # numba-cuda's simulated device arrays are NumPy's in a wrapper
+        self.arguments = [a.view(Pointer) if isinstance(a, np.ndarray) and a.ndim else a for a in plain]
+        self.thread = self.hub = None
+        if self.grid.x % cluster:
+            raise Fault(f"a grid of {self.grid.x} blocks does not divide into clusters of {cluster}")
+        if prod(self.block) > 1024 or cluster > 8:
+            raise Fault(f"blocks of {prod(self.block)} threads in clusters of {cluster} do not exist")
+
+    def run(self):
+        self.hub = getcurrent()
+        starts = [(x, y, z) for x in range(0, self.grid.x, self.cluster) for y in range(self.grid.y) for z in range(self.grid.z)]
+        _order.shuffle(starts)  # blocks may run in any order
+        for x, y, z in starts:
+            blocks = [Block(self, Dim3(x + rank, y, z), rank) for rank in range(self.cluster)]
+            for block in blocks:
+                block.cluster = blocks
+            self._run_together([thread for block in blocks for thread in block.threads])
+
+    def _run_together(self, threads):
+        alive, ready = set(threads), threads
+        while alive:
+            warps = {(t.block.rank, t.warp) for t in ready}
+            lucky = {warp for warp in sorted(warps) if _order.random() < 0.5} or warps  # some warps fall behind
+            going = [t for t in ready if (t.block.rank, t.warp) in lucky]
+            ready = [t for t in ready if (t.block.rank, t.warp) not in lucky]
+            _order.shuffle(going)
+            for thread in going:
+                self.thread, thread.meeting = thread, None
+                try:
+                    thread.switch()
+                except Exception as error:
+                    error.add_note(f"in thread {tuple(thread.index)} of block {tuple(thread.block.index)}")
+                    raise
+                if thread.dead:
+                    alive.discard(thread)
+            ready += self._met(alive, set(ready))
+            if alive and not ready:
+                raise Fault("; ".join(sorted({f"{_count(alive, t.meeting)} threads wait in {t.meeting}" for t in alive})))
+
+    def _met(self, alive, ready):
+        """The threads whose meeting is complete."""
+        parties = defaultdict(list)
+        waiting = [t for t in alive if t not in ready]
+        for t in waiting:
+            passed = t.epochs["cluster"]  # some may come to the next meeting before others have left this one
+            place = {"warp": (t.block.rank, t.warp, t.meeting), "block": (t.block.rank,), "cluster": (passed,)}[t.meeting.scope]
+            parties[t.meeting.scope, place].append(t)
+        free = []
+        for (scope, place), party in parties.items():
+            if scope == "warp":
+                complete = _all_lanes(party, place[2])
+            elif scope == "cluster":
+                complete = all(t.epochs["arrived"] > place[0] for t in alive)
+            else:
+                complete = len(party) == sum(t.block.rank == place[0] for t in alive) and _one_call(party)
+            if complete:
+                brought = {t.lane if scope == "warp" else (t.block.rank, t.number): t.value for t in party}
+                _advance(party, scope)
+                for t in party:
+                    t.answer = brought
+                free += party
+        return sorted(free, key=lambda t: (t.block.rank, t.number))
+
+
+def _count(alive, meeting):
+    return sum(t.meeting == meeting for t in alive)
+
+
+def _all_lanes(party, meeting):
+    lanes = {t.lane for t in party}
+    for lane in range(WARP):
+        if meeting.mask >> lane & 1 and lane not in lanes:
+            first = party[0]
+            mates = [t for t in first.block.threads if t.warp == first.warp and t.lane == lane]
+            if not mates or mates[0].dead:
+                raise Fault(
+                    f"{meeting}: lane {lane}, named by mask {meeting.mask:#x}, {'has left the kernel' if mates else 'does not exist'}"
+                )
+            return False
+    return True
+
+
+def _one_call(party):
+    """Whether all came to the same call; a barrier in two places is divergence."""
+    if len({t.meeting for t in party}) > 1:
+        raise Fault("divergent barrier: " + ", ".join(sorted({f"{_count(party, t.meeting)} threads in {t.meeting}" for t in party})))
+    return True
+
+
+def _advance(party, scope):
+    """What was done before the meeting is done for everybody in it. A shuffle orders no memory."""
+    if scope == "warp" and party[0].meeting.call != "syncwarp":
+        return
+    epoch = max(t.epochs[scope] for t in party) + 1
+    for t in party:  # of a cluster, the others go on when they come to the wait
+        t.epochs[scope] = epoch
+
+
+# ------------------------------ in place of numba-cuda's launches ------------------------------
+
+
+def current():
+    """The CUDA thread that is running."""
+    return _launch.thread
+
+
+def _adopt(names, kept, fake):
+    """Let ``cuda`` in a module's globals mean the simulated device."""
+    for name, value in list(names.items()):
+        if value is numba_cuda:
+            names[name] = fake
+            kept.append((names, name))
+
+
+@contextmanager
+def _simulated(function):
+    from simulated import Device
+
+    kept, fake = [], Device()
+    try:
+        _adopt(function.__globals__, kept, fake)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("nbloss.kernels.cuda"):
+                _adopt(vars(module), kept, fake)
+        yield lambda other: _adopt(other.__globals__, kept, fake)
+    finally:
+        for names, name in kept:
+            names[name] = numba_cuda
+
+
+def _call(kernel, *arguments):
+    """FakeCUDAKernel.__call__: a device function in a kernel, or a launch."""
+    global _launch
+    if _launch is not None:
+        _launch.adopt(kernel.fn)
+        return kernel.fn(*arguments)
+    if kernel.grid_dim is None:
+        raise Fault(f"{kernel.fn.__name__} was launched without a grid")
+    launch = Launch(kernel.fn, kernel.grid_dim, kernel.block_dim, kernel.dynshared_size, getattr(kernel, "cluster", 1), arguments)
+    with _simulated(kernel.fn) as adopt, np.errstate(all="ignore"):
+        launch.adopt = adopt
+        _launch = launch
+        try:
+            launch.run()
+        finally:
+            _launch = None
+
+
+def install():
+    numba_kernel.FakeCUDAKernel.__call__ = _call
