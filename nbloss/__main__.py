@@ -46,6 +46,8 @@ def build_parser():
     warmup.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes[:2], metavar="DTYPE", help=shown)
     warmup.add_argument("--jobs", type=whole_number(1, 1024), metavar="N", help="processes that compile (default: one per thread)")
     warmup.add_argument("--check", action="store_true", help="compile nothing; name what is missing, with exit status 1")
+    cache = commands.add_parser("cache", help="the compiled kernels on disk: what there is, or remove it")
+    cache.add_argument("action", choices=["info", "clear"])
     # For the list of commands only: `main` hands the words after `bench` over unread.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser
@@ -85,6 +87,22 @@ def info():
     return 0
 
 
+def cache(action):
+    """Print, or remove, what is kept on disk."""
+    from nbloss.kernels import disk
+    from nbloss.kernels.cpu.cache import STAMP
+
+    if action == "info":
+        for name, value in disk.describe(STAMP).items():
+            print(f"{name:<10}{value}")
+        return 0
+    before, stuck = len(disk.kept()), disk.clear()
+    print(f"removed {before - len(disk.kept())} files from {disk.cache_dir()}")
+    for path in stuck:
+        print(f"could not remove {path}", file=sys.stderr)
+    return 1 if stuck else 0
+
+
 def main(argv=None):
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
@@ -97,6 +115,8 @@ def main(argv=None):
             return 0
         if args.command == "info":
             return info()
+        if args.command == "cache":
+            return cache(args.action)
         command = import_module(f"nbloss.{args.command}")
         return command.main(argv[1:] if args.command == "bench" else args)
     except ModuleNotFoundError as error:

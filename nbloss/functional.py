@@ -46,7 +46,7 @@ def _float_type(dtype):
 
 def _array_like(place, name, value, like):
     """An array of the shape and dtype of another; a number stands for all of it."""
-    if np.ndim(value) == 0 and like.ndim:
+    if np.ndim(value) == 0:
         return place.broadcast(reals(place, name, value, like.dtype), like.shape)
     array = floats(place, name, value)
     if array.shape != like.shape:
@@ -289,7 +289,7 @@ def nll_loss_backward(
     """
     with _device.place(device, input, target, weight, grad_output, out) as place:
         problem = Problem(place, input, target, weight, ignore_index, reduction)
-        result, gradient = problem.gradient(out)
+        result, gradient = problem.gradient(out, grad_output)
         problem.count().nll_backward(grad_output, gradient)
         return place.deliver(result)
 
@@ -435,7 +435,7 @@ def cross_entropy_backward(
     """
     with _device.place(device, input, target, weight, grad_output, out) as place:
         problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing)
-        result, gradient = problem.gradient(out)
+        result, gradient = problem.gradient(out, grad_output)
         problem.count().cross_entropy(grad_output, gradient)
         return place.deliver(result)
 

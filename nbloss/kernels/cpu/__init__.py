@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the sources before they are read
 from nbloss.kernels.cpu import lanes, rows, targets
 from nbloss.kernels.cpu.jit import run
 from nbloss.kernels.cpu.whole import mean

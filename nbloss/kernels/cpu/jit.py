@@ -7,12 +7,12 @@ user's array starts a compilation, and one dispatcher holds one signature.
 """
 
 import inspect
-import threading
 
 import numpy as np
 from numba import njit, prange, types
 from numba.np import numpy_support
 
+from nbloss import _forks
 from nbloss.kernels.cpu import threads
 from nbloss.kernels.cpu.cache import KernelCache, cache_dir
 from nbloss.kernels.cpu.memory import fetch_add
@@ -24,7 +24,6 @@ CHUNK = 65536  # numbers per chunk: some 20 us of work, a thousand times the pri
 RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
 _compiled = {}
-_compiling = threading.RLock()
 
 
 def _argument_type(name, value, written):
@@ -71,15 +70,20 @@ def _compile(body, arguments, written, parallel):
     return dispatcher
 
 
+def _compile_once(key, arguments, written):
+    with _forks.compiling:
+        if key not in _compiled:
+            body, _, parallel = key
+            _compiled[key] = _compile(body, arguments, written, parallel)
+        return _compiled[key]
+
+
 def compiled(body, variant, arguments, written, parallel=False):
     """The dispatcher of a kernel for arguments of these types; compiled, or read from disk, when first needed."""
     key = body, variant, parallel
     kernel = _compiled.get(key)
     if kernel is None:
-        with _compiling:
-            kernel = _compiled.get(key)
-            if kernel is None:
-                kernel = _compiled[key] = _compile(body, arguments, written, parallel)
+        kernel = _forks.shielded(_compile_once, key, arguments, written)
     return kernel
 
 
