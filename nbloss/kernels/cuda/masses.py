@@ -3,10 +3,10 @@
 import numpy as np
 from numba import cuda
 
-from nbloss.kernels.cuda.groups import folding, placing, room
+from nbloss.kernels.cuda.groups import add, folding, placing, room
 from nbloss.kernels.cuda.maths import EXP_GAP, UNIT
 from nbloss.kernels.cuda.prims import device, get, integer, log1p, put, vector
-from nbloss.kernels.cuda.steps import add, mass_loss, peaking, pick_loss, summing
+from nbloss.kernels.cuda.steps import mass_loss, peaking, pick_loss, summing
 from nbloss.kernels.cuda.strips import Strip
 
 CONFIDENT = 2
@@ -45,10 +45,10 @@ def weighing(strip, soft):
 def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradient, soft):
     strip = Strip(stored, width, group, vectors, resident, modern)
     keep = gradient and resident and not strip.packed
-    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, keep)
-    split, edge_of, chunks, at, fill, opened, write = strip.steps
+    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, "powers" if keep else None)
+    split, edge_of, chunks, at, fill, renew, opened, write = strip.steps
     weigh, mass_of = weighing(strip, soft)
-    fold_mass, fold_gaps = folding(group, add, 3), folding(group, add, 4)
+    fold = folding(group, add)
     owner, gap, unit, number = strip.owner, EXP_GAP[strip.kind], UNIT[strip.kind], strip.number
     zero, inverse, confident = number(0), number(1) / unit, number(CONFIDENT)
     kind, word, numbers, words = strip.shared, strip.word, room(group, 5), strip.held
@@ -98,10 +98,14 @@ def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradie
                 if j < count:
                     weigh(w, y, base_y, head + j * width, a, b, q)
                     opened(x, held, v, result)
+                    part, part_gaps = zero, zero
                     for n in range(width):
-                        sums += q[n]
-                        gaps += spread_of(q[n], result[n], m)
-        sums, gaps = fold_mass(sums, shared), fold_gaps(gaps, shared)
+                        part += q[n]
+                        part_gaps += spread_of(q[n], result[n], m)
+                    sums += part
+                    gaps += part_gaps
+        sums, gaps = fold(sums, shared, 3), fold(gaps, shared, 4)
+        renew(held, offset)
         s, rest = total(x, base + head, count, x_edge, m, rank, held, shared)
         if rank == 0 and row < rows:
             log_s = log1p(rest)
@@ -113,6 +117,7 @@ def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradie
             total_mass = sums + hit
             away = total_mass * (rest / s)
             factor = total_mass / s * inverse
+            renew(held, offset)
             top = unit if s < confident else -unit  # no exponential is negative
             for chunk in range(chunks(count)):
                 if not resident:

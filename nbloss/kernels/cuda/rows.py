@@ -7,18 +7,20 @@ is read once and written once; a longer row is read again, chunk by chunk, mostl
 from numba import cuda
 
 from nbloss.kernels.cuda import launch, plan
-from nbloss.kernels.cuda.groups import folding, placing, room
+from nbloss.kernels.cuda.groups import add, folding, placing, room
 from nbloss.kernels.cuda.masses import cross_entropy_masses
 from nbloss.kernels.cuda.maths import EXP, EXP_GAP, UNIT
 from nbloss.kernels.cuda.prims import get, integer, log1p, put
-from nbloss.kernels.cuda.steps import add, peaking, pick_loss, pull, sharing, summing
+from nbloss.kernels.cuda.steps import peaking, pick_loss, pull, sharing, summing
 from nbloss.kernels.cuda.strips import Strip
 
 
 def log_softmax_rows(stored, width, group, vectors, resident, modern):
     strip = Strip(stored, width, group, vectors, resident, modern)
-    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, False)
-    split, edge_of, chunks, at, fill, opened, write = strip.steps
+    keep = resident and not strip.packed
+    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, "gaps" if keep else None)
+    split, edge_of, chunks, at, fill, renew, opened, write = strip.steps
+    zero = strip.number(0)
     kind, word, numbers, words = strip.shared, strip.word, room(group, 3), strip.held
 
     def kernel(x, out, rows, classes, stride, offset):
@@ -34,6 +36,8 @@ def log_softmax_rows(stored, width, group, vectors, resident, modern):
         m = peak(x, base + head, count, x_edge, rank, held, shared)
         _, rest = total(x, base + head, count, x_edge, m, rank, held, shared)
         log_s = log1p(rest)
+        taken = zero if keep else m
+        renew(held, offset)
         for chunk in range(chunks(count)):
             if not resident:
                 fill(x, base + head, chunk, count, rank, held)
@@ -42,7 +46,7 @@ def log_softmax_rows(stored, width, group, vectors, resident, modern):
                 if j < count:
                     opened(x, held, v, result)
                     for n in range(width):
-                        result[n] = (result[n] - m) - log_s
+                        result[n] = (result[n] - taken) - log_s
                     write(out, base_out + head + j * width, result)
         if edge >= 0:
             put(out, base_out + edge, (x_edge - m) - log_s)
@@ -52,9 +56,9 @@ def log_softmax_rows(stored, width, group, vectors, resident, modern):
 
 def log_softmax_backward_rows(stored, width, group, vectors, resident, modern):
     strip = Strip(stored, width, group, vectors, resident, modern)
-    place, fold, power = placing(group), folding(group, add, 0), EXP[strip.kind]
+    place, fold, power = placing(group), folding(group, add), EXP[strip.kind]
     zero, inverse = strip.number(0), strip.number(1) / UNIT[strip.kind]
-    split, edge_of, chunks, at, fill, opened, write = strip.steps
+    split, edge_of, chunks, at, fill, renew, opened, write = strip.steps
     load, open_, per_vector, per_word = strip.load, strip.open, strip.per_vector, width // strip.per_vector
     kind, word, numbers, words = strip.shared, strip.word, room(group, 1), strip.held
 
@@ -82,7 +86,8 @@ def log_softmax_backward_rows(stored, width, group, vectors, resident, modern):
                     if not resident:
                         lost += part - (grown - sums)
                     sums = grown
-        factor = fold(sums + lost, shared) * inverse
+        factor = fold(sums + lost, shared, 0) * inverse
+        renew(held, offset)
         for chunk in range(chunks(count)):
             if not resident:
                 fill(g, base + head, chunk, count, rank, held)
@@ -105,8 +110,8 @@ def log_softmax_backward_rows(stored, width, group, vectors, resident, modern):
 def cross_entropy_rows(stored, width, group, vectors, resident, modern, gradient):
     strip = Strip(stored, width, group, vectors, resident, modern)
     keep = gradient and resident and not strip.packed
-    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, keep)
-    split, edge_of, chunks, at, fill, opened, write = strip.steps
+    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, "powers" if keep else None)
+    split, edge_of, chunks, at, fill, renew, opened, write = strip.steps
     owner, gap, share = strip.owner, EXP_GAP[strip.kind], sharing(strip, keep)
     zero, inverse = strip.number(0), strip.number(1) / UNIT[strip.kind]
     kind, word, numbers, words = strip.shared, strip.word, room(group, 3), strip.held
@@ -134,6 +139,7 @@ def cross_entropy_rows(stored, width, group, vectors, resident, modern, gradient
             put(loss, row, pick_loss(hit, log1p(rest), m - x_y) if hit != zero else zero)
         if gradient:
             factor = coef / s if coef != zero else zero
+            renew(held, offset)
             for chunk in range(chunks(count)):
                 if not resident:
                     fill(x, base + head, chunk, count, rank, held)
@@ -173,7 +179,7 @@ def _stride(array):
     return array.strides[0] // array.itemsize
 
 
-def _run(twin, make, constants, inputs, result, before):
+def _run(twin, make, constants, inputs, result, before, heavy=False):
     """Launch a kernel over the rows of ``inputs``: arguments ``before``, count of rows, classes, strides, alignment."""
     x = inputs[0]
     count, classes, _ = x.shape
@@ -185,7 +191,7 @@ def _run(twin, make, constants, inputs, result, before):
         for array in every
         for a, b in [_begins(array, width)]
     )
-    p = plan.rows(x.dtype.name, count, classes, aligned, twin.capability, twin.multiprocessors)
+    p = plan.rows(x.dtype.name, count, classes, aligned, twin.capability, twin.multiprocessors, heavy)
     strides = [_stride(array) for array in inputs]
     launch.run(
         twin,
@@ -229,7 +235,7 @@ def cross_entropy_smooth(twin, x, target, mask, scale, spread, w, upstream, loss
     upstream, step, result = _gradient(loss, upstream, out)
     zero = loss.dtype.type(0)
     given = x, x, w, zero, zero, target, int(mask), scale, spread, upstream, step, loss, result
-    _run(twin, cross_entropy_masses, (out is not None, False), [x, x], out, given)
+    _run(twin, cross_entropy_masses, (out is not None, False), [x, x], out, given, heavy=True)
 
 
 def cross_entropy_soft(twin, x, y, w, a, b, upstream, loss, out):
@@ -237,4 +243,4 @@ def cross_entropy_soft(twin, x, y, w, a, b, upstream, loss, out):
     upstream, step, result = _gradient(loss, upstream, out)
     real = loss.dtype.type
     given = x, y, w, real(a), real(b), loss, 0, loss, loss, upstream, step, loss, result
-    _run(twin, cross_entropy_masses, (out is not None, True), [x, y], out, given)
+    _run(twin, cross_entropy_masses, (out is not None, True), [x, y], out, given, heavy=True)

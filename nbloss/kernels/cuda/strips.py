@@ -60,10 +60,11 @@ class Strip:
         self._walk(size(group), HALVES[stored] if packed else self.number(-np.inf))
         self._search(larger_words if packed and modern else self._larger())
         self.write = self._writing()
-        self.steps = self.split, self.edge_of, self.chunks, self.at, self.fill, self.opened, self.write
+        self.steps = self.split, self.edge_of, self.chunks, self.at, self.fill, self.renew, self.opened, self.write
 
     def _walk(self, threads, lowest):
         width, vectors, resident, load, per_vector = self.width, self.vectors, self.resident, self.load, self.per_vector
+        packed, words = self.packed and resident, self.held
         number_lowest, open_, per_word = self.number(-np.inf), self.open, width // per_vector
 
         @device
@@ -106,6 +107,13 @@ class Strip:
                         held[v * per_vector + k] = lowest
 
         @device
+        def renew(held, zero):
+            """Words that the compiler has not seen before, or it would keep what it unpacked in twice the registers; 0 <= zero < 256."""
+            if packed:
+                for k in range(words):
+                    held[k] = held[k] ^ np.uint32(zero >> 8)
+
+        @device
         def opened(p, held, v, numbers):
             """The numbers of a vector that is held."""
             for k in range(per_vector):
@@ -123,7 +131,7 @@ class Strip:
             return ((c - head) // width) % threads
 
         self.split, self.edge_of, self.chunks, self.at, self.fill = split, edge_of, chunks, at, fill
-        self.opened, self.owner = opened, owner
+        self.renew, self.opened, self.owner = renew, opened, owner
 
     def _larger(self):
         """Word by word the larger numbers, where there is no instruction for it."""
