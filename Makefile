@@ -8,6 +8,7 @@ demo: .venv-demo/ready
 
 test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto
+	.venv-test/bin/python -m pytest -n auto tests/cuda_sim
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench
@@ -28,7 +29,7 @@ lint: .venv-lint/ready
 .venv-test/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-test/bin/python -m pip install --quiet -e ".[demo]" --group test
+	.venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test
 	touch $@
 
 .venv-bench/ready: pyproject.toml
