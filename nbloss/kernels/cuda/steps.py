@@ -8,6 +8,7 @@ from nbloss.kernels import rowmath
 from nbloss.kernels.cuda.groups import add, folding
 from nbloss.kernels.cuda.maths import EXP_GAP, LOG2E, UNIT
 from nbloss.kernels.cuda.prims import device, exp2
+from nbloss.kernels.cuda.strips import repeated
 
 pick_loss = device(rowmath.loss)
 pull = device(rowmath.pull)
@@ -37,9 +38,29 @@ def summing(strip, group, keep):
     gap, unit, zero, one = EXP_GAP[strip.kind], UNIT[strip.kind], strip.number(0), strip.number(1)
     inverse = one / unit
     chunks, fill, open_ = strip.chunks, strip.fill, strip.open
-    vectors, per_vector, resident = strip.vectors, strip.per_vector, strip.resident
+    per_vector, resident = strip.per_vector, strip.resident
     powers, gaps = keep == "powers", keep == "gaps"
     fold = folding(group, add)
+
+    def add_vector(v, below, lost, ties, x, m, held):
+        part = zero
+        for k in range(per_vector):
+            for value in open_(x, held[v * per_vector + k]):
+                e = gap(value, m)
+                if e < unit:
+                    part += e
+                else:
+                    ties += one
+                if powers:
+                    held[v * per_vector + k] = e
+                if gaps:
+                    held[v * per_vector + k] = value - m
+        grown = below + part
+        if not resident:  # thousands of chunks: what each addition loses is kept
+            lost += part - (grown - below)
+        return grown, lost, ties
+
+    add_vectors = repeated(add_vector, strip.vectors, carried=3)
 
     @device
     def total(x, base, count, edge, m, rank, held, shared):
@@ -52,23 +73,7 @@ def summing(strip, group, keep):
         for chunk in range(chunks(count)):
             if not resident:
                 fill(x, base, chunk, count, rank, held)
-            for v in range(vectors):
-                part = zero
-                for k in range(per_vector):
-                    for value in open_(x, held[v * per_vector + k]):
-                        e = gap(value, m)
-                        if e < unit:
-                            part += e
-                        else:
-                            ties += one
-                        if powers:
-                            held[v * per_vector + k] = e
-                        if gaps:
-                            held[v * per_vector + k] = value - m
-                grown = below + part
-                if not resident:  # thousands of chunks: what each addition loses is kept
-                    lost += part - (grown - below)
-                below = grown
+            below, lost, ties = add_vectors(below, lost, ties, x, m, held)
         rest = fold(below + lost, shared, 1) * inverse + (fold(ties, shared, 2) - one) + (m - m)
         return rest + one, rest
 

@@ -7,6 +7,8 @@ vector has; arrays that are not aligned alike are walked with width 1: single nu
 What a thread holds are words, as ``prims`` has them, and with width 1 numbers.
 """
 
+import inspect
+
 import numpy as np
 from numba.cuda import types
 
@@ -26,6 +28,20 @@ from nbloss.kernels.cuda.prims import (
 )
 
 HALVES = {"uint16": np.uint32(0xFC00FC00), "int16": np.uint32(0xFF80FF80)}  # a stored half type: its -inf, twice
+
+
+def repeated(step, count, carried=0):
+    """``run(*arguments)``: step(0, *arguments), step(1, *arguments), ..., written out; the first ``carried`` arguments are its results.
+
+    No loop: compilers do not unroll long ones, and an array that a loop's variable indexes is in memory, not in registers.
+    """
+    names = list(inspect.signature(step).parameters)[1:]
+    given, state = ", ".join(names), ", ".join(names[:carried])
+    lines = [f"    {state + ' = ' if state else ''}step({k}, {given})\n" for k in range(count)]
+    source = f"def run({given}):\n{''.join(lines)}    return {state}\n"
+    space = {"step": device(step)}
+    exec(compile(source, f"<{step.__qualname__} {count} times>", "exec"), space)
+    return device(space["run"])
 
 
 @device
@@ -93,18 +109,18 @@ class Strip:
             """The number of a vector in its row."""
             return (chunk * vectors + v) * threads + rank
 
-        @device
-        def fill(p, base, chunk, count, rank, held):
-            """Read a chunk of the vectors that begin at ``base``; the lowest number where there is none."""
-            for v in range(vectors):
-                j = at(chunk, v, rank)
-                if j < count:
-                    words = load(p, base + j * width)
-                    for k in range(per_vector):
-                        held[v * per_vector + k] = words[k]
-                else:
-                    for k in range(per_vector):
-                        held[v * per_vector + k] = lowest
+        def fill_vector(v, p, base, chunk, count, rank, held):
+            """Read vector v of a chunk of those that begin at ``base``; the lowest number where there is none."""
+            j = at(chunk, v, rank)
+            if j < count:
+                words = load(p, base + j * width)
+                for k in range(per_vector):
+                    held[v * per_vector + k] = words[k]
+            else:
+                for k in range(per_vector):
+                    held[v * per_vector + k] = lowest
+
+        fill = repeated(fill_vector, vectors)
 
         @device
         def renew(held, zero):
