@@ -38,7 +38,7 @@ lint: .venv-lint/ready
 .venv-test/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test --group cuda-test
+	.venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test
 	touch $@
 
 .venv-free-threaded/ready: pyproject.toml

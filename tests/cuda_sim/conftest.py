@@ -1,5 +1,6 @@
 """The CUDA kernels in the simulator. It is chosen before Numba is imported, for a whole process: run this folder by itself."""
 
+import importlib.util
 import os
 import sys
 import zlib
@@ -11,6 +12,13 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the simulator
 
 
+def _installed(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _alone(config):
     """Whether pytest was asked for this folder and nothing else."""
     paths = [Path(str(arg).split("::")[0]).resolve() for arg in config.args]
@@ -19,6 +27,9 @@ def _alone(config):
 
 def pytest_configure(config):
     if _alone(config):
+        missing = [name for name in ("numba_cuda", "cuda.core", "greenlet") if not _installed(name)]
+        if missing:
+            pytest.exit(f"skipped: {', '.join(missing)} not installed", returncode=0)
         if "numba" in sys.modules and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
             raise pytest.UsageError("numba was imported before the simulator could be chosen")
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"

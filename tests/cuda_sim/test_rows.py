@@ -1,90 +1,89 @@
 """Rows of contiguous classes, walked in every way that a plan can choose, with groups small enough for the simulator."""
 
+import calls
 import numpy as np
+import problems
 import pytest
 import reference
-from problems import DTYPES, eps, tiny, work
+from problems import DTYPES, name, work
+from test_cross_entropy import OPTIONS, assert_right, made
 
-from nbloss.kernels.cuda import memory as device_memory
-from nbloss.kernels.cuda import plan, rows
-from nbloss.kernels.cuda.twin import Twin
+from nbloss.kernels.cuda import plan
 
-STORED = {"float16": np.uint16, "bfloat16": np.int16}
 ROWS = 3
 
-# (lanes, threads, blocks), vectors, resident, classes that such a group walks
+# name: (lanes, threads, blocks) of a group, words that a thread holds, whether that is the whole row, numbers of classes
 WAYS = {
-    "thread": ((1, 32, 1), 4, True, [1, 3, 4]),
-    "lanes": ((4, 32, 1), 3, True, [9, 10, 12]),
-    "warp": ((32, 64, 1), 2, True, [17, 63, 64]),
-    "wide-warp": ((32, 32, 1), 1, True, [64, 61]),
-    "block": ((0, 64, 1), 2, True, [100, 125, 128]),
-    "cluster": ((0, 32, 2), 1, True, [61, 64]),
-    "long": ((0, 32, 1), 2, False, [200, 333]),
-    "long-cluster": ((0, 32, 2), 1, False, [333]),
+    "threads": ((1, 32, 1), 4, True, [1, 3, 4]),
+    "lanes": ((4, 32, 1), 3, True, [9, 12]),
+    "warp": ((32, 64, 1), 4, True, [100, 126]),
+    "block": ((0, 64, 1), 8, True, [403]),
+    "cluster": ((0, 32, 4), 4, True, [211]),
+    "long": ((0, 64, 1), 4, False, [600]),
+    "long-cluster": ((0, 32, 2), 4, False, [1001]),
 }
-CASES = [(way, classes) for way, (*_, counts) in WAYS.items() for classes in counts]
+CASES = [
+    (way, classes, vectors) for way, (*_, counts) in WAYS.items() for classes in counts for vectors in ([1] if classes < 20 else [1, 0])
+]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
-def way(request, monkeypatch):
-    name, classes = request.param
-    group, vectors, resident, _ = WAYS[name]
-    single = name in ("thread", "lanes", "warp")
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}-{'vectors' if case[2] else 'numbers'}")
+def classes(request, monkeypatch):
+    """A number of classes, for which the plan is a certain one."""
+    way, count, vectors = request.param
+    group, held, resident, _ = WAYS[way]
 
-    def chosen(stored, count, classes, aligned, capability, multiprocessors):
-        width = plan.WIDTH[stored] if aligned and not single else 1
-        per_vector = vectors if width > 1 or single else vectors * plan.WIDTH[stored]
-        blocks = -(-count // (group[1] // group[0])) if group[0] else count * group[2]
-        return plan.Plan(width, group, per_vector, resident, blocks)
+    def chosen(stored, rows, classes, aligned, capability, multiprocessors, heavy):
+        width = plan.WIDTH[stored] if aligned and vectors and count > 20 else 1
+        words = 4 if stored in ("uint16", "int16") and width > 1 else width
+        needed = held if width == 1 else max(1, held // words)
+        grid = -(-rows // (group[1] // group[0])) if group[0] else rows * group[2]
+        return plan.Plan(width, group, needed, resident, grid)
 
     monkeypatch.setattr(plan, "rows", chosen)
-    return classes
+    return count
 
 
-@pytest.fixture(params=[(7, 5), (9, 0)], ids=["sm75", "sm90"])
-def device(request):
-    twin = Twin(0, None)
-    twin.modern = request.param >= (8, 0)
-    return twin
+@pytest.fixture(params=["modern", "old"])
+def kernels(request, monkeypatch):
+    monkeypatch.setattr(calls.kernels.twin, "modern", request.param == "modern")
+    return calls
 
 
-def stored(values):
-    return values.view(STORED.get(values.dtype.name, values.dtype))
-
-
-def memory(shape, dtype, behind=0, gap=0):
-    """An array whose rows begin ``behind`` numbers after a multiple of 16 bytes, ``gap`` numbers apart from each other."""
-    count = shape[0] * (shape[1] + gap)
-    raw = np.empty(count * np.dtype(dtype).itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 16 + behind * np.dtype(dtype).itemsize
-    flat = raw[start : start + count * np.dtype(dtype).itemsize].view(dtype)
-    return flat.reshape(shape[0], shape[1] + gap)[:, : shape[1]]
-
-
-def filled(values, **where):
-    array = memory(values.shape, values.dtype, **where)
-    array[...] = values
-    return array
-
-
-def view(array):
-    geometry = stored(array)[:, :, None]
-    return device_memory.DeviceArray(geometry, geometry.ctypes.data, 0, array)
-
-
-def close(got, want, dtype, scale=1.0):
-    """Within a few units of what is larger, the result or the terms that it is the difference of."""
-    got, want = got.astype(np.longdouble), np.asarray(want, np.longdouble)
-    bound = 4 * max(eps(dtype), 0) * np.maximum(np.abs(want), scale) + 2 * tiny(work(dtype))
-    both = np.isnan(got) & np.isnan(want)
-    return bool(np.all(both | (got == want) | (np.abs(got - want) <= bound)))
+def unaligned(array, offset=1):
+    """The same rows, each beginning elsewhere between two multiples of 16 bytes."""
+    return calls.placed(array, offset)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_log_softmax(device, way, dtype):
-    rng = np.random.default_rng(way)
-    x = filled((4 * rng.standard_normal((ROWS, way))).astype(dtype), behind=1, gap=0)
-    out = filled(np.zeros_like(x), behind=1)
-    rows.log_softmax(device, view(x), view(out))
-    assert close(out, reference.log_softmax(x), dtype, 0)
+def test_log_softmax(rng, kernels, classes, dtype):
+    x = unaligned(problems.logits(rng, (ROWS, classes, 1), dtype))
+    out = unaligned(np.zeros_like(x))
+    expected = reference.log_softmax(x, 1)
+    room = (4 if dtype == work(dtype) else 1) * problems.eps(dtype) * np.abs(expected) + problems.floor(dtype)
+    problems.assert_within(kernels.log_softmax(x, out), expected, room)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_softmax_backward(rng, kernels, classes, dtype):
+    g, y = problems.logits(rng, (ROWS, classes, 1), dtype), problems.log_probs(rng, (ROWS, classes, 1), dtype)
+    expected = reference.log_softmax_backward(g, y, 1)
+    terms = np.abs(g.astype(float)) + np.exp(y.astype(float)) * np.abs(g.astype(float)).sum(axis=1, keepdims=True)
+    problems.assert_within(kernels.log_softmax_backward(g, y), expected, 4 * problems.eps(dtype) * terms)
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, pytest.param({"soft": True, "weighted": True, "label_smoothing": 0.1}, id="soft")])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy(rng, kernels, classes, dtype, options):
+    x, target, w, options = made(rng, (ROWS, classes, 1), dtype, **options)
+    x = unaligned(x)
+    g = rng.uniform(0.5, 2, (ROWS, 1))
+    loss, gradient = kernels.cross_entropy(x, target, w, g=g, out=unaligned(np.zeros_like(x)), **options)
+    assert_right(x, target, w, options, loss, gradient, g.astype(work(dtype)))
+    assert_right(x, target, w, options, kernels.cross_entropy(x, target, w, gradient=False, **options)[0], None)
+
+
+@pytest.mark.parametrize("shape", [(65, 10, 1), (130, 3, 1), (9, 100, 1)], ids=name)
+def test_the_last_warp_and_block_are_not_full(rng, shape):
+    x, target, w, options = made(rng, shape, np.float32)
+    assert_right(x, target, w, options, *calls.cross_entropy(x, target))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import threading
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,12 @@ from nbloss.kernels import disk
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink")
 
 _compiling = threading.Lock()
+
+
+@lru_cache(maxsize=256)
+def _made(make, constants):
+    """One function for all that is compiled of it: what it calls is compiled once in a process."""
+    return make(*constants)
 
 
 @cache
@@ -75,7 +81,7 @@ def cubin(make, constants, signature, capability, threads, at_once=1):
     path = _path(make, constants, signature, capability, (threads, at_once))
     code = disk.read(path)
     if code is None:
-        code = compile_kernel(make(*constants), signature, capability, threads, at_once)
+        code = compile_kernel(_made(make, constants), signature, capability, threads, at_once)
         disk.write(path, code)
     return code
 

@@ -52,13 +52,15 @@ def placing(group):
     return place
 
 
-def folding(group, merge, number):
-    """``fold(v, shared)``: v merged over the group, as fold ``number`` (0 is the first) of its kernel."""
+@device
+def add(a, b):
+    return a + b
+
+
+def folding(group, merge):
+    """``fold(v, shared, number)``: v merged over the group, as fold ``number`` (0 is the first) of its kernel."""
     lanes, threads, blocks = group
     warps = threads // WARP
-    slots = number * (warps + blocks)
-    cells = slots + warps
-    first = number == 0
 
     @device
     def over_lanes(v, count):
@@ -68,41 +70,36 @@ def folding(group, merge, number):
             distance //= 2
         return v
 
-    if lanes:
-
-        @device
-        def fold(v, shared):
-            return over_lanes(v, lanes)
-
-        return fold
+    @device
+    def part_of_warp(v, shared, number):
+        return over_lanes(v, lanes)
 
     @device
-    def over_block(v, shared):
+    def block(v, shared, number):
         v = over_lanes(v, WARP)
         if warps == 1:
             return v
         thread = np.int64(cuda.threadIdx.x)
+        slots = number * (warps + blocks)
         if thread % WARP == 0:
             shared[slots + thread // WARP] = v
         barrier()
         return over_lanes(shared[slots + thread % warps], warps)
 
-    if blocks == 1:
-        return over_block
-
     @device
-    def fold(v, shared):
-        v = over_block(v, shared)
+    def cluster(v, shared, number):
+        v = block(v, shared, number)
         thread = np.int64(cuda.threadIdx.x)
-        if first:
+        cells = number * (warps + blocks) + warps
+        if number == 0:
             cluster_wait()
         if thread < blocks:
             cluster_put(shared, cells + cluster_rank(), thread, v)
         cluster_arrive()
         cluster_wait()
         total = shared[cells]
-        for block in range(1, blocks):
-            total = merge(total, shared[cells + block])
+        for other in range(1, blocks):
+            total = merge(total, shared[cells + other])
         return total
 
-    return fold
+    return part_of_warp if lanes else block if blocks == 1 else cluster

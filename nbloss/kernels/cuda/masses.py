@@ -3,11 +3,11 @@
 import numpy as np
 from numba import cuda
 
-from nbloss.kernels.cuda.groups import folding, placing, room
+from nbloss.kernels.cuda.groups import add, folding, placing, room
 from nbloss.kernels.cuda.maths import EXP_GAP, UNIT
 from nbloss.kernels.cuda.prims import device, get, integer, log1p, put, vector
-from nbloss.kernels.cuda.steps import add, mass_loss, peaking, pick_loss, summing
-from nbloss.kernels.cuda.strips import Strip
+from nbloss.kernels.cuda.steps import mass_loss, peaking, pick_loss, summing
+from nbloss.kernels.cuda.strips import Strip, repeated
 
 CONFIDENT = 2
 
@@ -45,10 +45,10 @@ def weighing(strip, soft):
 def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradient, soft):
     strip = Strip(stored, width, group, vectors, resident, modern)
     keep = gradient and resident and not strip.packed
-    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, keep)
-    split, edge_of, chunks, at, fill, opened, write = strip.steps
+    place, peak, total = placing(group), peaking(strip, group), summing(strip, group, "powers" if keep else None)
+    split, edge_of, chunks, at, fill, renew, opened, write = strip.steps
     weigh, mass_of = weighing(strip, soft)
-    fold_mass, fold_gaps = folding(group, add, 3), folding(group, add, 4)
+    fold = folding(group, add)
     owner, gap, unit, number = strip.owner, EXP_GAP[strip.kind], UNIT[strip.kind], strip.number
     zero, inverse, confident = number(0), number(1) / unit, number(CONFIDENT)
     kind, word, numbers, words = strip.shared, strip.word, room(group, 5), strip.held
@@ -63,11 +63,38 @@ def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradie
         """total p - q; at the maximum of a confident row (total - q) - total (1 - p), which keeps its digits."""
         return (total_mass - q) - away if e == top else e * factor - q
 
+    def weigh_vector(v, sums, gaps, x, w, y, place_y, a, b, head, chunk, count, rank, held, m):
+        j = at(chunk, v, rank)
+        if j < count:
+            result, q = cuda.local.array(width, kind), cuda.local.array(width, kind)
+            weigh(w, y, place_y, head + j * width, a, b, q)
+            opened(x, held, v, result)
+            part, part_gaps = zero, zero
+            for n in range(width):
+                part += q[n]
+                part_gaps += spread_of(q[n], result[n], m)
+            sums += part
+            gaps += part_gaps
+        return sums, gaps
+
+    def write_vector(
+        v, x, w, y, out, place_y, place_out, a, b, head, chunk, count, rank, held, m, total_mass, factor, away, top, g, nothing
+    ):
+        j = at(chunk, v, rank)
+        if j < count:
+            result, q = cuda.local.array(width, kind), cuda.local.array(width, kind)
+            weigh(w, y, place_y, head + j * width, a, b, q)
+            opened(x, held, v, result)
+            for n in range(width):
+                e = result[n] if keep else gap(result[n], m)
+                result[n] = zero if nothing else pulled(e, q[n], total_mass, factor, away, top) * g
+            write(out, place_out + head + j * width, result)
+
+    weigh_row, write_vectors = repeated(weigh_vector, vectors, carried=2), repeated(write_vector, vectors)
+
     def kernel(x, y, w, a, b, target, mask, scale, spread, upstream, step, loss, out, rows, classes, stride, stride_y, offset):
         shared = cuda.shared.array(numbers, kind)
         held = cuda.local.array(words, word)
-        result = cuda.local.array(width, kind)
-        q = cuda.local.array(width, kind)
         row, rank = place()
         base, base_y, base_out = row * stride, row * stride_y, row * classes
         head, count, edge = split(base + offset, classes, rank)
@@ -93,15 +120,9 @@ def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradie
         for chunk in range(chunks(count)):
             if not resident:
                 fill(x, base + head, chunk, count, rank, held)
-            for v in range(vectors):
-                j = at(chunk, v, rank)
-                if j < count:
-                    weigh(w, y, base_y, head + j * width, a, b, q)
-                    opened(x, held, v, result)
-                    for n in range(width):
-                        sums += q[n]
-                        gaps += spread_of(q[n], result[n], m)
-        sums, gaps = fold_mass(sums, shared), fold_gaps(gaps, shared)
+            sums, gaps = weigh_row(sums, gaps, x, w, y, base_y, a, b, head, chunk, count, rank, held, m)
+        sums, gaps = fold(sums, shared, 3), fold(gaps, shared, 4)
+        renew(held, offset)
         s, rest = total(x, base + head, count, x_edge, m, rank, held, shared)
         if rank == 0 and row < rows:
             log_s = log1p(rest)
@@ -113,19 +134,14 @@ def cross_entropy_masses(stored, width, group, vectors, resident, modern, gradie
             total_mass = sums + hit
             away = total_mass * (rest / s)
             factor = total_mass / s * inverse
+            renew(held, offset)
             top = unit if s < confident else -unit  # no exponential is negative
             for chunk in range(chunks(count)):
                 if not resident:
                     fill(x, base + head, chunk, count, rank, held)
-                for v in range(vectors):
-                    j = at(chunk, v, rank)
-                    if j < count:
-                        weigh(w, y, base_y, head + j * width, a, b, q)
-                        opened(x, held, v, result)
-                        for n in range(width):
-                            e = result[n] if keep else gap(result[n], m)
-                            result[n] = zero if nothing else pulled(e, q[n], total_mass, factor, away, top) * g
-                        write(out, base_out + head + j * width, result)
+                write_vectors(
+                    x, w, y, out, base_y, base_out, a, b, head, chunk, count, rank, held, m, total_mass, factor, away, top, g, nothing
+                )
             if edge >= 0:
                 q_edge = mass_of(w, y, base_y, edge, a, b)
                 e = gap(x_edge, m)

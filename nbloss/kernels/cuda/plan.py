@@ -7,6 +7,7 @@
 - Whatever is longer is read again from the caches, chunk by chunk; by a cluster where there are any, so that fewer rows are under way.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 WIDTH = {"float32": 4, "float64": 2, "uint16": 8, "int16": 8}  # numbers in 16 bytes, by stored type
@@ -54,13 +55,18 @@ def _few(vectors):
     return vectors if vectors <= 8 else _up(vectors, 8) * 8
 
 
-def rows(stored, count, classes, aligned, capability, multiprocessors):
-    """The plan for ``count`` rows of contiguous classes; ``aligned``: every array's rows begin alike behind a multiple of 16 bytes."""
+@lru_cache(maxsize=4096)
+def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=False):
+    """The plan for ``count`` rows of contiguous classes.
+
+    ``aligned``: every array's rows begin alike behind a multiple of 16 bytes; ``heavy``: the kernel needs registers for more than the row.
+    """
+    heavy |= WIDTH[stored] == 8 and capability < (8, 0)  # half types without instructions for pairs of them
     if classes <= SHORT:
         lanes = min(WARP, _power(_up(classes, 4)))
         return Plan(1, (lanes, 128, 1), max(1, _up(classes, lanes)), True, _up(count, 128 // lanes))
     width = WIDTH[stored] if aligned else 1
-    held = HELD if width > 1 else HELD * min(WIDTH[stored], 4)
+    held = (HELD if width > 1 else HELD * min(WIDTH[stored], 4)) // (1 + heavy)
     if classes <= WARP * held * width and count >= 4 * multiprocessors:
         return Plan(width, (WARP, 128, 1), _few(_up(classes, WARP * width)), True, _up(count, 128 // WARP))
     clusters = capability >= (9, 0)
@@ -74,7 +80,7 @@ def rows(stored, count, classes, aligned, capability, multiprocessors):
 
 def _blocks(held, clusters):
     """Sizes of blocks, smallest first: (threads, blocks, most vectors a thread)."""
-    yield from ((threads, 1, held // 2) for threads in (128, 256, LONE))
+    yield from ((threads, 1, max(held // 2, 4)) for threads in (128, 256, LONE))
     yield LONE, 1, held
     if clusters:
         yield from ((LONE, blocks, held) for blocks in (2, 4, 8))

@@ -38,9 +38,9 @@ def _is_half(pointer):
     return not pointer.dtype.signed
 
 
-def _inline(builder, result, operands, text, constraints, effect=False):
+def _inline(builder, result, operands, text, constraints, effect=False, attributes=()):
     function = ir.FunctionType(result, [value.type for value in operands])
-    return builder.call(ir.InlineAsm(function, text, constraints, side_effect=effect), operands)
+    return builder.call(ir.InlineAsm(function, text, constraints, side_effect=effect), operands, attrs=attributes)
 
 
 def _address(builder, args):
@@ -340,7 +340,7 @@ def _cluster_barrier(text):
     @intrinsic
     def call(typingctx):
         def codegen(context, builder, sig, args):
-            _inline(builder, ir.VoidType(), [], text, "~{memory}", True)
+            _inline(builder, ir.VoidType(), [], text, "~{memory}", True, ("convergent",))
             return context.get_dummy_value()
 
         return types.void(), codegen
@@ -348,8 +348,8 @@ def _cluster_barrier(text):
     return call
 
 
-cluster_arrive = _cluster_barrier("barrier.cluster.arrive.release.aligned;")
-cluster_wait = _cluster_barrier("barrier.cluster.wait.acquire.aligned;")
+cluster_arrive = _cluster_barrier("barrier.cluster.arrive.release;")
+cluster_wait = _cluster_barrier("barrier.cluster.wait.acquire;")
 
 
 @intrinsic

@@ -5,23 +5,19 @@ maxima are summed apart. A row whose maximum is no finite number becomes nan as 
 """
 
 from nbloss.kernels import rowmath
-from nbloss.kernels.cuda.groups import folding
+from nbloss.kernels.cuda.groups import add, folding
 from nbloss.kernels.cuda.maths import EXP_GAP, LOG2E, UNIT
 from nbloss.kernels.cuda.prims import device, exp2
+from nbloss.kernels.cuda.strips import repeated
 
 pick_loss = device(rowmath.loss)
 pull = device(rowmath.pull)
 mass_loss = device(rowmath.mass_loss)
 
 
-@device
-def add(a, b):
-    return a + b
-
-
 def peaking(strip, group):
     """``peak(x, base, count, edge, rank, held, shared)``: the row's maximum. The last chunk stays held."""
-    fold, chunks, fill, top = folding(group, strip.maximum, 0), strip.chunks, strip.fill, strip.top
+    fold, chunks, fill, top = folding(group, strip.maximum), strip.chunks, strip.fill, strip.top
 
     @device
     def peak(x, base, count, edge, rank, held, shared):
@@ -29,18 +25,42 @@ def peaking(strip, group):
         for chunk in range(chunks(count)):
             fill(x, base, chunk, count, rank, held)
             m = top(x, held, m)
-        return fold(m, shared)
+        return fold(m, shared, 0)
 
     return peak
 
 
 def summing(strip, group, keep):
-    """``total(x, base, count, edge, m, rank, held, shared)``: (s, rest) of the row; ``keep`` leaves the exponentials in place."""
+    """``total(x, base, count, edge, m, rank, held, shared)``: (s, rest) of the row.
+
+    ``keep`` says what takes the place of the logits x that are held: their "powers" exp(x - m), their "gaps" x - m, or None.
+    """
     gap, unit, zero, one = EXP_GAP[strip.kind], UNIT[strip.kind], strip.number(0), strip.number(1)
     inverse = one / unit
     chunks, fill, open_ = strip.chunks, strip.fill, strip.open
-    vectors, per_vector, resident = strip.vectors, strip.per_vector, strip.resident
-    fold_below, fold_ties = folding(group, add, 1), folding(group, add, 2)
+    per_vector, resident = strip.per_vector, strip.resident
+    powers, gaps = keep == "powers", keep == "gaps"
+    fold = folding(group, add)
+
+    def add_vector(v, below, lost, ties, x, m, held):
+        part = zero
+        for k in range(per_vector):
+            for value in open_(x, held[v * per_vector + k]):
+                e = gap(value, m)
+                if e < unit:
+                    part += e
+                else:
+                    ties += one
+                if powers:
+                    held[v * per_vector + k] = e
+                if gaps:
+                    held[v * per_vector + k] = value - m
+        grown = below + part
+        if not resident:  # thousands of chunks: what each addition loses is kept
+            lost += part - (grown - below)
+        return grown, lost, ties
+
+    add_vectors = repeated(add_vector, strip.vectors, carried=3)
 
     @device
     def total(x, base, count, edge, m, rank, held, shared):
@@ -53,22 +73,8 @@ def summing(strip, group, keep):
         for chunk in range(chunks(count)):
             if not resident:
                 fill(x, base, chunk, count, rank, held)
-            for v in range(vectors):
-                part = zero
-                for k in range(per_vector):
-                    for value in open_(x, held[v * per_vector + k]):
-                        e = gap(value, m)
-                        if e < unit:
-                            part += e
-                        else:
-                            ties += one
-                        if keep:
-                            held[v * per_vector + k] = e
-                grown = below + part
-                if not resident:  # thousands of chunks: what each addition loses is kept
-                    lost += part - (grown - below)
-                below = grown
-        rest = fold_below(below + lost, shared) * inverse + (fold_ties(ties, shared) - one) + (m - m)
+            below, lost, ties = add_vectors(below, lost, ties, x, m, held)
+        rest = fold(below + lost, shared, 1) * inverse + (fold(ties, shared, 2) - one) + (m - m)
         return rest + one, rest
 
     return total

@@ -7,6 +7,8 @@ vector has; arrays that are not aligned alike are walked with width 1: single nu
 What a thread holds are words, as ``prims`` has them, and with width 1 numbers.
 """
 
+import inspect
+
 import numpy as np
 from numba.cuda import types
 
@@ -26,6 +28,20 @@ from nbloss.kernels.cuda.prims import (
 )
 
 HALVES = {"uint16": np.uint32(0xFC00FC00), "int16": np.uint32(0xFF80FF80)}  # a stored half type: its -inf, twice
+
+
+def repeated(step, count, carried=0):
+    """``run(*arguments)``: step(0, *arguments), step(1, *arguments), ..., written out; the first ``carried`` arguments are its results.
+
+    No loop: compilers do not unroll long ones, and an array that a loop's variable indexes is in memory, not in registers.
+    """
+    names = list(inspect.signature(step).parameters)[1:]
+    given, state = ", ".join(names), ", ".join(names[:carried])
+    lines = [f"    {state + ' = ' if state else ''}step({k}, {given})\n" for k in range(count)]
+    source = f"def run({given}):\n{''.join(lines)}    return {state}\n"
+    space = {"step": device(step)}
+    exec(compile(source, f"<{step.__qualname__} {count} times>", "exec"), space)
+    return device(space["run"])
 
 
 @device
@@ -60,10 +76,11 @@ class Strip:
         self._walk(size(group), HALVES[stored] if packed else self.number(-np.inf))
         self._search(larger_words if packed and modern else self._larger())
         self.write = self._writing()
-        self.steps = self.split, self.edge_of, self.chunks, self.at, self.fill, self.opened, self.write
+        self.steps = self.split, self.edge_of, self.chunks, self.at, self.fill, self.renew, self.opened, self.write
 
     def _walk(self, threads, lowest):
         width, vectors, resident, load, per_vector = self.width, self.vectors, self.resident, self.load, self.per_vector
+        packed, words = self.packed and resident, self.held
         number_lowest, open_, per_word = self.number(-np.inf), self.open, width // per_vector
 
         @device
@@ -92,18 +109,25 @@ class Strip:
             """The number of a vector in its row."""
             return (chunk * vectors + v) * threads + rank
 
+        def fill_vector(v, p, base, chunk, count, rank, held):
+            """Read vector v of a chunk of those that begin at ``base``; the lowest number where there is none."""
+            j = at(chunk, v, rank)
+            if j < count:
+                words = load(p, base + j * width)
+                for k in range(per_vector):
+                    held[v * per_vector + k] = words[k]
+            else:
+                for k in range(per_vector):
+                    held[v * per_vector + k] = lowest
+
+        fill = repeated(fill_vector, vectors)
+
         @device
-        def fill(p, base, chunk, count, rank, held):
-            """Read a chunk of the vectors that begin at ``base``; the lowest number where there is none."""
-            for v in range(vectors):
-                j = at(chunk, v, rank)
-                if j < count:
-                    words = load(p, base + j * width)
-                    for k in range(per_vector):
-                        held[v * per_vector + k] = words[k]
-                else:
-                    for k in range(per_vector):
-                        held[v * per_vector + k] = lowest
+        def renew(held, zero):
+            """Words that the compiler has not seen before, or it would keep what it unpacked in twice the registers; 0 <= zero < 256."""
+            if packed:
+                for k in range(words):
+                    held[k] = held[k] ^ np.uint32(zero >> 8)
 
         @device
         def opened(p, held, v, numbers):
@@ -123,7 +147,7 @@ class Strip:
             return ((c - head) // width) % threads
 
         self.split, self.edge_of, self.chunks, self.at, self.fill = split, edge_of, chunks, at, fill
-        self.opened, self.owner = opened, owner
+        self.renew, self.opened, self.owner = renew, opened, owner
 
     def _larger(self):
         """Word by word the larger numbers, where there is no instruction for it."""

@@ -183,11 +183,11 @@ def hit_alone():
     return kernel
 
 
-def hit_in_row():
-    """The same for classes that lie side by side: a warp per row, a lane per class."""
+def hit_in_row(lanes):
+    """The same for classes that lie side by side: so many lanes of a warp per row, a lane per class."""
 
     def kernel(target, mask, scale, upstream, step, out, classes, count):
-        p = quotient(own(), 32)
+        p = own() // lanes
         if p < count:
             s = get(scale, p)
             nothing = s - s
@@ -196,16 +196,21 @@ def hit_in_row():
             if s != 0:
                 y = integer(target, p) & mask
                 value = -(s * get(upstream, p * step))
-            c = np.int64(cuda.threadIdx.x & 31)
+            c = np.int64(cuda.threadIdx.x % lanes)
             while c < classes:
                 put(out, p * classes + c, value if c == y else nothing)
-                c += 32
+                c += lanes
 
     return kernel
 
 
 def _packed(twin, array):
     return array if array.contiguous else twin.packed(array)
+
+
+def _lanes(classes, inner):
+    """How many lanes of a warp share a row of classes that lie side by side; 0 for classes that lie apart."""
+    return 1 << min(5, (classes - 1).bit_length()) if inner == 1 else 0
 
 
 def _step(upstream):
@@ -219,10 +224,11 @@ def nll_backward(twin, target, mask, scale, upstream, out):
     if count == 0:
         return
     given = target, int(mask), scale, upstream, _step(upstream), out, classes
-    if inner > 1:
-        launch.run(twin, hit_alone, (), blocks(count), THREADS, *given, inner, count)
+    lanes = _lanes(classes, inner)
+    if lanes:
+        launch.run(twin, hit_in_row, (lanes,), blocks(lanes * count), THREADS, *given, count)
     else:
-        launch.run(twin, hit_in_row, (), blocks(32 * count), THREADS, *given, count)
+        launch.run(twin, hit_alone, (), blocks(count), THREADS, *given, inner, count)
 
 
 # ------------------------------ NLL, probabilities ------------------------------
@@ -241,19 +247,22 @@ def mass_sum(logp, y, w, base, first, apart, inner, classes):
     return total
 
 
-def weighed(side_by_side):
-    """loss = -sum of w y logp: a warp per row if the classes lie side by side, else a thread per position."""
+def weighed(lanes):
+    """loss = -sum of w y logp: so many lanes of a warp per row if the classes lie side by side, else (0) a thread per position."""
 
     def kernel(logp, y, w, loss, classes, inner, count):
-        if side_by_side:
-            p = quotient(own(), 32)
+        if lanes:
+            p = own() // lanes
+            lane = np.int64(cuda.threadIdx.x % lanes)
+            total = 0.0
             if p < count:
-                lane = np.int64(cuda.threadIdx.x & 31)
-                total = mass_sum(logp, y, w, p * classes, lane, 32, 1, classes)
-                for step in (16, 8, 4, 2, 1):
-                    total += shuffle_xor(total, step)
-                if lane == 0:
-                    put(loss, p, -total)
+                total = mass_sum(logp, y, w, p * classes, lane, lanes, 1, classes)
+            step = lanes // 2
+            while step > 0:  # with the lanes that have no row: all of a warp take part
+                total += shuffle_xor(total, step)
+                step //= 2
+            if p < count and lane == 0:
+                put(loss, p, -total)
         else:
             p = own()
             if p < count:
@@ -268,24 +277,24 @@ def nll_soft(twin, logp, y, w, loss):
     if count == 0:
         return
     logp, y = _packed(twin, logp), _packed(twin, y)
-    beside = inner == 1
-    grid = blocks(32 * count if beside else count)
-    launch.run(twin, weighed, (beside,), grid, THREADS, logp, y, w, loss, classes, inner, count)
+    lanes = _lanes(classes, inner)
+    launch.run(twin, weighed, (lanes,), blocks((lanes or 1) * count), THREADS, logp, y, w, loss, classes, inner, count)
 
 
-def pulled(side_by_side):
+def pulled(lanes):
     """out = -w y upstream."""
+    every = lanes or 1
 
     def kernel(y, w, upstream, step, out, classes, inner, count):
-        p = quotient(own(), 32) if side_by_side else own()
+        p = own() // every
         if p < count:
             g = get(upstream, p * step)
-            base = p * classes if side_by_side else start(p, classes, inner)
-            c = np.int64(cuda.threadIdx.x & 31) if side_by_side else np.int64(0)
+            base = p * classes if lanes else start(p, classes, inner)
+            c = np.int64(cuda.threadIdx.x % every)
             while c < classes:
                 place = base + c * inner
                 put(out, place, -(get(y, place) * get(w, c) * g))
-                c += 32 if side_by_side else 1
+                c += every
 
     return kernel
 
@@ -296,7 +305,6 @@ def nll_soft_backward(twin, y, w, upstream, out):
     if count == 0:
         return
     y = _packed(twin, y)
-    beside = inner == 1
-    grid = blocks(32 * count if beside else count)
+    lanes = _lanes(classes, inner)
     arguments = y, w, upstream, _step(upstream), out, classes, inner, count
-    launch.run(twin, pulled, (beside,), grid, THREADS, *arguments)
+    launch.run(twin, pulled, (lanes,), blocks((lanes or 1) * count), THREADS, *arguments)

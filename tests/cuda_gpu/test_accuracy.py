@@ -1,0 +1,71 @@
+"""The rules of accuracy on the hardware: its exponentials and logarithms are not the simulator's. One shape for each way to walk."""
+
+import numpy as np
+import problems
+import pytest
+import reference
+from problems import DTYPES, name, work
+
+import nbloss.functional as F
+
+pytestmark = pytest.mark.gpu
+
+# parts of a warp, a warp, a block, a cluster (or rows that are read again), longer than a cluster holds; pixels in registers, long columns
+ROWS = [(1000, 3), (777, 10), (300, 127), (64, 1000), (33, 1001), (9, 8192), (5, 20011), (5, 50257), (3, 128256), (2, 600001)]
+PIXELS = [(2, 1, 9), (3, 2, 5, 7), (2, 21, 33, 17), (2, 32, 5), (2, 100, 31), (1, 3000, 3)]
+SHAPES = pytest.mark.parametrize("shape", ROWS + PIXELS, ids=name)
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_numbers(gpu, rng, dtype, shape, smoothing):
+    x = problems.logits(rng, shape, dtype)
+    target = problems.with_ignored(rng, problems.class_index(rng, shape), -100)
+    w = problems.weights(rng, shape[1], work(dtype))
+    g = rng.uniform(0.5, 2, target.shape).astype(work(dtype))
+    options = {"label_smoothing": smoothing, "reduction": "none"}
+    loss = F.cross_entropy(x, target, w, device=gpu, **options)
+    problems.assert_loss(loss, reference.cross_entropy(x, target, w, **options), dtype, terms=shape[1])
+    gradient = F.cross_entropy_backward(g, x, target, w, device=gpu, **options)
+    problems.assert_gradient(gradient, x, *reference.cross_entropy_terms(g, x, target, w, **options))
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_probabilities(gpu, rng, dtype, shape):
+    x, y = problems.logits(rng, shape, dtype), problems.probabilities(rng, shape, work(dtype))
+    loss, gradient = F.cross_entropy_value_and_grad(x, y, reduction="sum", device=gpu)
+    problems.assert_loss(loss, reference.cross_entropy(x, y, reduction="sum"), dtype, terms=x.size)
+    problems.assert_gradient(gradient, x, *reference.cross_entropy_terms(1.0, x, y, reduction="sum"))
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_softmax(gpu, rng, dtype, shape):
+    x = problems.logits(rng, shape, dtype)
+    out, expected = F.log_softmax(x, 1, device=gpu), reference.log_softmax(x, 1)
+    units = 4 * problems.eps(work(dtype)) + (problems.eps(dtype) if dtype != work(dtype) else 0)
+    problems.assert_within(out, expected, units * np.abs(expected) + problems.floor(dtype))
+
+
+@SHAPES
+@pytest.mark.parametrize("margin", [5.25, 20.125, 60.3])
+def test_a_confident_row_keeps_its_digits(gpu, rng, shape, margin):
+    x = problems.logits(rng, shape, np.float32, 0.3)
+    x[:, -1] += np.float32(margin)
+    target = np.full(x[:, 0].shape, shape[1] - 1)
+    loss = F.cross_entropy(x, target, reduction="none", device=gpu)
+    problems.assert_loss(loss, reference.cross_entropy(x, target, reduction="none"), x.dtype, terms=shape[1])
+
+
+def test_more_numbers_than_32_bits_count(gpu, rng):
+    """The last rows of 2.3e9 numbers are those of a small batch."""
+    part = rng.normal(0, 3, (70, 32768)).astype(np.float16)
+    y = rng.integers(0, 32768, 70)
+    whole, targets = np.tile(part, (1000, 1)), np.tile(y, 1000)
+    loss, gradient = F.cross_entropy_value_and_grad(whole, targets, reduction="sum", device=gpu)
+    alone, expected = F.cross_entropy_value_and_grad(part, y, reduction="sum", device=gpu)
+    assert loss == pytest.approx(1000 * alone, rel=1e-5)
+    for rows in (slice(70), slice(-70, None)):
+        np.testing.assert_array_equal(gradient[rows].view(np.uint16), expected.view(np.uint16))
