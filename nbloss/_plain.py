@@ -25,6 +25,12 @@ def _describe(logits, target):
     return known
 
 
+def _plain(array):
+    """Whether compiled code may index it as it stands."""
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
+
+
 def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient):
     """The loss, or (loss, gradient) if one is wanted; None where the long way has to look."""
     if type(input) is not np.ndarray or type(target) is not np.ndarray or type(ignore_index) is not int or not _device.plain():
@@ -34,8 +40,7 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
         return None
     if not 0 < target.size <= MOST or not shape[1] or not -(2**63) <= ignore_index < 2**63:
         return None
-    flags = target.flags
-    if not (input.flags.c_contiguous and flags.c_contiguous and flags.aligned):
+    if not (input.flags.c_contiguous and _plain(target)):
         return None
     pair = input.dtype, target.dtype
     known = _known[pair] if pair in _known else _describe(*pair)

@@ -3,8 +3,9 @@
 import numpy as np
 
 import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the sources before they are read
-from nbloss.kernels.cpu import lanes, rows, targets
+from nbloss.kernels.cpu import lane_masses, lanes, row_masses, rows, targets
 from nbloss.kernels.cpu.jit import run
+from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.whole import whole
 
 __all__ = [
@@ -23,6 +24,14 @@ __all__ = [
 ]
 
 WRITTEN = {"loss", "out"}
+WALKS = ("log_softmax", "log_softmax_backward", "cross_entropy"), ("cross_entropy_smooth", "cross_entropy_soft")
+
+
+def _kernels(*modules):
+    return {name: getattr(module, name) for module, names in zip(modules, WALKS, strict=True) for name in names}
+
+
+ROWS, LANES = _kernels(rows, row_masses), _kernels(lanes, lane_masses)
 
 
 def _gathered(x):
@@ -31,14 +40,14 @@ def _gathered(x):
 
 
 def _run(name, variant, arguments, inputs, result):
-    """Run kernel ``name`` on (outer, C, inner) ``inputs`` and ``result`` (or None), seen in the layout that its module walks best."""
+    """Run kernel ``name`` on (outer, C, inner) ``inputs`` and ``result`` (or None), seen in the layout that is walked best."""
     out, classes = result, result.shape[1] if result is not None else inputs[0].shape[1]
     arrays = inputs if result is None else [*inputs, result]
-    module, multiple, gathered = lanes, 16, False
-    if classes > lanes.SHORT and all(a.shape[2] == 1 and a.strides[1] == a.itemsize for a in arrays):
-        module, multiple = rows, 1
+    kernels, multiple, gathered = LANES, 16, False
+    if classes > SHORT and all(a.shape[2] == 1 and a.strides[1] == a.itemsize for a in arrays):
+        kernels, multiple = ROWS, 1
     elif classes > lanes.LONGEST:
-        module, multiple, gathered = rows, 1, True
+        kernels, multiple, gathered = ROWS, 1, True
         inputs = [_gathered(a) for a in inputs]
         out = None if result is None else np.empty(inputs[0].shape, result.dtype)
     elif inputs[0].shape[2] == 1 and inputs[0].strides[0] == inputs[0].itemsize:
@@ -46,7 +55,7 @@ def _run(name, variant, arguments, inputs, result):
         out = None if result is None else result.transpose(2, 1, 0)
     x = inputs[0]
     run(
-        getattr(module, name),
+        kernels[name],
         (x.dtype, *variant, out is None),
         arguments(*inputs, out),
         WRITTEN,

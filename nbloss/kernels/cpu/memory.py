@@ -1,9 +1,7 @@
-"""Floor 1: bare pointers, and numbers stored in 16 bits.
+"""Floor 1: bare pointers.
 
 Memory is reached through bare pointers (``pointer``): no reference counts, no alignment assumptions. Their element type says how
-a number is stored, and a ``load`` widens it: float32, float64, uint16 (IEEE half) and int16 (bfloat16; a convention of this
-package, as Numba has no 16-bit floats on the CPU). Half conversion is done with integers: it is exact, needs no F16C, and LLVM's
-own half instructions crash on machines without it.
+a number is stored, and a ``load`` widens it: float32, float64, and the two types of ``halves``.
 """
 
 import numpy as np
@@ -11,11 +9,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from nbloss.kernels.cpu.halves import BFLOAT, COMPUTE, HALF, decode, encode
 from nbloss.kernels.cpu.simd import LANES, Vec, call_llvm, spread_lanes, widen
-
-HALF = types.uint16
-BFLOAT = types.int16
-COMPUTE = {types.float32: types.float32, types.float64: types.float64, HALF: types.float32, BFLOAT: types.float32, types.int64: types.int64}
 
 _IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), HALF: ir.IntType(16), BFLOAT: ir.IntType(16)}
 _NAMES = {types.float32: "f32", types.float64: "f64", HALF: "i16", BFLOAT: "i16"}
@@ -102,85 +97,12 @@ def moved(typingctx, base, offset):
     return base(base, types.intp), lambda context, builder, sig, args: _address(builder, *args)
 
 
-def _same(shape, n):
-    """The integer ``n``, in every lane if ``shape`` is a vector."""
-    return ir.Constant(shape, [n] * shape.count) if isinstance(shape, ir.VectorType) else shape(n)
-
-
-def _half_to_float(b, bits, shape):
-    """IEEE half (integers of 32 bits in ``shape``) to float32, exactly: rebias by a multiplication, which also normalises subnormals."""
-
-    def c(n):
-        return _same(shape, n)
-
-    floats = ir.VectorType(ir.FloatType(), shape.count) if isinstance(shape, ir.VectorType) else ir.FloatType()
-    sign = b.shl(b.and_(bits, c(0x8000)), c(16))
-    body = b.shl(b.and_(bits, c(0x7FFF)), c(13))
-    scaled = b.fmul(b.bitcast(body, floats), b.bitcast(c(0x77800000), floats))  # 2**112
-    special = b.icmp_unsigned(">=", body, c(0x0F800000))  # inf and nan keep the largest exponent
-    plain = b.bitcast(scaled, shape)
-    return b.bitcast(b.or_(sign, b.select(special, b.or_(body, c(0x7F800000)), plain)), floats)
-
-
-def _float_to_half(b, value, shape):
-    """float32 to IEEE half, to nearest even. Subnormal halves are rounded by adding 0.5, whose last place is the half's last place."""
-
-    def c(n):
-        return _same(shape, n)
-
-    floats = value.type
-    bits = b.bitcast(value, shape)
-    sign = b.lshr(b.and_(bits, c(0x80000000)), c(16))
-    size = b.and_(bits, c(0x7FFFFFFF))
-    odd = b.and_(b.lshr(size, c(13)), c(1))
-    normal = b.lshr(b.add(b.add(size, c(0xC8000FFF)), odd), c(13))  # exponent - 112, round to nearest even
-    tiny = b.sub(b.bitcast(b.fadd(b.bitcast(size, floats), b.bitcast(c(0x3F000000), floats)), shape), c(0x3F000000))
-    finite = b.select(b.icmp_unsigned("<", size, c(0x38800000)), tiny, normal)
-    over = b.select(b.icmp_unsigned(">", size, c(0x7F800000)), c(0x7E00), c(0x7C00))
-    return b.or_(sign, b.select(b.icmp_unsigned(">=", size, c(0x477FF000)), over, finite))
-
-
-def _float_to_bfloat(b, value, shape):
-    """float32 to bfloat16, to nearest even; nan stays nan."""
-
-    def c(n):
-        return _same(shape, n)
-
-    bits = b.bitcast(value, shape)
-    odd = b.and_(b.lshr(bits, c(16)), c(1))
-    rounded = b.lshr(b.add(bits, b.add(odd, c(0x7FFF))), c(16))
-    quiet = b.or_(b.lshr(bits, c(16)), c(0x40))
-    return b.select(b.icmp_unsigned(">", b.and_(bits, c(0x7FFFFFFF)), c(0x7F800000)), quiet, rounded)
-
-
-def _decode(builder, raw, dtype, count=None):
-    """Stored numbers to the numbers that are computed with."""
-    if dtype not in (HALF, BFLOAT):
-        return raw
-    shape = _I32 if count is None else ir.VectorType(_I32, count)
-    wide = builder.zext(raw, shape)
-    if dtype == HALF:
-        return _half_to_float(builder, wide, shape)
-    floats = ir.FloatType() if count is None else ir.VectorType(ir.FloatType(), count)
-    return builder.bitcast(builder.shl(wide, _same(shape, 16)), floats)
-
-
-def _encode(builder, value, dtype, count=None):
-    """The inverse of ``_decode``, rounding to nearest even."""
-    if dtype not in (HALF, BFLOAT):
-        return value
-    shape = _I32 if count is None else ir.VectorType(_I32, count)
-    narrow = ir.IntType(16) if count is None else ir.VectorType(ir.IntType(16), count)
-    convert = _float_to_half if dtype == HALF else _float_to_bfloat
-    return builder.trunc(convert(builder, value, shape), narrow)
-
-
 @intrinsic
 def get(typingctx, base, offset):
     """One number, widened."""
 
     def codegen(context, builder, sig, args):
-        return _decode(builder, builder.load(_address(builder, *args), align=1), base.dtype)
+        return decode(builder, builder.load(_address(builder, *args), align=1), base.dtype)
 
     return COMPUTE[base.dtype](base, types.intp), codegen
 
@@ -192,7 +114,7 @@ def put(typingctx, base, offset, value):
 
     def codegen(context, builder, sig, args):
         number = context.cast(builder, args[2], value, compute)
-        builder.store(_encode(builder, number, base.dtype), _address(builder, args[0], args[1]), align=1)
+        builder.store(encode(builder, number, base.dtype), _address(builder, args[0], args[1]), align=1)
         return context.get_dummy_value()
 
     return types.void(base, types.intp, value), codegen
@@ -206,31 +128,75 @@ def _vector_at(builder, base, offset, dtype):
     return builder.bitcast(_address(builder, base, offset), _raw(dtype).as_pointer())
 
 
+def _first(builder, count, lanes_):
+    """The mask of the first ``count`` lanes, compared in 32 bits: half the registers of 64."""
+    index = ir.Constant(ir.VectorType(_I32, lanes_), list(range(lanes_)))
+    most = builder.select(builder.icmp_signed("<", count, _I64(lanes_)), count, _I64(lanes_))
+    return builder.icmp_signed("<", index, spread_lanes(builder, builder.trunc(most, _I32), lanes_))
+
+
+def load_at(builder, place, dtype, count=None, filler=None):
+    """A vector, widened; of its first ``count`` numbers if one is given, the other lanes not touched in memory."""
+    raw, lanes_ = _raw(dtype), LANES[COMPUTE[dtype]]
+    place = builder.bitcast(place, raw.as_pointer())
+    if count is None:
+        return decode(builder, builder.load(place, align=1), dtype, lanes_)
+    mask = _first(builder, count, lanes_)
+    name = f"llvm.masked.load.v{lanes_}{_NAMES[dtype]}.p0"
+    read = decode(builder, call_llvm(builder, name, raw, [place, _I32(1), mask, ir.Constant(raw, None)]), dtype, lanes_)
+    return read if filler is None else builder.select(mask, read, filler)
+
+
+def store_at(builder, value, place, dtype, count=None):
+    """The inverse of ``load_at``, rounding."""
+    lanes_ = value.type.count
+    value = encode(builder, value, dtype, lanes_)
+    place = builder.bitcast(place, value.type.as_pointer())
+    if count is None:
+        builder.store(value, place, align=1)
+    else:
+        name = f"llvm.masked.store.v{lanes_}{_NAMES[dtype]}.p0"
+        call_llvm(builder, name, ir.VoidType(), [value, place, _I32(1), _first(builder, count, lanes_)])
+
+
 @intrinsic
 def load(typingctx, base, offset):
     """As many consecutive numbers as there are lanes, widened."""
-    dtype = base.dtype
-    vec = _vec(dtype)
-
-    def codegen(context, builder, sig, args):
-        raw = builder.load(_vector_at(builder, *args, dtype), align=1)
-        return _decode(builder, raw, dtype, vec.lanes)
-
-    return vec(base, types.intp), codegen
+    return _vec(base.dtype)(base, types.intp), lambda context, builder, sig, args: load_at(builder, _address(builder, *args), base.dtype)
 
 
 @intrinsic
 def store(typingctx, base, offset, value):
     """Store all lanes, rounded to the pointer's type."""
-    dtype = base.dtype
 
     def codegen(context, builder, sig, args):
-        raw = _encode(builder, args[2], dtype, value.lanes)
-        place = builder.bitcast(_address(builder, args[0], args[1]), raw.type.as_pointer())
-        builder.store(raw, place, align=1)
+        store_at(builder, args[2], _address(builder, args[0], args[1]), base.dtype)
         return context.get_dummy_value()
 
     return types.void(base, types.intp, value), codegen
+
+
+@intrinsic
+def load_first(typingctx, base, offset, count, fill):
+    """``load`` of ``count`` numbers (more than there are lanes: all); the other lanes hold ``fill`` and are not touched in memory."""
+    vec = _vec(base.dtype)
+
+    def codegen(context, builder, sig, args):
+        filler = widen(context, builder, args[3], fill, vec)
+        return load_at(builder, _address(builder, args[0], args[1]), base.dtype, args[2], filler)
+
+    return vec(base, types.intp, types.intp, fill), codegen
+
+
+@intrinsic
+def store_first(typingctx, base, offset, count, value):
+    """Store the first ``count`` lanes."""
+
+    def codegen(context, builder, sig, args):
+        store_at(builder, args[3], _address(builder, args[0], args[1]), base.dtype, args[2])
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp, types.intp, value), codegen
 
 
 @intrinsic
@@ -274,52 +240,13 @@ def stream(typingctx, base, offset, value):
     dtype = base.dtype
 
     def codegen(context, builder, sig, args):
-        raw = _encode(builder, args[2], dtype, value.lanes)
+        raw = encode(builder, args[2], dtype, value.lanes)
         size = value.lanes * dtype.bitwidth // 8
         instruction = builder.store(raw, _vector_at(builder, args[0], args[1], dtype), align=size)
         instruction.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
         return context.get_dummy_value()
 
     return types.void(base, types.intp, value), codegen
-
-
-def _first(builder, count, lanes_):
-    """The mask of the first ``count`` lanes, compared in 32 bits: half the registers of 64."""
-    index = ir.Constant(ir.VectorType(_I32, lanes_), list(range(lanes_)))
-    most = builder.select(builder.icmp_signed("<", count, _I64(lanes_)), count, _I64(lanes_))
-    return builder.icmp_signed("<", index, spread_lanes(builder, builder.trunc(most, _I32), lanes_))
-
-
-@intrinsic
-def load_first(typingctx, base, offset, count, fill):
-    """``load`` of ``count`` numbers (more than there are lanes: all); the other lanes hold ``fill`` and are not touched in memory."""
-    dtype = base.dtype
-    vec = _vec(dtype)
-
-    def codegen(context, builder, sig, args):
-        address = _vector_at(builder, args[0], args[1], dtype)
-        mask = _first(builder, args[2], vec.lanes)
-        name = f"llvm.masked.load.v{vec.lanes}{_NAMES[dtype]}.p0"
-        raw = call_llvm(builder, name, _raw(dtype), [address, _I32(1), mask, ir.Constant(_raw(dtype), None)])
-        filler = widen(context, builder, args[3], fill, vec)
-        return builder.select(mask, _decode(builder, raw, dtype, vec.lanes), filler)
-
-    return vec(base, types.intp, types.intp, fill), codegen
-
-
-@intrinsic
-def store_first(typingctx, base, offset, count, value):
-    """Store the first ``count`` lanes."""
-    dtype = base.dtype
-
-    def codegen(context, builder, sig, args):
-        address = _vector_at(builder, args[0], args[1], dtype)
-        raw = _encode(builder, args[3], dtype, value.lanes)
-        name = f"llvm.masked.store.v{value.lanes}{_NAMES[dtype]}.p0"
-        call_llvm(builder, name, ir.VoidType(), [raw, address, _I32(1), _first(builder, args[2], value.lanes)])
-        return context.get_dummy_value()
-
-    return types.void(base, types.intp, types.intp, value), codegen
 
 
 @intrinsic
@@ -334,7 +261,7 @@ def gather(typingctx, base, offsets, shift):
         for lane in range(vec.lanes):
             place = builder.load(_address(builder, args[1], _I64(lane)))
             raw = builder.insert_element(raw, builder.load(_address(builder, start, place), align=1), _I32(lane))
-        return _decode(builder, raw, dtype, vec.lanes)
+        return decode(builder, raw, dtype, vec.lanes)
 
     return vec(base, offsets, types.intp), codegen
 
@@ -346,7 +273,7 @@ def scatter(typingctx, base, offsets, shift, value):
 
     def codegen(context, builder, sig, args):
         start = _address(builder, args[0], args[2])
-        raw = _encode(builder, args[3], dtype, value.lanes)
+        raw = encode(builder, args[3], dtype, value.lanes)
         for lane in range(value.lanes):
             place = builder.load(_address(builder, args[1], _I64(lane)))
             builder.store(builder.extract_element(raw, _I32(lane)), _address(builder, start, place), align=1)

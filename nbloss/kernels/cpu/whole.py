@@ -9,6 +9,7 @@ from numba import njit, prange
 
 from nbloss.kernels.cpu import lanes, rows, targets, threads
 from nbloss.kernels.cpu.jit import OPTIONS, chunk_of, compiled
+from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.memory import fetch_add, pointer, room
 
 _row_scale = njit(**OPTIONS)(targets.row_scale)
@@ -60,7 +61,7 @@ def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
     Returns the sum of the losses, the sum of the weights that count, and whether a target is no class: nothing has been written then.
     """
     classes, count = x.shape[1], target.size
-    body, multiple = (_LONG, 1) if classes > lanes.SHORT and x.shape[2] == 1 else (_SHORT, 16)
+    body, multiple = (_LONG, 1) if classes > SHORT and x.shape[2] == 1 else (_SHORT, 16)
     variant = x.dtype, target.dtype, out is None
     arguments = x, target, mask, wide, weight, ignore_index, mean, loss, out
     if count * classes < threads.SERIAL_BELOW:

@@ -1,0 +1,111 @@
+"""Floor 1: ``lanes.py`` for any target masses: smoothed class numbers, and probabilities."""
+
+import numpy as np
+from numba import njit
+
+from nbloss.kernels.cpu.lane_sums import lane_sums, masses, tops, total_masses
+from nbloss.kernels.cpu.lanes import find_hits, numbers_of, put_losses
+from nbloss.kernels.cpu.memory import gather, get, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
+from nbloss.kernels.cpu.row_sums import CONFIDENT, mass_loss, pick_loss
+from nbloss.kernels.cpu.simd import either, equal, less, select
+from nbloss.kernels.cpu.tiles import bring, carry, slab_tiles
+from nbloss.kernels.cpu.vecmath import STRICT, log1p, unit
+
+
+@njit(**STRICT)
+def _write_masses(keep, w, y, a, b, n, total, s, rest, g, nothing):
+    """g (total p - q) in place of the exponentials, as in ``rows.py``."""
+    step = lanes(keep)
+    one = unit(get(keep, 0))
+    top = select(less(s, CONFIDENT), s * 0.0 + one, -1.0)
+    factor = total / s / one
+    away = total * (rest / s)
+    for c in range(n):
+        e = load(keep, c * step)
+        q = masses(w, y, a, b, c, step)
+        d = select(equal(e, top), (total - q) - away, e * factor - q)
+        store(keep, c * step, select(nothing, 0.0, d * g))
+
+
+def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
+    n = x.shape[1]
+    base, classes = pointer(x, 0), pointer(w, 0)
+    step = lanes(base)
+    size = slab_tiles(3 * n, step)
+    each = size * n * step
+    buffer = room(base, 3 * each + (2 * step + 1) * step)
+    wide = np.empty(step * step, np.float64)
+    doubles = pointer(wide, 0)
+    slab, kept, targets, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each), pointer(buffer, 3 * each)
+    numbers = moved(sums, 2 * step * step)
+    offsets = np.empty(size + step, np.int64)
+    places = pointer(offsets, 0)
+    share, floor = splat(base, a), splat(base, b)
+    for p in range(lo, hi, size * step):
+        tiles = min(size, (hi - p + step - 1) // step)
+        bring(y, n, p, hi, tiles, places, targets)
+        bring(x, n, p, hi, tiles, places, slab)
+        for k in range(tiles):
+            shift, q = k * n * step, p + k * step
+            tile, keep, mass = moved(slab, shift), moved(kept, shift), moved(targets, shift)
+            m = tops(tile, n)
+            s, rest = lane_sums(tile, n, m, keep, x, q, hi, places, sums, doubles)
+            total, gaps = total_masses(tile, classes, mass, share, floor, m, n, sums, doubles)
+            put_losses(loss, q, hi, mass_loss(total, log1p(rest), gaps), numbers)
+            if out is not None:
+                g = numbers_of(upstream, q, hi, numbers)
+                _write_masses(keep, classes, mass, share, floor, n, total, s, rest, g, equal(g, 0.0))
+        if out is not None:
+            carry(out, n, p, hi, tiles, places, kept)
+    hold(buffer)
+    hold(wide)
+    hold(offsets)
+
+
+def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi):
+    n = x.shape[1]
+    base, classes = pointer(x, 0), pointer(w, 0)
+    step = lanes(base)
+    one = unit(loss.dtype.type(0))
+    size = slab_tiles(2 * n, step)
+    each = size * n * step
+    buffer = room(base, 2 * each + (2 * step + 1) * step)
+    wide = np.empty(step * step, np.float64)
+    doubles = pointer(wide, 0)
+    slab, kept, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each)
+    numbers = moved(sums, 2 * step * step)
+    offsets = np.empty(size + 2 * step, np.int64)
+    places, hits = pointer(offsets, 0), pointer(offsets, size + step)
+    for p in range(lo, hi, size * step):
+        tiles = min(size, (hi - p + step - 1) // step)
+        bring(x, n, p, hi, tiles, places, slab)
+        for k in range(tiles):
+            tile, keep, q = moved(slab, k * n * step), moved(kept, k * n * step), p + k * step
+            find_hits(target, mask, spread, q, hi, step, hits)
+            m = tops(tile, n)
+            x_y = gather(tile, hits, 0)
+            s, rest = lane_sums(tile, n, m, keep, x, q, hi, places, sums, doubles)
+            hit, b = numbers_of(scale, q, hi, numbers), numbers_of(spread, q, hi, numbers)
+            nothing = equal(b, 0.0)
+            mass, gaps = total_masses(tile, classes, None, b, b, m, n, sums, doubles)
+            log_s = log1p(rest)
+            value = mass_loss(mass, log_s, gaps)
+            value = select(equal(hit, 0.0), value, value + pick_loss(hit, log_s, m - x_y))
+            put_losses(loss, q, hi, select(nothing, 0.0, value), numbers)
+            if out is not None:
+                g = numbers_of(upstream, q, hi, numbers)
+                nothing = either(nothing, equal(g, 0.0))
+                total = mass + hit
+                for lane in range(step):
+                    put(numbers, lane, get(classes, get(hits, lane) // step))
+                own = load(numbers, 0) * b
+                d = (gather(keep, hits, 0) * (total / s / one) - own) - hit
+                at_top = select(less(s, CONFIDENT), (mass - own) - total * (rest / s), d)
+                d = select(less(x_y, m), d, at_top)
+                _write_masses(keep, classes, None, b, b, n, total, s, rest, g, nothing)
+                scatter(keep, hits, 0, select(nothing, 0.0, d * g))
+        if out is not None:
+            carry(out, n, p, hi, tiles, places, kept)
+    hold(buffer)
+    hold(wide)
+    hold(offsets)

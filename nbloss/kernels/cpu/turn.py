@@ -1,0 +1,93 @@
+"""Floor 1: a square of numbers transposed in registers, on its way from rows in memory to a tile, or back.
+
+Rows shorter than a vector overlap: a whole vector read or written at a row's start reaches into the rows after it. Reading that is
+harmless, and so is writing, if the rows are written in order; only the last rows, whose vectors would leave the square, need masks
+(which are slow on some processors). ``whole_rows`` counts the others.
+"""
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from nbloss.kernels.cpu.halves import COMPUTE
+from nbloss.kernels.cpu.memory import load_at, store_at
+from nbloss.kernels.cpu.simd import LANES, Vec
+from nbloss.kernels.cpu.vecmath import STRICT
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _transposed(builder, rows):
+    """The columns of a square of vectors: log2(lanes) rounds, each swapping blocks of half the size of the one before."""
+    count = len(rows)
+    half = count // 2
+    while half:
+        low = [lane if not lane & half else count + (lane ^ half) for lane in range(count)]
+        high = [lane | half if not lane & half else count + lane for lane in range(count)]
+        turned = list(rows)
+        for i in range(count):
+            if not i & half:
+                a, b = rows[i], rows[i | half]
+                turned[i], turned[i | half] = (
+                    builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, count), order)) for order in (low, high)
+                )
+        rows, half = turned, half // 2
+    return rows
+
+
+@njit(**STRICT)
+def whole_rows(rows, apart, count, step):
+    """How many of ``rows`` rows of ``count`` numbers have a whole vector before the last one's end."""
+    if apart <= 0:
+        return 0
+    room = (rows - 1) * apart + count - step
+    return min(rows, room // apart + 1) if room >= 0 else 0
+
+
+@intrinsic
+def turn_in(typingctx, source, apart, rows, whole, count, tile):
+    """Fill ``tile`` with the columns of ``rows`` rows of ``count`` numbers; lanes beyond the last row repeat it."""
+    vec = Vec(COMPUTE[source.dtype], LANES[COMPUTE[source.dtype]])
+
+    def codegen(context, builder, sig, args):
+        base, apart, rows, whole, count, tile = args
+        last = builder.sub(rows, _I64(1))
+        vectors = []
+        for row in range(vec.lanes):
+            at = _I64(row)
+            at = builder.select(builder.icmp_signed("<", at, last), at, last)
+            place = builder.gep(base, [builder.mul(at, apart)])
+            slot = cgutils.alloca_once(builder, context.get_value_type(vec))
+            with builder.if_else(builder.icmp_signed("<", at, whole)) as (straight, masked):
+                with straight:
+                    builder.store(load_at(builder, place, source.dtype), slot)
+                with masked:
+                    builder.store(load_at(builder, place, source.dtype, count), slot)
+            vectors.append(builder.load(slot))
+        for c, vector in enumerate(_transposed(builder, vectors)):
+            store_at(builder, vector, builder.gep(tile, [_I64(c * vec.lanes)]), vec.elem)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, types.intp, types.intp, tile), codegen
+
+
+@intrinsic
+def turn_out(typingctx, tile, target, apart, rows, whole, count):
+    """Write the columns of ``tile`` to ``rows`` rows of ``count`` numbers."""
+    dtype = target.dtype
+    vec = Vec(COMPUTE[dtype], LANES[COMPUTE[dtype]])
+
+    def codegen(context, builder, sig, args):
+        tile, base, apart, rows, whole, count = args
+        vectors = [load_at(builder, builder.gep(tile, [_I64(c * vec.lanes)]), vec.elem) for c in range(vec.lanes)]
+        for row, vector in enumerate(_transposed(builder, vectors)):
+            place = builder.gep(base, [builder.mul(_I64(row), apart)])
+            with builder.if_else(builder.icmp_signed("<", _I64(row), whole)) as (straight, masked):
+                with straight:
+                    store_at(builder, vector, place, dtype)
+                with masked, builder.if_then(builder.icmp_signed("<", _I64(row), rows)):
+                    store_at(builder, vector, place, dtype, count)
+        return context.get_dummy_value()
+
+    return types.void(tile, target, types.intp, types.intp, types.intp, types.intp), codegen
