@@ -15,13 +15,13 @@ __all__ = [
     "cross_entropy_soft",
     "log_softmax",
     "log_softmax_backward",
-    "mean",
     "nll",
     "nll_backward",
     "nll_soft",
     "nll_soft_backward",
     "row_scale",
     "row_sum",
+    "whole",
 ]
 
 
@@ -149,13 +149,12 @@ def row_sum(values):
         return float(values.sum(dtype=np.float64))
 
 
-def mean(x, target, mask, wide, ignore_index, out):
-    dtype = np.float64 if x.dtype == np.float64 else np.float32
-    scale, loss = np.empty(target.size, dtype), np.empty(target.size, dtype)
-    divisor, wrong, _ = row_scale(target, mask, wide, None, x.shape[1], ignore_index, 1.0, 0.0, scale, None)
+def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
+    scale, w = np.empty_like(loss), weight if weight.size else None
+    divisor, wrong, _ = row_scale(target, mask, wide, w, x.shape[1], ignore_index, 1.0, 0.0, scale, None)
     if wrong:
-        return 0.0, -1.0
+        return 0.0, 0.0, True
     with np.errstate(all="ignore"):
-        upstream = np.array([np.float64(1.0) / divisor]).astype(dtype)
+        upstream = np.array([np.float64(1.0) / divisor if mean else 1.0]).astype(loss.dtype)
     cross_entropy(x, target, mask, scale, upstream, loss, out)
-    return row_sum(loss), divisor
+    return row_sum(loss), divisor, False

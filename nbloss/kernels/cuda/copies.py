@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbloss.kernels.cuda import launch, memory
+from nbloss.kernels.cuda import launch
 from nbloss.kernels.cuda.places import THREADS, blocks, own, quotient
 from nbloss.kernels.cuda.prims import bits, device, get, integer, number, put
 
@@ -15,10 +15,9 @@ SAME_BITS = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
 def integral(p, i, mask, natural):
     """An integer as float64; ``natural``: it is uint64, whose upper half looks negative."""
     y = integer(p, i) & mask
-    value = np.float64(y)
-    if natural and y < 0:
-        value = value + 2.0**64
-    return value
+    if natural and y < 0:  # half of it, the bit that is lost kept in the last place: rounded once
+        return 2.0 * np.float64(((y >> 1) & 0x7FFFFFFFFFFFFFFF) | (y & 1))
+    return np.float64(y)
 
 
 @device
@@ -69,6 +68,13 @@ def walk(shape, strides):
     return dims or [(1, 0)]
 
 
+def from_lowest(array):
+    """``(array, first)``: the same memory from its lowest address on, and how many numbers after it the array's own first one lies."""
+    backwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
+    first = sum((n - 1) * -s for n, s in zip(array.shape, array.strides, strict=True) if s < 0) // array.itemsize
+    return (array.seen(array.geometry[backwards]) if first else array), first
+
+
 def _reading(source, out):
     """``(reading, stored dtype of source, of out, mask)``."""
     if source.dtype == out.dtype:
@@ -91,30 +97,17 @@ def copy(twin, source, out):
     if out.size == 0:
         return
     reading, seen, made, mask = _reading(source, out)
-    geometry = source.geometry
-    backwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in geometry.strides)
-    lowest = geometry[backwards].view(seen) if geometry.ndim else geometry.view(seen)
-    size = source.itemsize
-    first = sum((n - 1) * -s for n, s in zip(geometry.shape, geometry.strides, strict=True) if s < 0) // size
-    dims = walk(geometry.shape, geometry.strides)
+    lowest, first = from_lowest(source)
+    dims = walk(source.shape, source.strides)
     if len(dims) > DIMENSIONS:
         raise ValueError(f"an array of at most {DIMENSIONS} dimensions is needed; got shape {source.shape} with strides {source.strides}")
     filler = [(1, 0)] * (DIMENSIONS - len(dims))
     sizes, strides = zip(*dims, *filler, strict=True)
     constants = len(dims), reading, reading != "bits" and _twice(source, out)
-    where = source.seen(lowest), first, mask, out.view(made), out.size
-    launch.run(twin, moved, constants, blocks(out.size), THREADS, *where, *sizes[1:], *(s // size for s in strides))
+    where = lowest.view(seen), first, mask, out.view(made), out.size
+    launch.run(twin, moved, constants, blocks(out.size), THREADS, *where, *sizes[1:], *(s // source.itemsize for s in strides))
 
 
 def _twice(source, out):
     """Whether a number would be rounded to float32 before it is rounded to float16."""
     return out.dtype.name == "float16" and (source.dtype.kind in "iu" or source.dtype == np.float64)
-
-
-def contiguous(twin, array):
-    """The array itself if it is C-ordered, else a copy that is."""
-    if array.contiguous:
-        return array
-    out = memory.empty(array.shape, array.dtype, twin.device, twin.stream)
-    copy(twin, array, out)
-    return out

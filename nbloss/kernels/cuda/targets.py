@@ -4,6 +4,7 @@ import numpy as np
 from numba import cuda, float64, int64
 
 from nbloss.kernels.cuda import launch, memory
+from nbloss.kernels.cuda.copies import from_lowest
 from nbloss.kernels.cuda.places import THREADS, blocks, own, quotient, start
 from nbloss.kernels.cuda.prims import (
     barrier,
@@ -136,26 +137,30 @@ def row_scale(twin, target, mask, wide, weight, classes, ignore_index, hit, shar
 
 
 def picked():
-    """loss = -scale * logp[y]; one thread per position."""
+    """loss = -scale * logp[y]; one thread per position. (o, c, i) lies at first + o far + c apart + i near."""
 
-    def kernel(logp, classes, inner, target, mask, scale, loss, count):
+    def kernel(logp, first, far, apart, near, inner, target, mask, scale, loss, count):
         p = own()
         if p < count:
             s = get(scale, p)
             value = s  # 0
             if s != 0:
                 y = integer(target, p) & mask
-                value = -(s * get(logp, start(p, classes, inner) + y * inner))
+                o = quotient(p, inner)
+                value = -(s * get(logp, first + o * far + y * apart + (p - o * inner) * near))
             put(loss, p, value)
 
     return kernel
 
 
 def nll(twin, logp, target, mask, scale, loss):
-    _, classes, inner = logp.shape
+    """``logp`` may have any strides: of each position one number is read, which is no reason to copy it."""
     count = scale.size
-    arguments = logp, classes, inner, target, int(mask), scale, loss, count
-    launch.run(twin, picked, (), blocks(count), THREADS, *arguments)
+    if count:
+        lowest, first = from_lowest(logp)
+        steps = (stride // logp.itemsize for stride in logp.strides)
+        arguments = lowest, first, *steps, logp.shape[2], target, int(mask), scale, loss, count
+        launch.run(twin, picked, (), blocks(count), THREADS, *arguments)
 
 
 def hit_alone():
@@ -199,6 +204,10 @@ def hit_in_row():
     return kernel
 
 
+def _packed(twin, array):
+    return array if array.contiguous else twin.packed(array)
+
+
 def _step(upstream):
     """How far apart the upstream numbers of two positions are."""
     return int(upstream.size > 1)
@@ -207,6 +216,8 @@ def _step(upstream):
 def nll_backward(twin, target, mask, scale, upstream, out):
     _, classes, inner = out.shape
     count = scale.size
+    if count == 0:
+        return
     given = target, int(mask), scale, upstream, _step(upstream), out, classes
     if inner > 1:
         launch.run(twin, hit_alone, (), blocks(count), THREADS, *given, inner, count)
@@ -254,6 +265,9 @@ def weighed(side_by_side):
 def nll_soft(twin, logp, y, w, loss):
     _, classes, inner = logp.shape
     count = loss.size
+    if count == 0:
+        return
+    logp, y = _packed(twin, logp), _packed(twin, y)
     beside = inner == 1
     grid = blocks(32 * count if beside else count)
     launch.run(twin, weighed, (beside,), grid, THREADS, logp, y, w, loss, classes, inner, count)
@@ -279,6 +293,9 @@ def pulled(side_by_side):
 def nll_soft_backward(twin, y, w, upstream, out):
     _, classes, inner = out.shape
     count = out.shape[0] * inner
+    if count == 0:
+        return
+    y = _packed(twin, y)
     beside = inner == 1
     grid = blocks(32 * count if beside else count)
     arguments = y, w, upstream, _step(upstream), out, classes, inner, count
