@@ -98,7 +98,8 @@ def _located(array):
     """Whether an argument lives on a GPU; NumPy's arrays and plain numbers are the common case."""
     if array is None or isinstance(array, (np.ndarray, float, int, list, tuple, np.generic)):
         return False
-    if not (hasattr(array, "__cuda_array_interface__") or hasattr(array, "__dlpack_device__") or hasattr(array, "is_cuda")):
+    kind = type(array)  # not the array: its properties may cost, or raise
+    if not (hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__dlpack_device__")):
         return False
     from nbloss import _foreign
 
