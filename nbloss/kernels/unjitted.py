@@ -50,12 +50,13 @@ def _put(rows, out):
 
 def _softmax(x):
     """``(m - x, p, log s, 1 - p at the maximum)`` of rows; the sum is taken without the maximum's own term, which keeps its digits."""
-    gap = x.max(axis=1, keepdims=True) - x
+    m = x.max(axis=1, keepdims=True)
+    gap = m - x
     e = np.exp(-gap)
     top = x.argmax(axis=1)[:, None]
     others = e.copy()
     np.put_along_axis(others, top, 0, axis=1)
-    rest = others.sum(axis=1, keepdims=True)
+    rest = np.where(m == np.inf, np.nan, others.sum(axis=1, keepdims=True))
     return gap, e / (1 + rest), np.log1p(rest)[:, 0], rest / (1 + rest)
 
 
