@@ -146,7 +146,7 @@ def check_loss(case, loss):
         expected = reference.reduced(losses, divisor, reduction)
         if reduction not in ("none", None):
             room = room.sum() / (np.abs(divisor) if reduction == "mean" else 1) + np.abs(expected) * 2 * eps(work(x.dtype))
-    close(loss, expected, room + 2 * tiny(work(x.dtype)), case)
+    close(loss, expected, room + 2 * tiny(work(x.dtype)))
 
 
 def check_gradient(case, gradient):
@@ -158,7 +158,7 @@ def check_gradient(case, gradient):
     if case.function.startswith("nll"):
         options = {n: v for n, v in options_of(case).items() if n != "label_smoothing"}
         expected = np.asarray(reference.nll_loss_backward(g, x, case.plain["target"], **options))
-        close(gradient, expected, np.abs(expected) * 4 * eps(x.dtype) + floor(x.dtype), case)
+        close(gradient, expected, np.abs(expected) * 4 * eps(x.dtype) + floor(x.dtype))
         return
     q, keep, divisor = masses_of(case)
     upstream = reference.upstream(g, keep.shape, divisor, case.arguments["reduction"])
@@ -173,7 +173,7 @@ def check_gradient(case, gradient):
         gap = np.where(np.isfinite(gap), np.minimum(gap, 200), 0)
         room = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit))
         room = room + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
-    close(gradient, reference.classes_back(expected, x), reference.classes_back(room, x), case)
+    close(gradient, reference.classes_back(expected, x), reference.classes_back(room, x))
 
 
 def check_log_softmax(case, result):
@@ -196,12 +196,12 @@ def check_log_softmax(case, result):
         room = eps(work(x.dtype)) * (12 + np.sqrt(count) / 4) * (sizes + np.abs(g)).reshape(x.shape)
         room = room * (1 + np.abs(x.astype(float))) + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
     assert np.shape(result) == x.shape and result.dtype == x.dtype
-    close(result, expected, room, case)
+    close(result, expected, room)
 
 
-def close(actual, expected, room, case):
+def close(actual, expected, room):
     """As `assert_within`; what is too large for the result's type may be infinite there."""
     with np.errstate(all="ignore"):
         held = np.asarray(expected).astype(np.asarray(actual).dtype).astype(reference.WIDE)
         expected = np.where(np.isinf(held), held, expected)
-    assert_within(actual, expected, np.nan_to_num(np.asarray(room, float), posinf=0), case)
+    assert_within(actual, expected, np.nan_to_num(np.asarray(room, float), posinf=0))
