@@ -31,7 +31,7 @@ def _rows(array):
         array = array.view(np.float16)
     elif array.dtype == np.int16:  # bfloat16: the upper half of a float32
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(-1, array.shape[1])
+    return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(array.shape[0] * array.shape[2], array.shape[1])
 
 
 def _put(rows, out):
