@@ -82,8 +82,8 @@ class Host:
         return np.empty(shape, dtype) if out is None else out
 
     def view(self, output):
-        """An output as kernels write it."""
-        return output
+        """An output as kernels write it: as NumPy's own kind of array (a matrix takes no third axis)."""
+        return np.asarray(output)
 
     def deliver(self, output):
         """An output as the caller gets it."""

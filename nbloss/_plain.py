@@ -35,6 +35,8 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
     """The loss, or (loss, gradient) if one is wanted; None where the long way has to look."""
     if type(input) is not np.ndarray or type(target) is not np.ndarray or type(ignore_index) is not int or not _device.plain():
         return None
+    if out is not None and type(out) is not np.ndarray:
+        return None
     shape = input.shape
     if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:
         return None

@@ -86,7 +86,7 @@ LAYOUTS = {
     "as it is": lambda draw, case, a: a,
     "strided": _strided,
     "broadcast": _broadcast,
-    "Fortran": lambda draw, case, a: np.asfortranarray(a),
+    "Fortran": lambda draw, case, a: np.asfortranarray(a) if a.ndim else a,  # which would give a number an axis
     "frozen": _frozen,
     "swapped": lambda draw, case, a: a.astype(a.dtype.newbyteorder()) if a.dtype.kind in "iuf" else a,
     "subclass": lambda draw, case, a: a.view(Subclass),

@@ -95,3 +95,27 @@ def test_a_refused_call_in_place_leaves_the_input_as_it_was(call, rng):
     with refused(IndexError, "target", "(4999,)"):
         call(x, y, out=x)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("call", [F.cross_entropy_backward, F.nll_loss_backward])
+def test_an_out_over_the_upstream_gradient_is_a_value_error(call, rng):
+    memory = rng.normal(size=8).astype(np.float32)
+    before = memory.copy()
+    with refused(ValueError, "out", "grad_output", "overlap"):
+        call(memory[:4], np.ones((4, 2), np.float32), np.zeros(4, int), reduction="none", out=memory.reshape(4, 2))
+    np.testing.assert_array_equal(memory, before)
+
+
+@every_writer
+def test_an_out_of_another_kind_of_array_is_filled_too(call):
+    for target in (Y, P):
+        plain = call(X, target)
+        plain = plain[1] if isinstance(plain, tuple) else plain
+        out = np.empty_like(X).view(np.matrix)
+        result = call(X, target, out=out)
+        assert (result[1] if isinstance(result, tuple) else result) is out
+        np.testing.assert_array_equal(np.asarray(out), plain)
+
+
+def test_a_plain_number_is_an_upstream_gradient_for_a_number_too():
+    np.testing.assert_array_equal(F.log_softmax_backward(3, np.float64(-1.0)), F.log_softmax_backward(np.float64(3), np.float64(-1.0)))

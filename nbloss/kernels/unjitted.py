@@ -31,7 +31,7 @@ def _rows(array):
         array = array.view(np.float16)
     elif array.dtype == np.int16:  # bfloat16: the upper half of a float32
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(-1, array.shape[1])
+    return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(array.shape[0] * array.shape[2], array.shape[1])
 
 
 def _put(rows, out):
@@ -50,12 +50,13 @@ def _put(rows, out):
 
 def _softmax(x):
     """``(m - x, p, log s, 1 - p at the maximum)`` of rows; the sum is taken without the maximum's own term, which keeps its digits."""
-    gap = x.max(axis=1, keepdims=True) - x
+    m = x.max(axis=1, keepdims=True)
+    gap = m - x
     e = np.exp(-gap)
     top = x.argmax(axis=1)[:, None]
     others = e.copy()
     np.put_along_axis(others, top, 0, axis=1)
-    rest = others.sum(axis=1, keepdims=True)
+    rest = np.where(m == np.inf, np.nan, others.sum(axis=1, keepdims=True))
     return gap, e / (1 + rest), np.log1p(rest)[:, 0], rest / (1 + rest)
 
 
