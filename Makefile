@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment; nothing else is installed or changed.
 PYTHON ?= python3
 
-.PHONY: demo test bench asv lint clean
+.PHONY: demo test test-free-threaded fuzz big bench asv lint clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
@@ -9,6 +9,15 @@ demo: .venv-demo/ready
 test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto
 	.venv-test/bin/python -m pytest -n auto tests/cuda_sim
+
+fuzz: .venv-test/ready
+	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/trust/test_fuzz.py -k new_cases
+
+big: .venv-test/ready
+	.venv-test/bin/python -m pytest -m big --durations=0 tests/trust/test_big.py
+
+test-free-threaded: .venv-free-threaded/ready
+	.venv-free-threaded/bin/python -m pytest tests/trust/test_threads.py tests/trust/test_processes.py tests/test_determinism.py
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench
@@ -29,7 +38,12 @@ lint: .venv-lint/ready
 .venv-test/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test
+	.venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test --group cuda-test
+	touch $@
+
+.venv-free-threaded/ready: pyproject.toml
+	python3.14t -m venv .venv-free-threaded
+	.venv-free-threaded/bin/python -m pip install --quiet -e . pytest hypothesis ml_dtypes
 	touch $@
 
 .venv-bench/ready: pyproject.toml
@@ -44,4 +58,4 @@ lint: .venv-lint/ready
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-bench .venv-lint build dist
+	rm -rf .venv-demo .venv-test .venv-free-threaded .venv-bench .venv-lint build dist

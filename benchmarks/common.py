@@ -19,7 +19,7 @@ class Race:
 
 
 def problem(dtype, shape):
-    return Problem(tuple(int(n) for n in shape.split("x")), dtype)
+    return Problem.parse(shape, dtype)
 
 
 def peers(operation):

@@ -1,9 +1,6 @@
 """The cross entropy, alone and with its gradient: what training spends its time on."""
 
-from nbloss.bench.peers import PEERS
-from nbloss.bench.timing import ratio_to_yardstick
-
-from .common import DTYPES, SMALL, SQUARE, THIN, WIDE, Race, peers, problem
+from .common import DTYPES, SMALL, SQUARE, THIN, WIDE, Race, peers
 
 
 class CrossEntropy(Race):
@@ -38,19 +35,3 @@ class Pixels(Race):
 
     def time_value_and_grad(self, peer, dtype, shape):
         self.run()
-
-
-class RatioToCopy:
-    """Times over what copying the logits takes, measured in turns: this number survives a change of machine."""
-
-    params = [["nbloss"], DTYPES, [THIN, SQUARE, WIDE]]
-    param_names = Race.param_names
-    unit = "x copy"
-    timeout = 300
-
-    def setup(self, peer, dtype, shape):
-        self.problem = problem(dtype, shape)
-        PEERS["cross_entropy_value_and_grad"][peer](self.problem)
-
-    def track_ratio_to_copy(self, peer, dtype, shape):
-        return ratio_to_yardstick("cross_entropy_value_and_grad", peer, self.problem)

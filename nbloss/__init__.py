@@ -9,6 +9,8 @@ np.float64(1.3863)
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from nbloss import _forks as _forks
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -40,18 +40,17 @@ def build_parser():
     demo.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
     demo.add_argument("--seed", type=seed, default=0, help="of the split, the weights and the batches (default: 0)")
+    warmup = commands.add_parser("warmup", help="compile the usual kernels into the cache, before anybody waits for them")
+    dtypes = ("float32", "float64", "float16", "bfloat16")
+    shown = f"of the logits: any of {', '.join(dtypes)} (default: float32 float64)"
+    warmup.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes[:2], metavar="DTYPE", help=shown)
+    warmup.add_argument("--jobs", type=whole_number(1, 1024), metavar="N", help="processes that compile (default: one per thread)")
+    warmup.add_argument("--check", action="store_true", help="compile nothing; name what is missing, with exit status 1")
+    cache = commands.add_parser("cache", help="the compiled kernels on disk: what there is, or remove it")
+    cache.add_argument("action", choices=["info", "clear"])
     # For the list of commands only: `main` hands the words after `bench` over unread.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser
-
-
-def cpu_name():
-    """The processor's market name where the system tells it, else its architecture."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def version(package):
@@ -68,6 +67,7 @@ def info():
 
     import nbloss
     from nbloss import _device
+    from nbloss.bench import machine
     from nbloss.kernels.cpu import jit, threads
 
     features = binding.get_host_cpu_features()
@@ -76,7 +76,7 @@ def info():
         "nbloss": nbloss.__version__,
         **{name: metadata.version(name) for name in ("numpy", "numba", "llvmlite")},
         "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
-        "cpu": f"{cpu_name()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
+        "cpu": f"{machine.processor()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
         "threads": threads.describe(),
         "cache": jit.cache_dir(),
         **{name: version(name) for name in ("numba-cuda", "cuda-core", "nvidia-nvjitlink")},
@@ -85,6 +85,22 @@ def info():
     for name, value in rows.items():
         print(f"{name:<17}" + str(value).replace("\n", "\n" + 17 * " "))
     return 0
+
+
+def cache(action):
+    """Print, or remove, what is kept on disk."""
+    from nbloss.kernels import disk
+    from nbloss.kernels.cpu.cache import STAMP
+
+    if action == "info":
+        for name, value in disk.describe(STAMP).items():
+            print(f"{name:<10}{value}")
+        return 0
+    before, stuck = len(disk.kept()), disk.clear()
+    print(f"removed {before - len(disk.kept())} files from {disk.cache_dir()}")
+    for path in stuck:
+        print(f"could not remove {path}", file=sys.stderr)
+    return 1 if stuck else 0
 
 
 def main(argv=None):
@@ -99,6 +115,8 @@ def main(argv=None):
             return 0
         if args.command == "info":
             return info()
+        if args.command == "cache":
+            return cache(args.action)
         command = import_module(f"nbloss.{args.command}")
         return command.main(argv[1:] if args.command == "bench" else args)
     except ModuleNotFoundError as error:

@@ -1,6 +1,5 @@
 """Floor 2: where arrays live and which twin of the kernels works on them. The only home of device names."""
 
-import ctypes.util
 import os
 import sys
 from functools import cache
@@ -44,8 +43,6 @@ def _gpus():
 
     if memory.SIMULATED:
         return 1, "Numba's simulator has one device"
-    if ctypes.util.find_library("cuda") is None:
-        return 0, "numba-cuda is installed; looked for NVIDIA's driver (libcuda), which is not: install the driver, then " + INSTALL
     return memory.count()
 
 
@@ -101,7 +98,8 @@ def _located(array):
     """Whether an argument lives on a GPU; NumPy's arrays and plain numbers are the common case."""
     if array is None or isinstance(array, (np.ndarray, float, int, list, tuple, np.generic)):
         return False
-    if not (hasattr(array, "__cuda_array_interface__") or hasattr(array, "__dlpack_device__") or hasattr(array, "is_cuda")):
+    kind = type(array)  # not the array: its properties may cost, or raise
+    if not (hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__dlpack_device__")):
         return False
     from nbloss import _foreign
 

@@ -8,6 +8,8 @@ from importlib import import_module
 
 import numpy as np
 
+from nbloss import _forks
+
 
 def ratio(a, n):
     """a / n as IEEE has it: no row to average over gives nan, in silence."""
@@ -17,12 +19,19 @@ def ratio(a, n):
         return np.float64(a) / n
 
 
+def _twin():
+    """The compiled kernels; under ``NUMBA_DISABLE_JIT=1`` their equals in plain NumPy."""
+    from numba import config
+
+    return import_module("nbloss.kernels.unjitted" if config.DISABLE_JIT else "nbloss.kernels.cpu")
+
+
 class Host:
     """NumPy arrays, computed where they are."""
 
     @cached_property
     def kernels(self):
-        return import_module("nbloss.kernels.cpu")
+        return _forks.shielded(_twin)
 
     def __enter__(self):
         return self

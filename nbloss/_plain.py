@@ -1,34 +1,38 @@
-"""Floor 3: the short way for a small mean cross entropy without options.
+"""Floor 3: the short way for a cross entropy of class numbers that needs no judging; all of it is one call of a kernel.
 
-It takes only what needs no judging; whatever is unusual (and every error) goes the long way, through ``_problem``. On 32 x 10 logits the
-long way's checks would cost several times the arithmetic.
+Whatever is unusual (and every error) goes the long way, through ``_problem``. On 32 x 10 logits the long way's checks would cost several
+times the arithmetic; around large ones the interpreter runs them from cold caches, as the logits have thrown its data out.
 """
 
 import numpy as np
 
 from nbloss import _device
 from nbloss._host import HOST
-from nbloss._problem import destination, kind, signed
+from nbloss._problem import REDUCTIONS, destination, kind, signed
 
-SMALL = 8192  # numbers, so never more rows than the kernel's one group (targets.GROUP); beyond, the checks are a small part of the call
+MOST = 65536  # rows: beyond, targets and losses are worth more than one thread, and the checks a small part of the call
+WIDEST = 4096  # classes that may lie apart without being copied
 
 _known: dict = {}
 
 
 def _describe(logits, target):
-    """What a pair of dtypes means to the kernel: view of the logits, type of the loss, view, mask and width of the targets; or None."""
+    """What a pair of dtypes means to the kernel: view of the logits, no weights, view, mask and width of the targets; or None."""
     known, seen = None, kind(logits)
     if seen and logits.isnative and target.kind in "iub" and target.isnative:
-        known = seen[0], seen[1].type, *signed(target)
+        known = seen[0], np.empty(0, seen[1]), *signed(target)
     _known[logits, target] = known
     return known
 
 
-def cross_entropy(input, target, ignore_index, out, gradient):
-    """The mean loss, or (loss, gradient) if one is wanted; None where the long way has to look."""
+def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient):
+    """The loss, or (loss, gradient) if one is wanted; None where the long way has to look."""
     if type(input) is not np.ndarray or type(target) is not np.ndarray or type(ignore_index) is not int or not _device.plain():
         return None
-    if input.ndim != 2 or target.shape != input.shape[:1] or not 0 < input.size <= SMALL or not -(2**63) <= ignore_index < 2**63:
+    shape = input.shape
+    if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:
+        return None
+    if not 0 < target.size <= MOST or not shape[1] or not -(2**63) <= ignore_index < 2**63:
         return None
     flags = target.flags
     if not (input.flags.c_contiguous and flags.c_contiguous and flags.aligned):
@@ -37,15 +41,41 @@ def cross_entropy(input, target, ignore_index, out, gradient):
     known = _known[pair] if pair in _known else _describe(*pair)
     if known is None:
         return None
-    as_stored, number, as_signed, mask, wide = known
-    result = destination(HOST, out, input.shape, pair[0], [("input", input)], [("target", target)]) if gradient else None
-    x, y, into = input[:, :, None], target, None if result is None else result[:, :, None]
+    as_stored, no_weights, as_signed, mask, wide = known
+    number = no_weights.dtype
+    if weight is None:
+        w = no_weights
+    elif (
+        type(weight) is np.ndarray
+        and weight.dtype == number
+        and weight.shape == shape[1:2]
+        and weight.flags.c_contiguous
+        and weight.flags.aligned
+    ):
+        w = weight
+    else:
+        return None
+    apart = [("target", target), ("weight", weight)]
+    result = destination(HOST, out, shape, pair[0], [("input", input)], apart) if gradient else None
+    x, y, into = input, target, result
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_signed is not None:
         y = y.view(as_signed)
-    total, divisor = HOST.kernels.mean(x, y, mask, wide, ignore_index, into)
-    if divisor <= 0.0:
+    if len(shape) == 2:
+        x, into = x[:, :, None], None if into is None else into[:, :, None]
+    elif shape[1] <= WIDEST:
+        walked = shape[0], shape[1], -1
+        x, y, into = x.reshape(walked), y.reshape(-1), None if into is None else into.reshape(walked)
+    else:
         return None
-    value = number(total / divisor)
+    losses = np.empty(y.size, number)
+    mean = reduction == "mean"
+    total, divisor, wrong = HOST.kernels.whole(x, y, mask, wide, w, ignore_index, mean, losses, into)
+    if wrong or (mean and not divisor > 0.0):
+        return None
+    if reduction == "none":
+        value = losses.reshape(target.shape)
+    else:
+        value = number.type(total / divisor if mean else total)
     return (value, result) if gradient else value

@@ -327,8 +327,9 @@ class Problem:
         """The losses as the caller wants them."""
         return self.place.reduced(losses, self) if self.sums else delivered(self.place, self.loss)
 
-    def gradient(self, out):
+    def gradient(self, out, grad_output=None):
         """Where the gradient goes, and its (outer, C, inner) view."""
-        apart = [("target", self.target_array), ("weight", self.weight)]
+        upstream = grad_output if isinstance(grad_output, np.ndarray) else None
+        apart = [("target", self.target_array), ("weight", self.weight), ("grad_output", upstream)]
         result = destination(self.place, out, self.input.shape, self.input.dtype, [("input", self.input)], apart)
         return result, stored(self.place.view(result)).reshape(self.x.shape)

@@ -26,10 +26,6 @@ __all__ = [
 ]
 
 
-def _plainly(reduction, label_smoothing):
-    return type(reduction) is str and reduction == "mean" and type(label_smoothing) is float and label_smoothing == 0.0
-
-
 def _axis(dim):
     """A whole number; NumPy's error for an axis speaks for itself otherwise."""
     if isinstance(dim, bool) or not hasattr(dim, "__index__"):
@@ -46,7 +42,7 @@ def _float_type(dtype):
 
 def _array_like(place, name, value, like):
     """An array of the shape and dtype of another; a number stands for all of it."""
-    if np.ndim(value) == 0 and like.ndim:
+    if np.ndim(value) == 0:
         return place.broadcast(reals(place, name, value, like.dtype), like.shape)
     array = floats(place, name, value)
     if array.shape != like.shape:
@@ -289,7 +285,7 @@ def nll_loss_backward(
     """
     with _device.place(device, input, target, weight, grad_output, out) as place:
         problem = Problem(place, input, target, weight, ignore_index, reduction)
-        result, gradient = problem.gradient(out)
+        result, gradient = problem.gradient(out, grad_output)
         problem.count().nll_backward(grad_output, gradient)
         return place.deliver(result)
 
@@ -363,8 +359,8 @@ def cross_entropy(
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
     np.float32(4.1223074e-09)
     """
-    if weight is None and device is None and _plainly(reduction, label_smoothing):
-        value = _plain.cross_entropy(input, target, ignore_index, None, False)
+    if device is None and type(label_smoothing) is float and label_smoothing == 0.0:
+        value = _plain.cross_entropy(input, target, weight, ignore_index, reduction, None, False)
         if value is not None:
             return value
     with _device.place(device, input, target, weight) as place:
@@ -435,7 +431,7 @@ def cross_entropy_backward(
     """
     with _device.place(device, input, target, weight, grad_output, out) as place:
         problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing)
-        result, gradient = problem.gradient(out)
+        result, gradient = problem.gradient(out, grad_output)
         problem.count().cross_entropy(grad_output, gradient)
         return place.deliver(result)
 
@@ -502,8 +498,8 @@ def cross_entropy_value_and_grad(
     >>> loss.round(4), grad
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
-    if weight is None and device is None and _plainly(reduction, label_smoothing):
-        both = _plain.cross_entropy(input, target, ignore_index, out, True)
+    if device is None and type(label_smoothing) is float and label_smoothing == 0.0:
+        both = _plain.cross_entropy(input, target, weight, ignore_index, reduction, out, True)
         if both is not None:
             return both
     with _device.place(device, input, target, weight, out) as place:

@@ -6,6 +6,8 @@ import copy
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nbloss import _device
 from nbloss import functional as F
 from nbloss._problem import checked_ignore_index, checked_smoothing, reduction_name
@@ -19,12 +21,14 @@ __all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
 
 
 class _Module:
-    """Options, and the last forward's arrays (references, never copies) for backward."""
+    """Options, the last forward's arrays (references, never copies) for backward, and the gradient's array if it is to be used again."""
 
     _seen: Any = None
+    _grad: Any = None
 
-    def __init__(self, device: str | None):
+    def __init__(self, device: str | None, reuse_grad: bool):
         self.device = _device.checked(device)
+        self.reuse_grad = reuse_grad
 
     def __call__(self, *arrays: ArrayLike) -> Any:
         return self.forward(*arrays)  # type: ignore[attr-defined]
@@ -33,6 +37,21 @@ class _Module:
         if self._seen is None:
             raise RuntimeError(f"{type(self).__name__}.backward() needs a forward first: call the module on its inputs")
         return self._seen
+
+    def _backward_into(self, backward, like, *arrays, **options):
+        """The gradient: in the last one's array, if that is wanted, fits ``like``, and is part of nothing that the call reads."""
+        last = self._grad
+        again = (
+            self.reuse_grad
+            and type(last) is np.ndarray
+            and isinstance(like, np.ndarray)
+            and (last.shape, last.dtype, last.flags.carray) == (like.shape, like.dtype, True)
+            and all(np.may_share_memory(a, last) is False if isinstance(a, np.ndarray) else a is None or np.isscalar(a) for a in arrays)
+        )
+        grad = backward(*arrays, **options, out=last if again else None)
+        if self.reuse_grad:
+            self._grad = grad
+        return grad
 
     def to(self, device: str | None) -> _Module:
         """Compute on another device from the next call on; returns the module.
@@ -51,15 +70,15 @@ class _Module:
         return self
 
     def __getstate__(self):
-        """Options only: a pickle or a deep copy does not carry the last batch along."""
-        return {k: copy.copy(v) for k, v in self.__dict__.items() if k != "_seen"}
+        """Options only: a pickle or a copy does not carry the last batch along, nor share the gradient's array."""
+        return {k: copy.copy(v) for k, v in self.__dict__.items() if k not in ("_seen", "_grad")}
 
     def __repr__(self):
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of ``repr``."""
-        raise NotImplementedError
+        return "reuse_grad=True" if self.reuse_grad else ""
 
 
 class LogSoftmax(_Module):
@@ -71,6 +90,9 @@ class LogSoftmax(_Module):
         The axis of the classes.
     device : str, optional
         Where to compute; None: where the arrays are.
+    reuse_grad : bool, default False
+        Write each gradient into the array of the one before, where shape and dtype are the same: what `backward` returned is then
+        overwritten by the next `backward`. Large gradients in new arrays cost page faults (docs/performance.md).
 
     Notes
     -----
@@ -87,8 +109,8 @@ class LogSoftmax(_Module):
     array([[ 0.5, -0.5]])
     """
 
-    def __init__(self, dim: int = -1, *, device: str | None = None):
-        super().__init__(device)
+    def __init__(self, dim: int = -1, *, device: str | None = None, reuse_grad: bool = False):
+        super().__init__(device, reuse_grad)
         self.dim = dim
 
     def forward(self, input: ArrayLike) -> Any:
@@ -99,11 +121,11 @@ class LogSoftmax(_Module):
     def backward(self, grad_output: ArrayLike = 1.0) -> Any:
         """Gradient with respect to the last forward's input, given the gradient of its result (or one number for all of it)."""
         output = self._last()
-        return F.log_softmax_backward(grad_output, output, self.dim, device=self.device)
+        return self._backward_into(F.log_softmax_backward, output, grad_output, output, dim=self.dim, device=self.device)
 
     def extra_repr(self) -> str:
         """``dim=...``."""
-        return f"dim={self.dim}"
+        return ", ".join(filter(None, [f"dim={self.dim}", super().extra_repr()]))
 
 
 class _Loss(_Module):
@@ -113,8 +135,8 @@ class _Loss(_Module):
     _backward: Callable[..., Any]
     _options: tuple[str, ...] = ("ignore_index", "reduction")
 
-    def __init__(self, weight, ignore_index, reduction, size_average, reduce, device):
-        super().__init__(device)
+    def __init__(self, weight, ignore_index, reduction, size_average, reduce, device, reuse_grad):
+        super().__init__(device, reuse_grad)
         self.weight = weight
         self.ignore_index = checked_ignore_index(ignore_index)
         self.reduction = reduction_name(_modern(reduction, size_average, reduce))
@@ -132,14 +154,16 @@ class _Loss(_Module):
 
     def backward(self, grad_output: ArrayLike = 1.0) -> Any:
         """Gradient with respect to the last forward's ``input``; ``grad_output`` has the loss's shape or is one number."""
-        return type(self)._backward(grad_output, *self._last(), self.weight, **self.options)
+        input, target = self._last()
+        return self._backward_into(type(self)._backward, input, grad_output, input, target, self.weight, **self.options)
 
     def extra_repr(self) -> str:
         """The options in the order of the signature; ``weight`` and ``label_smoothing`` where they are not the default."""
         shown = [] if self.weight is None else [f"weight=<{len(self.weight)} values>"]
         shown += [f"ignore_index={self.ignore_index}", f"reduction={self.reduction!r}"]
         smoothing = getattr(self, "label_smoothing", 0.0)
-        return ", ".join([*shown, f"label_smoothing={smoothing}"] if smoothing else shown)
+        shown += [f"label_smoothing={smoothing}"] if smoothing else []
+        return ", ".join(filter(None, [*shown, super().extra_repr()]))
 
 
 def _modern(reduction, size_average, reduce):
@@ -165,6 +189,9 @@ class NLLLoss(_Loss):
         "mean" divides by the weights of the rows that count; None means "none".
     device : str, optional
         Where to compute; None: where the arrays are.
+    reuse_grad : bool, default False
+        Write each gradient into the array of the one before, where shape and dtype are the same: what `backward` returned is then
+        overwritten by the next `backward`. Large gradients in new arrays cost page faults (docs/performance.md).
     size_average, reduce : bool, optional
         torch's deprecated keywords; they override ``reduction``.
 
@@ -194,10 +221,11 @@ class NLLLoss(_Loss):
         ignore_index: int = -100,
         reduction: str | None = "mean",
         device: str | None = None,
+        reuse_grad: bool = False,
         size_average: bool | None = None,
         reduce: bool | None = None,
     ):
-        super().__init__(weight, ignore_index, reduction, size_average, reduce, device)
+        super().__init__(weight, ignore_index, reduction, size_average, reduce, device, reuse_grad)
 
 
 class CrossEntropyLoss(_Loss):
@@ -215,6 +243,9 @@ class CrossEntropyLoss(_Loss):
         The share of the target that is spread over all classes.
     device : str, optional
         Where to compute; None: where the arrays are.
+    reuse_grad : bool, default False
+        Write each gradient into the array of the one before, where shape and dtype are the same: what `backward` returned is then
+        overwritten by the next `backward`. Large gradients in new arrays cost page faults (docs/performance.md).
     size_average, reduce : bool, optional
         torch's deprecated keywords; they override ``reduction``.
 
@@ -247,8 +278,9 @@ class CrossEntropyLoss(_Loss):
         reduction: str | None = "mean",
         label_smoothing: float = 0.0,
         device: str | None = None,
+        reuse_grad: bool = False,
         size_average: bool | None = None,
         reduce: bool | None = None,
     ):
-        super().__init__(weight, ignore_index, reduction, size_average, reduce, device)
+        super().__init__(weight, ignore_index, reduction, size_average, reduce, device, reuse_grad)
         self.label_smoothing = checked_smoothing(label_smoothing)

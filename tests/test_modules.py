@@ -193,3 +193,105 @@ def test_a_bad_option_is_refused(op, rng):
         LOSSES[op](reduction="average")(x, y)
     with pytest.raises(ValueError, match="weight"):
         LOSSES[op](np.ones(3, np.float32))(x, y)
+
+
+MODULES = {"log_softmax": nbloss.LogSoftmax, "nll_loss": nbloss.NLLLoss, "cross_entropy": nbloss.CrossEntropyLoss}
+every_module = pytest.mark.parametrize("op", MODULES)
+
+
+def step(op, module, x, y):
+    """A forward and a backward of any of the modules."""
+    module(x) if op == "log_softmax" else module(x, y)
+    return module.backward()
+
+
+@every_module
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gradient_s_array_is_used_again_on_request(dtype, op, rng):
+    module, plain = MODULES[op](reuse_grad=True), MODULES[op]()
+    y = class_index(rng, (5, 7))
+    first = step(op, module, logits(rng, (5, 7), dtype), y)
+    for _ in range(3):
+        x = logits(rng, (5, 7), dtype)
+        again = step(op, module, x, y)
+        assert again is first
+        assert_array_equal(again, step(op, plain, x, y))
+
+
+@every_module
+def test_without_the_request_every_gradient_has_an_array_of_its_own(op, rng):
+    module, y = MODULES[op](), class_index(rng, (5, 7))
+    first = step(op, module, logits(rng, (5, 7)), y)
+    kept = first.copy()
+    assert not np.may_share_memory(first, step(op, module, logits(rng, (5, 7)), y))
+    assert_array_equal(first, kept)
+
+
+@every_module
+def test_another_shape_or_dtype_gets_another_array(op, rng):
+    module, plain = MODULES[op](reuse_grad=True), MODULES[op]()
+    seen = []
+    for shape, dtype in (((5, 7), np.float32), ((6, 7), np.float32), ((6, 7), np.float64), ((5, 7), np.float32)):
+        x, y = logits(rng, shape, dtype), class_index(rng, shape)
+        grad = step(op, module, x, y)
+        assert not any(np.may_share_memory(grad, other) for other in seen)
+        assert_array_equal(grad, step(op, plain, x, y))
+        seen.append(grad)
+
+
+@every_loss
+@pytest.mark.parametrize("part", [lambda g: g, lambda g: g[:, ::-1], lambda g: g.T.copy().T], ids=["itself", "a view", "transposed copy"])
+def test_a_gradient_that_comes_back_as_logits_is_not_overwritten(part, op, rng):
+    module, plain, y = MODULES[op](reuse_grad=True), MODULES[op](), class_index(rng, (5, 7))
+    x = part(step(op, module, logits(rng, (5, 7)), y))
+    before = x.copy()
+    assert_array_equal(step(op, module, x, y), step(op, plain, before, y))
+    assert_array_equal(x, before)
+
+
+def test_a_gradient_that_comes_back_as_upstream_or_weight_is_not_overwritten(rng):
+    x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
+    log_softmax = nbloss.LogSoftmax(reuse_grad=True)
+    output = log_softmax(x)
+    first = log_softmax.backward(output)
+    expected = F.log_softmax_backward(first.copy(), output)
+    assert_array_equal(log_softmax.backward(first), expected)
+    loss = nbloss.CrossEntropyLoss(reuse_grad=True)
+    loss(x, y)
+    loss.weight = loss.backward()[0] ** 2
+    grad = loss.backward()
+    assert_array_equal(grad, F.cross_entropy_backward(1.0, x, y, loss.weight))
+    loss.weight = grad[1]
+    before = grad.copy()
+    assert_array_equal(loss.backward(), F.cross_entropy_backward(1.0, x, y, before[1]))
+
+
+def test_log_softmax_of_its_own_gradient_is_right(rng):
+    """It keeps no input, so the next gradient may take the input's place."""
+    module, x = nbloss.LogSoftmax(reuse_grad=True), logits(rng, (5, 7))
+    module(x)
+    grad = module.backward(x)
+    expected = F.log_softmax_backward(x, F.log_softmax(grad.copy()))
+    module(grad)
+    assert module.backward(x) is grad
+    assert_array_equal(grad, expected)
+
+
+def test_an_array_that_cannot_be_written_again_is_let_go(rng):
+    x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
+    module = nbloss.CrossEntropyLoss(reuse_grad=True)
+    first = step("cross_entropy", module, x, y)
+    first.flags.writeable = False
+    assert_array_equal(step("cross_entropy", module, x, y), first)
+    assert module.backward() is not first
+
+
+@every_module
+def test_copies_do_not_share_the_gradient_s_array(op, rng):
+    x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
+    module = MODULES[op](reuse_grad=True)
+    grad = step(op, module, x, y)
+    for twin in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert twin.reuse_grad and "reuse_grad=True" in repr(twin)
+        assert not np.may_share_memory(step(op, twin, x, y), grad)
+    assert "overwritten" in MODULES[op].__doc__

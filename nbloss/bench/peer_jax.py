@@ -11,13 +11,15 @@ def _jitted(p, function, *arrays):
     """Compile `function` on the CPU and wait for its result in every call.
 
     float64 takes jax's x64 mode; it is entered around the call, because switching it on for the whole process would
-    change the other users of jax in it.
+    change the other users of jax in it. JAX's arrays have no strides: transposed ones go in as they lie in memory, and
+    are turned in the compiled function, where XLA can do it in passing.
     """
     mode = partial(jax.enable_x64, True) if p.dtype == "float64" else nullcontext
-    compiled = jax.jit(function)
     cpu = jax.devices("cpu")[0]
+    flipped = [p.transposed and a.ndim == 2 for a in arrays]
+    compiled = jax.jit(lambda *given: function(*(a.T if flip else a for a, flip in zip(given, flipped, strict=True))))
     with mode():
-        arrays = [jax.device_put(a, cpu) for a in arrays]
+        arrays = [jax.device_put(a.T if flip else a, cpu) for a, flip in zip(arrays, flipped, strict=True)]
 
     if mode is nullcontext:
 

@@ -6,10 +6,13 @@ process with nbloss it runs on the layer that nbloss chose.
 
 import math
 
-from numba import njit, prange
+from numba import get_num_threads, njit, prange, set_num_threads
+
+from .peers import cpus
 
 
 def _ready(run):
+    set_num_threads(min(cpus(), get_num_threads()))
     run()
     return run
 

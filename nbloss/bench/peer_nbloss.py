@@ -3,41 +3,45 @@
 import nbloss.functional as F
 from nbloss.kernels.cpu import threads
 
+from .peers import cpus
+
 # Numba has one threading layer per process, chosen by the first parallel call of anybody. nbloss's choice is part of
 # nbloss: it is made here, before another contender can start a layer. `--peers naive_numba` alone shows Numba's own.
 threads.load_tbb()
 
 
-def _ready(run):
-    run()  # compiles, or loads the compiled kernel
+def ready(run):
+    """The call itself, once it has been made: it compiles, or loads the compiled kernel."""
+    threads.set_num_threads(cpus())
+    run()
     return run
 
 
 def log_softmax(p):
     x, out = p.logits, p.empty()
-    return _ready(lambda: F.log_softmax(x, 1, out=out))
+    return ready(lambda: F.log_softmax(x, 1, out=out))
 
 
 def log_softmax_backward(p):
     g, y, out = p.grad_output, p.log_probs, p.empty()
-    return _ready(lambda: F.log_softmax_backward(g, y, 1, out=out))
+    return ready(lambda: F.log_softmax_backward(g, y, 1, out=out))
 
 
 def nll_loss(p):
     x, y = p.log_probs, p.target
-    return _ready(lambda: F.nll_loss(x, y))
+    return ready(lambda: F.nll_loss(x, y))
 
 
 def nll_loss_backward(p):
     x, y, out = p.log_probs, p.target, p.empty()
-    return _ready(lambda: F.nll_loss_backward(1.0, x, y, out=out))
+    return ready(lambda: F.nll_loss_backward(1.0, x, y, out=out))
 
 
 def cross_entropy(p):
     x, y = p.logits, p.target
-    return _ready(lambda: F.cross_entropy(x, y))
+    return ready(lambda: F.cross_entropy(x, y))
 
 
 def cross_entropy_value_and_grad(p):
     x, y, out = p.logits, p.target, p.empty()
-    return _ready(lambda: F.cross_entropy_value_and_grad(x, y, out=out))
+    return ready(lambda: F.cross_entropy_value_and_grad(x, y, out=out))

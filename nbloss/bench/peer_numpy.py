@@ -10,13 +10,17 @@ def _stats(p):
 
 
 def _result(p):
-    """Where the result goes, and where to compute it: one array, unless the dtype is a half."""
-    out = p.empty()
-    return out, out if out.dtype == p.work_dtype else p.empty(p.work_dtype)
+    """Where the result goes, and where to compute it: one array, unless the dtype is a half; with the logits' strides."""
+    out = np.full_like(p.logits, 0)
+    return out, out if out.dtype == p.work_dtype else _work(p)
+
+
+def _work(p):
+    return np.full_like(p.logits, 0, p.work_dtype)
 
 
 def log_softmax(p):
-    x, (m, s), (out, z), e = p.logits, _stats(p), _result(p), p.empty(p.work_dtype)
+    x, (m, s), (out, z), e = p.logits, _stats(p), _result(p), _work(p)
 
     def run():
         np.max(x, axis=1, keepdims=True, out=m)
@@ -58,7 +62,7 @@ def nll_loss_backward(p):
 
 
 def cross_entropy(p):
-    x, at, (m, s), z = p.logits, p.at_target, _stats(p), p.empty(p.work_dtype)
+    x, at, (m, s), z = p.logits, p.at_target, _stats(p), _work(p)
     picked = np.full(p.target.shape, 0, p.work_dtype)
     squeezed = s[:, 0]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .problem import OPERATIONS, TOLERANCE, Problem
 
-__all__ = ["OPERATIONS", "PEERS", "YARDSTICK", "YARDSTICKS", "Problem", "WrongResult", "check", "cpus"]
+__all__ = ["OPERATIONS", "PEERS", "VARIANTS", "YARDSTICK", "YARDSTICKS", "Problem", "WrongResult", "check", "cpus"]
 
 _FORWARD_AND_FUSED = ("log_softmax", "cross_entropy", "cross_entropy_value_and_grad")
 _COVERAGE = {  # peer -> (its module, the operations it has something to say about)
@@ -25,9 +25,12 @@ _COVERAGE = {  # peer -> (its module, the operations it has something to say abo
     "torch": ("peer_torch", OPERATIONS),
     "torch.compile": ("peer_torch_compile", OPERATIONS),
     "jax": ("peer_jax", OPERATIONS),
+    "autograd": ("peer_autograd", ("log_softmax_backward", "nll_loss_backward", "cross_entropy_value_and_grad")),
     "sklearn": ("peer_sklearn", ("cross_entropy", "cross_entropy_value_and_grad")),
     "naive_numba": ("peer_naive_numba", OPERATIONS),
+    "nbloss_fresh": ("peer_nbloss_fresh", [name for name in OPERATIONS if name not in ("nll_loss", "cross_entropy")]),
 }
+VARIANTS = ("nbloss_fresh",)  # nbloss in other ways: they run where they are named, and nbloss neither wins nor loses against them
 
 
 class WrongResult(Exception):

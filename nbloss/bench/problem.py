@@ -3,6 +3,7 @@
 The answers come from the formulas in float64 NumPy, on purpose sharing nothing with the kernels or with any peer.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,12 +26,16 @@ TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-1
 
 @dataclass(frozen=True)
 class Problem:
-    """Logits ~ 2·normal of `shape`, int64 targets, mean reduction; the same arrays for the same `seed`."""
+    """Logits ~ 2·normal of `shape`, int64 targets, mean reduction; the same arrays for the same `seed`.
+
+    `transposed` 2-D arrays have their classes apart in memory, as `np.empty((C, N)).T` has.
+    """
 
     shape: tuple  # (N, C) or (N, C, d1, ..., dK)
     dtype: str = "float32"
     axis: int = 1  # of the classes; a 2-D problem may say -1
     seed: int = 0
+    transposed: bool = False
     _answers: dict = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
@@ -41,13 +46,35 @@ class Problem:
             raise ValueError(f"axis of the classes should be 1 (or -1 in 2-D); got {self.axis} for shape {shape}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype should be one of {', '.join(DTYPES)}; got {self.dtype!r}")
+        if self.transposed and len(shape) != 2:
+            raise ValueError(f"transposed should be False for shape {shape}: only (N, C) has a transpose")
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "axis", 1)
+
+    @classmethod
+    def parse(cls, text, dtype="float32"):
+        """The problem that is written "4096x1000", "64x10x28x28" or "1000x4096.T"; `shape_text` writes it."""
+        numbers = text.removesuffix(".T")
+        try:
+            shape = tuple(int(n) for n in numbers.split("x"))
+        except ValueError:
+            raise ValueError(f"a shape is written NxC, NxCxHxW or CxN.T, as in 4096x1000 and 1000x4096.T; got {text!r}") from None
+        transposed = numbers != text
+        return cls(shape[::-1] if transposed else shape, dtype, transposed=transposed)
+
+    @property
+    def shape_text(self):
+        return "x".join(map(str, self.shape[::-1])) + ".T" if self.transposed else "x".join(map(str, self.shape))
+
+    @property
+    def size(self):
+        """How many numbers the logits are."""
+        return math.prod(self.shape)
 
     @property
     def rows(self):
         """How many losses there are before the mean."""
-        return int(np.prod(self.shape)) // self.shape[1]
+        return self.size // self.shape[1]
 
     @cached_property
     def numpy_dtype(self):
@@ -81,7 +108,7 @@ class Problem:
     @cached_property
     def log_probs(self):
         """The forward's output in the problem's own dtype: input of nll_loss and of log_softmax_backward."""
-        return self.answer("log_softmax")[0].astype(self.numpy_dtype)
+        return self._laid_out(self.answer("log_softmax")[0].astype(self.numpy_dtype))
 
     @cached_property
     def at_target(self):
@@ -99,9 +126,13 @@ class Problem:
             self._answers[operation] = _ANSWERS[operation](self)
         return self._answers[operation]
 
+    def forget_answers(self):
+        """Let go of the float64 results, twice the size of everything else, once everybody has been checked."""
+        self._answers.clear()
+
     def bytes_moved(self, operation):
         """What must cross the memory bus at least: every input once, every output once."""
-        item, cells = self.numpy_dtype.itemsize, int(np.prod(self.shape))
+        item, cells = self.numpy_dtype.itemsize, self.size
         targets = self.rows * self.target.itemsize
         return {
             "log_softmax": 2 * cells * item,
@@ -116,10 +147,13 @@ class Problem:
         rng = np.random.default_rng([self.seed, stream])
         values = rng.standard_normal(self.shape, dtype=self.work_dtype)
         values *= values.dtype.type(scale)
-        return values.astype(self.numpy_dtype, copy=False)
+        return self._laid_out(values.astype(self.numpy_dtype, copy=False))
+
+    def _laid_out(self, array):
+        return np.asfortranarray(array) if self.transposed else array
 
     def __str__(self):
-        return f"{'x'.join(map(str, self.shape))} {self.dtype}"
+        return f"{self.shape_text} {self.dtype}"
 
 
 # ---------------------------------------- the answers ----------------------------------------

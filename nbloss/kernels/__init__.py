@@ -15,7 +15,7 @@ filled in place; ``out`` may be ``x``; None asks for the losses alone. Kernels a
 ``cross_entropy_soft``            masses q[c] = w[c] (a y[c] + b): loss = sum q (log s + m - x);  out = upstream (p sum q - q)
 ``row_scale``                     scale = hit w[y], spread = share; 0 where ignored. Sum of w[y]; how many targets are no class
 ``row_sum``                       a float64 sum over positions, the same bits for any number of threads
-``mean``                          a small ``cross_entropy`` without options from targets to sum and divisor, in one call
+``whole``                         ``row_scale``, ``cross_entropy`` and ``row_sum`` in one call
 ================================  ====================================================================================
 
 A position whose scale (for ``smooth``: spread) is 0 is never judged by its logits: its loss and its gradient are 0, whatever they hold.

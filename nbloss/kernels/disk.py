@@ -1,22 +1,39 @@
 """Floor 1: small files of compiled code that may be truncated, swapped or impossible to write, and never do harm.
 
-A file begins with a digest of its content, so a damaged one is a miss; it is written beside its place and moved there at once, so nobody
-reads half of one. Whatever goes wrong with the disk is answered by compiling again: slower, never wrong, never an error.
+A file begins with a digest of its content and of the name that it was written under (which holds all that the code depends on), so a
+damaged file and one under another's name are misses; it is written beside its place and moved there at once, so nobody reads half of
+one. Whatever goes wrong with the disk is answered by compiling again: slower, never wrong, never an error.
 """
 
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
+
+CPU, GPU, PART = ".kernel", ".cubin", ".part"  # what there is, and a file that is being written
+UNKNOWN = "unknown"  # the stamp of sources that cannot be read: it would be everybody's
+
+
+def _homeless():
+    """Where a user without a home keeps kernels: below a folder for temporary files, in one that nobody else can have made."""
+    home = Path(tempfile.gettempdir()) / f"nbloss-{os.getuid() if hasattr(os, 'getuid') else ''}"
+    try:
+        home.mkdir(mode=0o700, exist_ok=True)
+        made = home.lstat()
+        mine = not hasattr(os, "getuid") or (made.st_uid == os.getuid() and not made.st_mode & 0o022 and stat.S_ISDIR(made.st_mode))
+    except OSError:
+        mine = False
+    return home if mine else Path(os.devnull)  # nothing can be kept below it
 
 
 def cache_dir():
     """The folder of compiled kernels: ``NBLOSS_CACHE_DIR``, or the user's cache folder."""
     chosen = os.environ.get("NBLOSS_CACHE_DIR")
     if chosen:
-        return Path(chosen)
-    home = Path.home if os.path.expanduser("~") != "~" else (lambda: Path(tempfile.gettempdir()))
+        return Path(chosen).absolute()
+    home = Path.home if os.path.expanduser("~") != "~" else _homeless
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home() / "AppData" / "Local") / "nbloss" / "Cache"
     if sys.platform == "darwin":
@@ -27,26 +44,36 @@ def cache_dir():
 def stamp(folder, *versions):
     """A name for what compiled code depends on: versions, and every kernel source of a folder and of this one."""
     digest = hashlib.sha256(" ".join([*versions, sys.version]).encode())
-    for source in [*sorted(Path(__file__).parent.glob("*.py")), *sorted(Path(folder).rglob("*.py"))]:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:24]
+    try:
+        sources = [*sorted(Path(__file__).parent.glob("*.py")), *sorted(Path(folder).rglob("*.py"))]
+        for source in sources:
+            digest.update(source.read_bytes())
+    except OSError:
+        return UNKNOWN
+    return digest.hexdigest()[:24] if sources else UNKNOWN
+
+
+def _digest(path, content):
+    return hashlib.sha256(f"{path.parent.name}/{path.name}\n".encode() + content).digest()
 
 
 def read(path):
-    """The content of a file, or None where there is no whole one."""
+    """The content of a file, or None where there is no whole one that was written under this name."""
     try:
-        stored = path.read_bytes()
+        written = path.read_bytes()
     except OSError:
         return None
-    return stored[32:] if hashlib.sha256(stored[32:]).digest() == stored[:32] else None
+    return written[32:] if _digest(path, written[32:]) == written[:32] else None
 
 
 def write(path, content):
+    if path.parent.name.endswith(UNKNOWN):
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART, delete=False) as part:
             try:
-                part.write(hashlib.sha256(content).digest() + content)
+                part.write(_digest(path, content) + content)
                 part.close()
                 os.replace(part.name, path)
             except BaseException:
@@ -54,3 +81,43 @@ def write(path, content):
                 raise
     except OSError:  # a full or read-only disk: the next process compiles again
         return
+
+
+# ------------------------------ for `python -m nbloss cache` ------------------------------
+
+
+def kept():
+    """The files that nbloss has put into the folder, of this version and of others."""
+    hexadecimal = "[0-9a-f]" * 24
+    found = [f for name in (hexadecimal, f"cuda-{hexadecimal}") for f in cache_dir().glob(f"{name}/*")]
+    return sorted(f for f in found if f.suffix in (CPU, GPU, PART) and f.is_file())
+
+
+def clear():
+    """Remove them, and the folders that this leaves empty; returns what could not be removed."""
+    files, stuck = kept(), []
+    for path in [*files, *sorted({f.parent for f in files})]:
+        try:
+            path.rmdir() if path.is_dir() else path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            stuck.append(path)
+    return stuck
+
+
+def describe(current):
+    """Name and text of each line of ``python -m nbloss cache info``; ``current`` is the stamp of the CPU's kernels."""
+    files, place = kept(), cache_dir()
+    try:
+        with tempfile.TemporaryFile(dir=next(p for p in (place, *place.parents) if p.exists())):
+            note = ""
+    except OSError:
+        note = " (cannot be written: every process compiles what it needs)"
+    cpu, gpu = ([f for f in files if f.suffix == suffix] for suffix in (CPU, GPU))
+    ours = sum(f.parent.name == current for f in cpu)
+    return {
+        "folder": f"{place}{note}",
+        "kernels": f"{len(cpu)} for the CPU, {ours} of them of these sources and versions; {len(gpu)} for GPUs",
+        "size": f"{sum(f.stat().st_size for f in files) / 1e6:.1f} MB",
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUITES = ["control", "cross_entropy", "log_softmax", "memory", "nll_loss", "startup"]
+SUITES = ["control", "cross_entropy", "log_softmax", "memory", "nll_loss", "startup", "table"]
 
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the suites are not in the wheel")
 
@@ -45,6 +45,31 @@ def test_a_suite_runs_on_its_small_problem_with_nbloss(suite):
         for name in dir(cls):
             if name.startswith("time_"):
                 getattr(benchmark, name)("nbloss", dtype, shape)
+
+
+def test_the_table_is_of_ratios_and_skips_who_did_not_run(monkeypatch):
+    from benchmarks import table
+    from nbloss.bench.timing import Plan
+
+    monkeypatch.setattr(table, "PLAN", Plan(rounds=2, pause=0.0, turn=1e-4))
+    monkeypatch.setattr(table, "AGAINST", ["copy", "numpy", "sklearn"])
+    monkeypatch.setattr(table.Table, "params", [["nll_loss 7x5 float32"], table.AGAINST])
+    suite = table.Table()
+    ratios = suite.setup_cache()
+    for against in ("copy", "numpy"):
+        suite.setup(ratios, "nll_loss 7x5 float32", against)
+        assert suite.track_ratio(ratios, "nll_loss 7x5 float32", against) > 0
+    with pytest.raises(NotImplementedError, match="sklearn"):
+        suite.setup(ratios, "nll_loss 7x5 float32", "sklearn")
+    assert suite.track_ratio({"a": {"b": 2.0}}, "a", "b") == 2.0
+
+
+def test_a_slower_nbloss_has_larger_ratios(monkeypatch):
+    from benchmarks import table
+
+    result = {"nbloss": {"seconds": 2.0, "to_nbloss": 1.0}, "copy": {"seconds": 1.0, "to_nbloss": 0.5}, "jax": {"absent": "no"}}
+    monkeypatch.setattr(table, "race", lambda *given: {"contenders": result})
+    assert table.Table()._ratios("cross_entropy", "7x5", "float32") == {"nbloss": 1.0, "copy": 2.0}
 
 
 def test_asv_finds_every_benchmark(tmp_path):

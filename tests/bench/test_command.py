@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from records import FACTS, record
 
-from nbloss.bench import main, report
+from nbloss.bench import files, main
+from nbloss.bench.peers import cpus
 from nbloss.bench.timing import Plan
 
 
@@ -16,7 +18,7 @@ def short(monkeypatch):
 def test_it_prints_a_table_and_writes_json_and_a_picture(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     numbers, picture = tmp_path / "bench.json", tmp_path / "bench.png"
-    races = "--op cross_entropy log_softmax --shape 7x5 2x3x4x5 1x2 --dtype float32 float64 --peers nbloss numpy"
+    races = "--op cross_entropy log_softmax --shape 7x5 2x3x4x5 2x1.T --dtype float32 float64 --peers nbloss numpy"
     status = main(["--quick", *races.split(), "--json", str(numbers), "--png", str(picture)])
     assert status == 0
     printed = capsys.readouterr().out
@@ -38,6 +40,12 @@ def test_it_prints_a_table_and_writes_json_and_a_picture(tmp_path, capsys):
         (["--dtype", "int32"], "int32"),
         (["--peers", "tensorflow"], "tensorflow"),
         (["--json", "no/such/folder/x.json"], "no/such/folder"),
+        (["--threads", "0"], "--threads"),
+        (["--threads", "99999"], "--threads"),
+        (["--from", "no.json"], "no.json"),
+        (["--compare", "no.json"], "no.json"),
+        (["--fill", "no.md"], "no.md"),
+        (["scaling", "--op", "nll_loss"], "--op"),
         (["--frobnicate"], "--frobnicate"),
         (["--shape"], "--shape"),
     ],
@@ -50,37 +58,47 @@ def test_bad_arguments_are_one_line_and_status_2(arguments, message, capsys):
 
 
 def test_help_is_not_an_error(capsys):
-    assert main(["--help"]) == 0
-    assert "--quick" in capsys.readouterr().out
+    for command in ([], ["scaling"]):
+        assert main([*command, "--help"]) == 0
+        assert "--quick" in capsys.readouterr().out
 
 
-def record(**seconds):
-    contenders = {n: {"seconds": s, "low": s * 0.99, "high": s * 1.01, "calls": 9, "to_yardstick": 1.0} for n, s in seconds.items()}
-    for result in contenders.values():
-        result["to_nbloss"] = result["seconds"] / seconds["nbloss"]
-    return {"operation": "cross_entropy", "shape": [7, 5], "dtype": "float32", "yardstick": "read", "bytes": 140,
-            "rounds": 9, "contenders": contenders}  # fmt: skip
+def test_ctrl_c_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
+    from nbloss.bench import timing
+
+    real, calls = timing.race, []
+
+    def race(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr("nbloss.bench.timing.race", race)
+    numbers = tmp_path / "bench.json"
+    assert main(["--quick", "--op", "nll_loss", "--shape", "7x5", "6x5", "5x5", "--peers", "numpy", "--json", str(numbers)]) == 130
+    assert [r["shape"] for r in json.loads(numbers.read_text())["races"]] == ["7x5"]
+    assert "nll_loss  7x5 float32" in capsys.readouterr().out
 
 
-def test_a_loss_is_printed_like_a_win():
-    text = report.verdict([record(nbloss=1.0, torch=2.0, read=0.1), record(nbloss=2.0, torch=1.0, read=0.1),
-                           record(nbloss=1.0, torch=1.005, numpy=3.0, read=0.1)])  # fmt: skip
-    first, win, loss, tie = text.split("\n")
-    assert "1 won, 1 lost, 1 tied" in first
-    assert "win" in win and "torch at 2.00x" in win
-    assert "LOSS" in loss and "torch at 0.50x" in loss
-    assert "tie" in tie
+def test_earlier_numbers_are_tabled_drawn_filled_in_and_compared_without_measuring(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    numbers, picture, page = tmp_path / "bench.json", tmp_path / "bench.png", tmp_path / "page.md"
+    files.write(numbers, [record("cross_entropy_value_and_grad", "32x10", nbloss=1.0, torch=2.0, read=0.1)], FACTS)
+    page.write_text("<!-- nbloss bench: short -->\n<!-- end of nbloss bench -->\n")
+    monkeypatch.setattr("nbloss.bench.timing.race", None)
+    paths = ["--from", str(numbers), "--compare", str(numbers), "--png", str(picture), "--fill", str(page)]
+    assert main(paths) == 0
+    printed = capsys.readouterr().out
+    assert "1 won" in printed and "10.00 -> 10.00" in printed and "Abacus" in printed
+    assert picture.exists() and "| cross_entropy_value_and_grad" in page.read_text()
 
 
-def test_a_busy_machine_is_said_to_be_one():
-    facts = {"processor": "Abacus", "cpus": 2, "threads": {}, "versions": {}}
-    assert "NOT A RESULT" in report.about(facts | {"others_cpus": 1.5})
-    assert "NOT" not in report.about(facts | {"others_cpus": 0.02}) + report.about(facts | {"others_cpus": None})
-
-
-def test_the_busy_meter_gives_a_number_or_nothing():
-    others = report.BusyMeter().others
-    assert sum(range(10**6)) and (others() is None or others() >= 0)
+def test_threads_bind_the_run_and_nothing_after_it(tmp_path):
+    before, numbers = cpus(), tmp_path / "bench.json"
+    assert main(["--quick", "--threads", "1", "--op", "nll_loss", "--shape", "7x5", "--peers", "numpy", "--json", str(numbers)]) == 0
+    assert json.loads(numbers.read_text())["machine"]["cpus"] == 1
+    assert cpus() == before
 
 
 def test_a_wrong_contender_is_shown_and_is_an_error(monkeypatch, capsys):

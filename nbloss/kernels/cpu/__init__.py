@@ -2,9 +2,10 @@
 
 import numpy as np
 
+import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the sources before they are read
 from nbloss.kernels.cpu import lanes, rows, targets
 from nbloss.kernels.cpu.jit import run
-from nbloss.kernels.cpu.whole import mean
+from nbloss.kernels.cpu.whole import whole
 
 __all__ = [
     "cross_entropy",
@@ -12,13 +13,13 @@ __all__ = [
     "cross_entropy_soft",
     "log_softmax",
     "log_softmax_backward",
-    "mean",
     "nll",
     "nll_backward",
     "nll_soft",
     "nll_soft_backward",
     "row_scale",
     "row_sum",
+    "whole",
 ]
 
 WRITTEN = {"loss", "out"}
@@ -78,6 +79,11 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):
     _run("cross_entropy_soft", (), lambda x, y, out: (x, y, w, a, b, upstream, loss, out), [x, y], out)
 
 
+def _added(totals):
+    """One after the other, as ``whole`` adds them: NumPy's sum takes another order from 8 numbers on."""
+    return float(np.add.accumulate(totals)[-1]) if totals.size else 0.0
+
+
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
     """Fill scale and spread; returns (sum of the weights that count, how many targets are no class, position of the first or -1)."""
     groups = -(-scale.size // targets.GROUP)
@@ -87,14 +93,14 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
     written = {"scale", "spread", "totals", "bad"}
     run(targets.row_scale, variant, arguments, written, scale.size, 1, targets.GROUP)
     wrong = int(bad[:, 0].sum())
-    return float(totals.sum()), wrong, int(bad[bad[:, 0] > 0, 1][0]) if wrong else -1
+    return _added(totals), wrong, int(bad[bad[:, 0] > 0, 1][0]) if wrong else -1
 
 
 def row_sum(values):
     """Sum of a contiguous array in float64; the same bits for any number of threads."""
     totals = np.zeros(-(-values.size // targets.GROUP))
     run(targets.row_sum, (values.dtype,), (values, totals), {"totals"}, values.size, 1, targets.GROUP)
-    return float(totals.sum())
+    return _added(totals)
 
 
 def nll(logp, target, mask, scale, loss):

@@ -7,12 +7,12 @@ user's array starts a compilation, and one dispatcher holds one signature.
 """
 
 import inspect
-import threading
 
 import numpy as np
 from numba import njit, prange, types
 from numba.np import numpy_support
 
+from nbloss import _forks
 from nbloss.kernels.cpu import threads
 from nbloss.kernels.cpu.cache import KernelCache, cache_dir
 from nbloss.kernels.cpu.memory import fetch_add
@@ -24,7 +24,6 @@ CHUNK = 65536  # numbers per chunk: some 20 us of work, a thousand times the pri
 RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
 _compiled = {}
-_compiling = threading.RLock()
 
 
 def _argument_type(name, value, written):
@@ -53,34 +52,47 @@ def _parallel_body(body, names):
     return space[body.__name__]
 
 
-def _compile(body, arguments, written, parallel):
+def _compile(body, arguments, written, parallel, shares):
     names = list(inspect.signature(body).parameters)[:-2]
     signature = [_argument_type(n, a, written) for n, a in zip(names, arguments, strict=True)]
+    signature += [types.int64, types.int64]
     name = f"{body.__module__.rpartition('.')[2]}.{body.__qualname__}.{'parallel' if parallel else 'serial'}"
     if parallel:
         threads.load_tbb()
-        ticket = types.Array(types.int64, 1, "C")
-        dispatcher = njit(parallel=True, **OPTIONS)(_parallel_body(body, names))
-        signature += [types.int64, types.int64, types.int64, ticket]
-    else:
-        dispatcher = njit(**OPTIONS)(body)
-        signature += [types.int64, types.int64]
+    if parallel and not shares:
+        body = _parallel_body(body, names)
+        signature += [types.int64, types.Array(types.int64, 1, "C")]
+    dispatcher = njit(parallel=parallel, **OPTIONS)(body)
     dispatcher._cache = KernelCache(name)
     dispatcher.compile(tuple(signature))
     dispatcher.disable_compile()
     return dispatcher
 
 
-def compiled(body, variant, arguments, written, parallel=False):
-    """The dispatcher of a kernel for arguments of these types; compiled, or read from disk, when first needed."""
+def _compile_once(key, arguments, written, shares):
+    with _forks.compiling:
+        if key not in _compiled:
+            body, _, parallel = key
+            _compiled[key] = _compile(body, arguments, written, parallel, shares)
+        return _compiled[key]
+
+
+def compiled(body, variant, arguments, written, parallel=False, shares=False):
+    """The dispatcher of a kernel for arguments of these types; compiled, or read from disk, when first needed.
+
+    A body that ``shares`` its work has a parallel loop of its own, and takes (chunk, workers) in place of (lo, hi).
+    """
     key = body, variant, parallel
     kernel = _compiled.get(key)
     if kernel is None:
-        with _compiling:
-            kernel = _compiled.get(key)
-            if kernel is None:
-                kernel = _compiled[key] = _compile(body, arguments, written, parallel)
+        kernel = _forks.shielded(_compile_once, key, arguments, written, shares)
     return kernel
+
+
+def chunk_of(count, numbers, workers, multiple):
+    """How many positions a thread takes at a time: a whole ``multiple``, of ``numbers`` each."""
+    chunk = min(max(CHUNK // max(numbers, 1), RUN), -(-count // (4 * workers)))
+    return -(-chunk // multiple) * multiple
 
 
 def run(body, variant, arguments, written, count, numbers, multiple=1):
@@ -97,6 +109,4 @@ def run(body, variant, arguments, written, count, numbers, multiple=1):
         if workers == 1:
             kernel(*arguments, 0, count)
             return
-        chunk = min(max(CHUNK // max(numbers, 1), RUN), -(-count // (4 * workers)))
-        chunk = -(-chunk // multiple) * multiple
-        kernel(*arguments, count, chunk, workers, np.zeros(8, np.int64))
+        kernel(*arguments, count, chunk_of(count, numbers, workers, multiple), workers, np.zeros(8, np.int64))

@@ -102,9 +102,10 @@ def _flush(sums, start, stop, doubles):
     step = lanes(sums)
     count = stop - start
     for k in range(min(count, step)):
-        v = doubled(load(sums, k * step))
+        v = load(sums, k * step)
         if k + step < count:
-            v = v + doubled(load(sums, (k + step) * step))
+            v = v + load(sums, (k + step) * step)
+        v = doubled(v)
         if start > 0:
             v = load_doubles(doubles, k * step, load(sums, 0)) + v
         store(doubles, k * step, v)

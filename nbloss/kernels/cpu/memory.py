@@ -284,9 +284,10 @@ def stream(typingctx, base, offset, value):
 
 
 def _first(builder, count, lanes_):
-    """The mask of the first ``count`` lanes."""
-    index = ir.Constant(ir.VectorType(_I64, lanes_), list(range(lanes_)))
-    return builder.icmp_signed("<", index, spread_lanes(builder, count, lanes_))
+    """The mask of the first ``count`` lanes, compared in 32 bits: half the registers of 64."""
+    index = ir.Constant(ir.VectorType(_I32, lanes_), list(range(lanes_)))
+    most = builder.select(builder.icmp_signed("<", count, _I64(lanes_)), count, _I64(lanes_))
+    return builder.icmp_signed("<", index, spread_lanes(builder, builder.trunc(most, _I32), lanes_))
 
 
 @intrinsic

@@ -134,6 +134,17 @@ def maximum(typingctx, a, b):
 
 
 @intrinsic
+def at_least(typingctx, bound, a):
+    """The larger of a number and ``a``; nan stays."""
+
+    def codegen(context, builder, sig, args):
+        bottom = widen(context, builder, args[0], bound, a)
+        return builder.select(builder.fcmp_ordered(">", bottom, args[1]), bottom, args[1])
+
+    return a(bound, a), codegen
+
+
+@intrinsic
 def minimum(typingctx, a, bound):
     """The smaller of ``a`` and a number; nan stays."""
 

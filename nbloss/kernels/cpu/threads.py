@@ -2,42 +2,34 @@
 
 Numba's parallel loops run on TBB, OpenMP or its own work queue, whichever loads first in a process. TBB is the one to have: it may be
 entered by several Python threads, survives a fork, and does not fight OpenBLAS (docs/design.md). Pip puts its library where the loader
-does not look, so it is loaded here, unless the user chose a layer. Where only the others exist: one thread at a time enters the work
-queue (it aborts the process otherwise), and a forked child does not enter OpenMP (it would be killed).
+does not look, so it is loaded here, unless the user chose another layer. Where only the others exist: one thread at a time enters the
+work queue (it aborts the process otherwise), and a forked child does not enter OpenMP (it would be killed, or hang).
 """
 
 import ctypes
+import multiprocessing
 import os
 import sys
 import threading
+import warnings
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from nbloss import _forks
+
 SERIAL_BELOW = 98304  # numbers; below, waking a thread (10 to 30 us) is not worth it
 
 _chosen = None
-_forked = False
-_queue = threading.Lock()
-_entered = False
-
-
-def _after_fork():
-    global _forked, _queue
-    _forked, _queue = _entered, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache
 def load_tbb():
-    """Make pip's TBB loadable for Numba; does nothing if the user named a threading layer or there is no such package."""
+    """Make pip's TBB loadable for Numba; does nothing if the user named a layer that is not TBB or there is no such package."""
     import numba
 
-    if numba.config.THREADING_LAYER != "default":
+    if str(numba.config.THREADING_LAYER).lower() in ("omp", "workqueue"):
         return
     try:
         files = [Path(f.locate()) for f in metadata.files("tbb") or () if Path(f).name in ("libtbb.so.12", "tbb12.dll")]
@@ -51,25 +43,45 @@ def load_tbb():
             continue
 
 
-def _cgroup_limit():
-    """Processors that the container may use, rounded up; a large number if nothing says so."""
+def _cgroup_limit(root=Path("/sys/fs/cgroup"), membership=Path("/proc/self/cgroup")):
+    """Processors that the container may use, rounded up; a large number if nothing says so. Every group above ours limits us too."""
+    limit = sys.maxsize
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        return sys.maxsize
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = ["0::/"]
+    for controllers, path in [line.split(":", 2)[1:] for line in lines if line.count(":") > 1]:
+        if controllers not in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
+            continue
+        top = root / controllers
+        for group in (top / path.lstrip("/"), *(top / parent for parent in Path(path.lstrip("/")).parents), top):
+            try:
+                if controllers:  # version 1: -1 is no limit
+                    quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+                else:  # version 2: "max" is no limit
+                    quota, period = (group / "cpu.max").read_text().split()
+                if int(quota) > 0:
+                    limit = min(limit, -(-int(quota) // int(period)))
+            except (OSError, ValueError, ZeroDivisionError):
+                continue
+    return max(1, limit)
 
 
-@cache
+_container = cache(_cgroup_limit)
+
+
 def _default():
-    import numba
-
     wanted = os.environ.get("NBLOSS_NUM_THREADS")
     if wanted:
         if not wanted.isdecimal() or int(wanted) < 1:
             raise ValueError(f"NBLOSS_NUM_THREADS should be a whole number from 1; got {wanted!r}")
         return int(wanted)
-    return min(numba.config.NUMBA_NUM_THREADS, _cgroup_limit())
+    from numba import config
+
+    if config.NUMBA_NUM_THREADS != config.NUMBA_DEFAULT_NUM_THREADS:
+        return config.NUMBA_NUM_THREADS  # the user's word
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else sys.maxsize  # may change: worker processes are pinned
+    return min(config.NUMBA_NUM_THREADS, allowed, _container())
 
 
 def get_num_threads() -> int:
@@ -78,8 +90,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `set_num_threads` chose; else the variable ``NBLOSS_NUM_THREADS``; else Numba's number (``NUMBA_NUM_THREADS``, or the
-        processors that this process may run on), within the limit of the container.
+        What `set_num_threads` chose; else the variable ``NBLOSS_NUM_THREADS``; else ``NUMBA_NUM_THREADS`` where it is set; else the
+        processors that this process may run on, within the limit of its container.
 
     Examples
     --------
@@ -127,27 +139,53 @@ def layer():
         return None
 
 
+def _launch():
+    import numba
+
+    with _forks.compiling:  # a fork in the middle would leave the child with a lock that nobody opens
+        numba.get_num_threads()
+
+
+@cache
+def _start():
+    """Start Numba's threads before the first parallel loop, so that it is known which layer it will enter; no layer: one thread."""
+    if layer() == "omp" and multiprocessing.parent_process():
+        _forks.forked = True  # somebody else's loop started it, perhaps in the parent, before nbloss was there to see the fork
+    load_tbb()
+    try:
+        _forks.shielded(_launch)
+    except ValueError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        warnings.warn(f"nbloss uses one thread, as Numba finds no threads to use: {reason}", RuntimeWarning, stacklevel=2)
+
+
+def _may_enter(name):
+    """Whether this thread may now enter a parallel loop: the work queue takes one at a time, OpenMP none in a forked child."""
+    return name == "tbb" or (name == "omp" and not _forks.forked) or (name == "workqueue" and not _forks.inside)
+
+
 @contextmanager
 def team():
     """How many threads a call may use, for as long as it runs."""
-    global _entered
     wanted = get_num_threads()
-    if wanted > 1 and _forked and layer() == "omp":
-        wanted = 1
     if wanted == 1:
         yield 1
         return
-    load_tbb()
-    _entered = True
-    if layer() in ("tbb", "omp"):
-        yield wanted
-    elif _queue.acquire(blocking=False):  # the work queue, or not known yet
-        try:
-            yield wanted
-        finally:
-            _queue.release()
-    else:
+    _start()
+    me, name = threading.get_ident(), layer()
+    with _forks.gate:
+        enters = _may_enter(name)
+        if enters:
+            _forks.inside.append(me)
+    if not enters:
         yield 1
+        return
+    try:
+        yield wanted
+    finally:
+        with _forks.gate:
+            _forks.inside.remove(me)
+            _forks.gate.notify_all()
 
 
 def describe():

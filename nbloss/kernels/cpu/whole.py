@@ -1,11 +1,15 @@
-"""Floor 1: a whole small call at once. Three kernels and their buffers cost more to call than to run."""
+"""Floor 1: a whole cross entropy of class numbers in one call: targets, rows and sums.
+
+Three kernels and their buffers cost a small call more than its arithmetic, and a large one has to run the Python between them from cold
+caches. The targets are judged, and the losses added, by the thread that calls: together they are one pass over a few numbers per row.
+"""
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
-from nbloss.kernels.cpu import lanes, rows, targets
-from nbloss.kernels.cpu.jit import OPTIONS, compiled
-from nbloss.kernels.cpu.memory import pointer, room
+from nbloss.kernels.cpu import lanes, rows, targets, threads
+from nbloss.kernels.cpu.jit import OPTIONS, chunk_of, compiled
+from nbloss.kernels.cpu.memory import fetch_add, pointer, room
 
 _row_scale = njit(**OPTIONS)(targets.row_scale)
 _row_sum = njit(**OPTIONS)(targets.row_sum)
@@ -14,31 +18,56 @@ _row_sum = njit(**OPTIONS)(targets.row_sum)
 def _whole(walk):
     """A kernel over ``walk``, the cross entropy of rows or of lanes."""
 
-    def mean(x, target, mask, wide, ignore_index, out, lo, hi):
-        numbers = room(pointer(x, 0), 2 * hi + 1)
-        scale, loss, upstream = numbers[:hi], numbers[hi : 2 * hi], numbers[2 * hi :]
-        totals, bad = np.empty(1), np.empty((1, 2), np.int64)
-        _row_scale(target, mask, wide, None, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, bad, lo, hi)
-        divisor = totals[0]
-        if bad[0, 0] > 0:
-            return 0.0, -1.0
-        upstream[0] = 1.0 / divisor
-        walk(x, target, mask, scale, upstream, loss, out, lo, hi)
-        _row_sum(loss, totals, lo, hi)
-        return totals[0], divisor
+    def cross_entropy(x, target, mask, wide, weight, ignore_index, mean, loss, out, chunk, workers):
+        count = target.size
+        numbers = room(pointer(x, 0), count + 1)
+        scale, upstream = numbers[:count], numbers[count:]
+        groups = (count + targets.GROUP - 1) // targets.GROUP
+        totals, bad = np.empty(groups), np.empty((groups, 2), np.int64)
+        if weight.size == 0:  # not None: that would be a second kernel to compile
+            _row_scale(target, mask, wide, None, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, bad, 0, count)
+        else:
+            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, bad, 0, count)
+        divisor = 0.0
+        for k in range(groups):
+            divisor += totals[k]
+            if bad[k, 0] > 0:
+                return 0.0, 0.0, True
+        upstream[0] = 1.0 / divisor if mean else 1.0
+        ticket = np.empty(8, np.int64)  # not zeros: Numba would fill them in a parallel loop
+        ticket[0] = 0
+        for _ in prange(workers):
+            lo = fetch_add(ticket, chunk)
+            while lo < count:
+                walk(x, target, mask, scale, upstream, loss, out, lo, min(lo + chunk, count))
+                lo = fetch_add(ticket, chunk)
+        _row_sum(loss, totals, 0, count)
+        total = 0.0
+        for k in range(groups):
+            total += totals[k]
+        return total, divisor, False
 
-    return mean
+    return cross_entropy
 
 
 _SHORT, _LONG = _whole(njit(**OPTIONS)(lanes.cross_entropy)), _whole(njit(**OPTIONS)(rows.cross_entropy))
 _SHORT.__qualname__, _LONG.__qualname__ = "short", "long"
 
 
-def mean(x, target, mask, wide, ignore_index, out):
-    """``(sum of losses, divisor)`` of at most GROUP rows with contiguous classes, no options; the gradient of the mean where ``out`` is.
+def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
+    """Fill ``loss`` and, with the gradient of their mean or sum, ``out``; for arrays in C order; no weights are an empty array.
 
-    The divisor is -1 where a target is no class: nothing has been written then.
+    Returns the sum of the losses, the sum of the weights that count, and whether a target is no class: nothing has been written then.
     """
-    body = _SHORT if x.shape[1] <= lanes.SHORT else _LONG
-    arguments = x, target, mask, wide, ignore_index, out
-    return compiled(body, (x.dtype, target.dtype, out is None), arguments, {"out"})(*arguments, 0, target.size)
+    classes, count = x.shape[1], target.size
+    body, multiple = (_LONG, 1) if classes > lanes.SHORT and x.shape[2] == 1 else (_SHORT, 16)
+    variant = x.dtype, target.dtype, out is None
+    arguments = x, target, mask, wide, weight, ignore_index, mean, loss, out
+    if count * classes < threads.SERIAL_BELOW:
+        return compiled(body, variant, arguments, _WRITTEN)(*arguments, count, 1)
+    with threads.team() as workers:
+        kernel = compiled(body, variant, arguments, _WRITTEN, workers > 1, True)
+        return kernel(*arguments, chunk_of(count, classes, workers, multiple), workers)
+
+
+_WRITTEN = {"loss", "out"}

@@ -6,6 +6,7 @@ are arithmetic on that geometry; nothing here may read through it on the host. I
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cache
 from typing import Any
@@ -40,26 +41,39 @@ class DeviceArray:
         Index of the GPU.
     """
 
-    __slots__ = ("address", "device", "geometry", "owner")
+    __slots__ = ("_geometry", "_strides", "address", "device", "dtype", "owner", "shape", "writeable")
 
     def __init__(self, geometry, address, device, owner):
-        self.geometry, self.address, self.device, self.owner = geometry, address, device, owner
+        strides = None if geometry.flags.c_contiguous else geometry.strides
+        self._set(geometry.shape, strides, geometry.dtype, address, device, owner, geometry.flags.writeable, geometry)
 
-    shape = property(lambda self: self.geometry.shape)
-    strides = property(lambda self: self.geometry.strides)
-    dtype = property(lambda self: self.geometry.dtype)
-    itemsize = property(lambda self: self.geometry.itemsize)
-    size = property(lambda self: self.geometry.size)
-    nbytes = property(lambda self: self.geometry.nbytes)
-    ndim = property(lambda self: self.geometry.ndim)
+    def _set(self, shape, strides, dtype, address, device, owner, writeable=True, geometry=None):
+        self.shape, self._strides, self.dtype, self.writeable = shape, strides, dtype, writeable
+        self.address, self.device, self.owner, self._geometry = address, device, owner, geometry
+        return self
+
+    @property
+    def geometry(self):
+        """Made when somebody asks: a call on C-ordered arrays never does, and NumPy's arrays are dear."""
+        if self._geometry is None:
+            self._geometry = _geometry(self.address, self.shape, self._strides, self.dtype, self.writeable)
+        return self._geometry
+
+    contiguous = property(lambda self: self._strides is None)
+    strides = property(lambda self: _c_strides(self.shape, self.itemsize) if self._strides is None else self._strides)
+    itemsize = property(lambda self: self.dtype.itemsize)
+    size = property(lambda self: math.prod(self.shape))
+    nbytes = property(lambda self: self.size * self.itemsize)
+    ndim = property(lambda self: len(self.shape))
     flags = property(lambda self: self.geometry.flags)
-    contiguous = property(lambda self: self.geometry.flags.c_contiguous)
 
     def __repr__(self):
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device='cuda:{self.device}')"
 
     def __len__(self):
-        return len(self.geometry)
+        if not self.shape:
+            raise TypeError("a 0-d array has no length")
+        return self.shape[0]
 
     @property
     def pointer(self):
@@ -79,20 +93,32 @@ class DeviceArray:
 
     def reshape(self, *shape):
         """The same memory in another shape; ValueError where no strides can say it."""
-        return self.seen(self.geometry.reshape(*shape, copy=False))
+        shape = shape[0] if isinstance(shape[0], tuple) else shape
+        if shape == self.shape:
+            return self
+        if self._strides is not None or self._geometry is not None or (-1 in shape and shape != (-1,)):
+            return self.seen(self.geometry.reshape(shape, copy=False))
+        return self._as((self.size,) if shape == (-1,) else shape, self.dtype)
 
     def view(self, dtype):
         """The same bytes as another dtype of the same size."""
-        return self if self.dtype == dtype else self.seen(self.geometry.view(dtype))
+        if self.dtype == dtype:
+            return self
+        if self._strides is not None or self._geometry is not None:
+            return self.seen(self.geometry.view(dtype))
+        return self._as(self.shape, np.dtype(dtype))
+
+    def _as(self, shape, dtype):
+        """The same C-ordered memory under another description."""
+        return DeviceArray.__new__(DeviceArray)._set(shape, None, dtype, self.address, self.device, self.owner, self.writeable)
 
     @property
     def __cuda_array_interface__(self):
         if SIMULATED:
             raise AttributeError("the simulator's arrays live on the host")
         plain = self.dtype.str  # bfloat16 is "<V2", as everywhere
-        data = (self.address if self.size else 0, not self.flags.writeable)
-        strides = None if self.contiguous else self.strides
-        return {"shape": self.shape, "strides": strides, "typestr": plain, "data": data, "version": 3, "stream": 1}
+        data = (self.address if self.size else 0, not self.writeable)
+        return {"shape": self.shape, "strides": self._strides, "typestr": plain, "data": data, "version": 3, "stream": 1}
 
     def __dlpack_device__(self):
         return (1, 0) if SIMULATED else (2, self.device)
@@ -100,21 +126,38 @@ class DeviceArray:
     def __dlpack__(self, **options):
         if SIMULATED:
             return self.geometry.__dlpack__(**options)
+        from cuda.core import Buffer
         from cuda.core.utils import StridedMemoryView
 
-        options.setdefault("stream", None)
         counts = tuple(s // self.itemsize for s in self.strides)
-        view = StridedMemoryView.from_buffer(self.owner, self.shape, counts, itemsize=self.itemsize, dtype=self.dtype)
-        return view.__dlpack__(**options)
+        span = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + self.itemsize if self.size else 0
+        buffer = Buffer.from_handle(self.address, span, owner=self)
+        view = StridedMemoryView.from_buffer(buffer, self.shape, counts, itemsize=self.itemsize, dtype=self.dtype)
+        return view.__dlpack__(**{"stream": None} | options)
+
+
+def _c_strides(shape, itemsize):
+    strides, step = [], itemsize
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+def _geometry(address, shape, strides, dtype, writeable):
+    """A NumPy array that has device memory's address: for arithmetic on strides, never for its values."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    interface = {"data": (address, not writeable), "shape": shape, "strides": strides, "typestr": f"|V{dtype.itemsize}", "version": 3}
+    return np.asarray(_Seen(interface)).view(dtype)
 
 
 def at(address, shape, strides, dtype, device, owner, writeable=True) -> DeviceArray:
     """The array of memory that somebody else owns; ``owner`` is kept alive with it."""
     dtype = np.dtype(dtype)
-    if 0 in shape:
-        return DeviceArray(np.empty(shape, dtype), address, device, owner)
-    interface = {"data": (address, not writeable), "shape": shape, "strides": strides, "typestr": f"|V{dtype.itemsize}", "version": 3}
-    return DeviceArray(np.asarray(_Seen(interface)).view(dtype), address, device, owner)
+    if strides is not None and (0 in shape or strides == _c_strides(shape, dtype.itemsize)):
+        strides = None
+    return DeviceArray.__new__(DeviceArray)._set(shape, strides, dtype, address, device, owner, writeable)
 
 
 def empty(shape, dtype, device, stream) -> DeviceArray:
@@ -124,10 +167,7 @@ def empty(shape, dtype, device, stream) -> DeviceArray:
     if SIMULATED:
         geometry = np.empty(shape, dtype)
         return DeviceArray(geometry, geometry.ctypes.data, device, geometry)
-    count = 1
-    for n in shape:
-        count *= n
-    buffer = pool(device).allocate(max(count * dtype.itemsize, 1), stream=stream)
+    buffer = pool(device).allocate(max(math.prod(shape) * dtype.itemsize, 1), stream=stream)
     return at(int(buffer.handle), shape, None, dtype, device, buffer)
 
 
@@ -178,7 +218,10 @@ def driver() -> Any:
 
 def count():
     """``(how many GPUs there are, why there are none)``."""
-    code, *_ = driver().cuInit(0)
+    try:
+        code, *_ = driver().cuInit(0)
+    except RuntimeError:  # cuda.pathfinder's DynamicLibNotFoundError
+        return 0, 'looked for NVIDIA\'s driver (libcuda), which is not installed: install it; `pip install "nbloss[cuda]"` is done'
     if int(code):
         return 0, f"NVIDIA's driver finds no device that it can use ({code.name}); looked for GPUs with cuInit"
     version = driver().cuDriverGetVersion()[1]

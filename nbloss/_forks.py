@@ -1,0 +1,69 @@
+"""Floor 0: what a fork must wait for, how a child knows that it is one, and what Ctrl-C may not interrupt.
+
+`import nbloss` loads this (it imports nothing of weight): a fork before the first call matters too. A child has one thread. Whatever
+lock another thread held at the fork stays closed in it for ever, OpenMP ends or hangs a child of a process that it worked in, and TBB
+waits at a fork for workers that a running kernel keeps.
+"""
+
+import os
+import sys
+import threading
+
+compiling = threading.RLock()  # held by whoever compiles a kernel
+gate = threading.Condition()  # held while a thread enters or leaves a parallel kernel
+inside: list[int] = []  # the threads that are in one
+
+forked = False
+_held: list = []
+
+
+def _before():
+    """Let compilations and kernels come to their end, and no other begin."""
+    numba_lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+    for lock in (compiling, numba_lock, gate):  # in the order in which a call takes them
+        if lock is not None:
+            lock.acquire()
+            _held.append(lock)
+    me = threading.get_ident()  # a signal handler may fork while its own thread is inside: that one is not waited for
+    while any(thread != me for thread in inside):
+        gate.wait()
+
+
+def _after():
+    while _held:
+        _held.pop().release()
+
+
+def _after_in_child():
+    global forked
+    forked = True
+    _after()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)
+
+
+def shielded(function, *arguments):
+    """``function(*arguments)`` where no Ctrl-C arrives; the caller is interrupted at once, the function comes to its end.
+
+    Python gives KeyboardInterrupt to the main thread, wherever it is. In the middle of Numba's import or of a compilation it leaves
+    half-filled registries behind: later calls failed, or ended the process. So this work is another thread's, for which the main one waits.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function(*arguments)
+    from concurrent.futures import Future  # costs more than all of `import nbloss`
+
+    result: Future = Future()
+
+    def work():
+        try:
+            result.set_result(function(*arguments))
+        except BaseException as error:
+            result.set_exception(error)
+
+    try:
+        threading.Thread(target=work, name="nbloss").start()
+    except RuntimeError:  # none can be started when the interpreter ends
+        work()
+    return result.result()

@@ -1,0 +1,76 @@
+"""The tables in README.md and docs/: blocks between two marks that `python -m nbloss bench --fill PAGE` writes.
+
+A page says where with ``<!-- nbloss bench: KIND -->`` and ``<!-- end of nbloss bench -->``, each on a line of its own; what stands
+between is replaced. KIND is a key of `KINDS`.
+"""
+
+import re
+
+from . import races
+from .machine import busy_note
+from .report import matrix, outcomes, tally, title
+
+_BLOCK = re.compile(r"(<!-- nbloss bench: (\w+) -->\n).*?(<!-- end of nbloss bench -->\n)", re.DOTALL)
+
+
+def _markdown(records):
+    head, rows = matrix(records)
+    rows = [[re.sub(r"^(.+)\*$", r"**\1**", cell) for cell in row] for row in rows]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _setting(facts):
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if name not in ("llvmlite", "jaxlib"))
+    lines = [
+        f"Measured {facts['date'][:10]} on {facts['cpus']} cpus of an {facts['processor']}; Python {facts['python']}, {versions}.",
+        "Medians of one run, contenders in turns, results into arrays that are there already where a contender can.",
+        "Rivals: their time over nbloss's, above 1 where nbloss is faster; the fastest of a row is bold.",
+        busy_note(facts),
+    ]
+    return [line for line in lines if line]
+
+
+def _lost(records):
+    found = list(outcomes(records))
+    lost = [f"`{title(record, ' ')}` to {rival} ({ratio:.2f}x)" for word, record, rival, ratio in found if word == "LOSS"]
+    return f"Against the best rival of each of the {len(found)} races: {tally(found)}." + (f" Lost: {', '.join(lost)}." if lost else "")
+
+
+def short(records, facts):
+    """Loss and gradient in float32, and who lost what in the whole run."""
+    some = [r for r in records if (r["operation"], r["dtype"]) == (races.VALUE_AND_GRAD, "float32") and r["shape"] in races.SHAPES]
+    return [*_setting(facts), "", *_markdown(some or records), "", _lost(records)]
+
+
+def full(records, facts):
+    """Every race."""
+    return [*_setting(facts), "", *_markdown(records), "", _lost(records)]
+
+
+KINDS = {"short": short, "full": full}
+
+
+def filled(text, records, facts):
+    """The text of a page with its blocks written anew."""
+    return _BLOCK.sub(lambda found: found[1] + "\n".join(KINDS[found[2]](records, facts)) + "\n" + found[3], text)
+
+
+def read(path):
+    """The text of a page that has blocks to fill; ValueError for any other."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    kinds = [kind for _, kind, _ in _BLOCK.findall(text)]
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise ValueError(f"{path} should have a block between `<!-- nbloss bench: KIND -->` and `<!-- end of nbloss bench -->`, "
+                         f"KIND one of {', '.join(KINDS)}; got {kinds or 'none'}")  # fmt: skip
+    return text
+
+
+def fill(path, records, facts):
+    """Write the blocks of a page."""
+    text = filled(read(path), records, facts)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

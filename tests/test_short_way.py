@@ -1,0 +1,87 @@
+"""The short way (arrays in C order, class numbers, no smoothing, no device named) gives the bits and the errors of the long one."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from problems import FLOATS, class_count, class_index, logits, name, rows_shape, weights, with_ignored, work
+
+import nbloss.functional as F
+
+SHAPES = [(1, 1), (33, 10), (8193, 3), (5, 65), (700, 200), (20000, 7), (4, 5, 6), (3, 70, 9), (9, 21, 40, 40), (2, 4097, 3), (70000, 2)]
+
+OTHERS = [(33, 10), (5, 65), (9, 21, 40, 40)]  # for the other dtypes
+
+
+def both_ways(x, y, weight, **options):
+    """(loss alone, loss, gradient) by the short way, then by the long one: a call that names its device is judged in full."""
+    for device in ({}, {"device": "cpu"}):
+        yield (
+            F.cross_entropy(x, y, weight, **options, **device),
+            *F.cross_entropy_value_and_grad(x, y, weight, **options, **device, out=np.full_like(x, 9)),
+        )
+
+
+CASES = [pytest.param(np.float32, s, id=f"float32-{name(s)}") for s in SHAPES]
+CASES += [pytest.param(d, s, id=f"{np.dtype(d).name}-{name(s)}") for d in FLOATS if d != np.float32 for s in OTHERS]
+
+
+@pytest.mark.parametrize(("dtype", "shape"), CASES)
+def test_both_ways_give_the_same_bits(shape, dtype, rng):
+    x = logits(rng, shape, dtype)
+    for weighted, ignored, reduction in product([False, True], [-100, 0], ["mean", "sum", "none"]):
+        y = with_ignored(rng, class_index(rng, shape), ignored)
+        weight = weights(rng, class_count(shape), work(dtype)) if weighted else None
+        short, long = both_ways(x, y, weight, ignore_index=ignored, reduction=reduction)
+        for ours, theirs in zip(short, long, strict=True):
+            assert_array_equal(ours, theirs, err_msg=f"{weighted} {ignored} {reduction}")
+            assert type(ours) is type(theirs)
+            assert ours.dtype == theirs.dtype
+            assert np.shape(ours) == np.shape(theirs)
+        assert_array_equal(short[0], short[1])
+
+
+@pytest.mark.parametrize("shape", [(32, 10), (4096, 100), (12, 21, 30, 30)], ids=name)
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_bad_target_is_reported_before_anything_is_written(shape, at, rng):
+    x, y = logits(rng, shape), class_index(rng, shape)
+    y.flat[at] = shape[1]
+    out = np.full_like(x, 9)
+    for reduction in ("mean", "sum", "none"):
+        with pytest.raises(IndexError, match=f"got {shape[1]} at index") as short:
+            F.cross_entropy_value_and_grad(x, y, reduction=reduction, out=out)
+        with pytest.raises(IndexError) as long:
+            F.cross_entropy(x, y, reduction=reduction, device="cpu")
+        assert str(short.value) == str(long.value)
+    assert (out == 9).all()
+
+
+@pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
+def test_ignored_rows_hold_anything(shape, rng):
+    x, y = logits(rng, shape), np.zeros(rows_shape(shape), np.int64)
+    y[::2] = -100
+    x[::2] = np.nan
+    loss, grad = F.cross_entropy_value_and_grad(x, y)
+    assert np.isfinite(loss)
+    assert (grad[::2] == 0).all()
+    assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
+def test_in_place(shape, rng):
+    x, y = logits(rng, shape), class_index(rng, shape)
+    loss, grad = F.cross_entropy_value_and_grad(x, y)
+    again, same = F.cross_entropy_value_and_grad(x, y, out=x)
+    assert same is x
+    assert again == loss
+    assert_array_equal(x, grad)
+
+
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [np.nan, 1.0]])
+def test_weights_without_a_positive_sum_are_the_long_ways(weight, rng):
+    x, y, w = logits(rng, (20, 2)), np.arange(20) % 2, np.array(weight, np.float32)
+    for reduction in ("mean", "sum"):
+        short, long = both_ways(x, y, w, reduction=reduction)
+        for ours, theirs in zip(short, long, strict=True):
+            assert_array_equal(ours, theirs)

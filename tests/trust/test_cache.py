@@ -1,0 +1,287 @@
+"""The kernels on disk: whatever happens to the folder, the numbers are right, nothing is stale, and the user sees no error."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from work import ROOT, run_script
+
+from nbloss.__main__ import main
+from nbloss.kernels import disk
+
+# One kernel, the smallest, and another for swaps: what they give, and which files they have.
+CALLS = """
+import numpy as np
+import nbloss.functional as F
+x = np.log(np.float32([[1, 2], [3, 1]]))
+first = F.log_softmax(x)
+second = F.nll_loss(x, np.array([0, 1]), reduction="none")
+assert np.allclose(first, np.log([[1 / 3, 2 / 3], [3 / 4, 1 / 4]])) and np.allclose(second, -x[[0, 1], [0, 1]]), (first, second)
+"""
+
+
+def call(tmp_path, cache, code=CALLS, **environment):
+    """One process that calls both kernels."""
+    return run_script(tmp_path, code, NBLOSS_CACHE_DIR=str(cache), **environment)
+
+
+def files(cache):
+    """Every file of a cache, with what tells a rewritten one from an old one."""
+    return {p.relative_to(cache): (p.stat().st_ino, p.stat().st_mtime_ns) for p in cache.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A cache as a first process leaves it."""
+    folder = tmp_path_factory.mktemp("filled")
+    call(folder, folder / "cache")
+    return folder / "cache"
+
+
+@pytest.fixture
+def cache(filled, tmp_path):
+    """A copy of it that a test may spoil."""
+    return shutil.copytree(filled, tmp_path / "cache")
+
+
+def test_a_second_process_compiles_nothing(cache, tmp_path):
+    before = files(cache)
+    assert len(before) >= 3 and {p.suffix for p in before} == {".kernel"}
+    call(tmp_path, cache)
+    assert files(cache) == before
+
+
+def rewrite(change):
+    def spoil(cache, spare):
+        for path in list(files(cache)):
+            content = (cache / path).read_bytes()
+            (cache / path).unlink()
+            (cache / path).write_bytes(change(content))
+
+    return spoil
+
+
+def swap(cache, spare):
+    """Every file under its neighbour's name."""
+    paths = [cache / p for p in sorted(files(cache))]
+    contents = [p.read_bytes() for p in paths]
+    for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+
+
+def other_processor(cache, spare):
+    """Files of another processor under our names."""
+    call(spare, spare / "cache", NUMBA_CPU_NAME="nocona", NUMBA_CPU_FEATURES="+sse3")
+    swap_in(cache, spare / "cache")
+
+
+def other_sources(cache, spare):
+    """Files that another version of the package made, which would give other numbers, under our names."""
+    package = changed_package(spare, "rowmath.py", "return scale * (log_s + gap)", "return 2 * scale * (log_s + gap)")
+    code = CALLS.partition("assert")[0]
+    call(spare, spare / "cache", code, PYTHONPATH=str(package))
+    swap_in(cache, spare / "cache")
+
+
+def swap_in(cache, theirs):
+    theirs = {p.name.rpartition("-")[0]: theirs / p for p in files(theirs)}
+    for path in files(cache):
+        shutil.copy(theirs[path.name.rpartition("-")[0]], cache / path)
+
+
+def folders(cache, spare):
+    """Folders where the files should be: nothing can be written there either."""
+    for path in list(files(cache)):
+        (cache / path).unlink()
+        (cache / path).mkdir()
+
+
+DAMAGES = {
+    "truncated": rewrite(lambda content: content[: len(content) // 2]),
+    "empty": rewrite(lambda content: b""),
+    "one bit": rewrite(lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+    "no digest": rewrite(lambda content: content[:20]),
+    "rubbish": rewrite(lambda content: b"rubbish" * 1000),
+    "swapped": swap,
+    "another processor's": other_processor,
+    "another version's": other_sources,
+    "folders": folders,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_compiled_again_in_silence_and_mended(damage, cache, tmp_path):
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    DAMAGES[damage](cache, spare)
+    damaged = files(cache)
+    call(tmp_path, cache)
+    mended = files(cache)
+    if damage == "folders":
+        return
+    assert all(mended[p] != damaged[p] for p in damaged), "a damaged file was taken for a kernel"
+    call(tmp_path, cache)
+    assert files(cache) == mended
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"NBLOSS_CACHE_DIR": "/proc/nothing/here"},
+        {"NBLOSS_CACHE_DIR": os.devnull},
+        {"NBLOSS_CACHE_DIR": "", "HOME": "/proc/nobody", "XDG_CACHE_HOME": ""},
+    ],
+    ids=["unwritable", "a file", "no home"],
+)
+def test_where_nothing_can_be_written_every_process_compiles(environment, tmp_path):
+    """Also: nothing is ever written beside the sources, so an install that is read-only is no case of its own."""
+    package = shutil.copytree(ROOT / "nbloss", tmp_path / "install" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
+    before = files(package)
+    place = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    code = CALLS + f"import nbloss; assert nbloss.__file__.startswith({str(package)!r})"
+    run_script(tmp_path, code, **place, **environment)
+    assert files(package) == before
+
+
+def test_a_read_only_install_and_an_unwritable_home(tmp_path):
+    """For a user whom permissions bind: root may write everywhere."""
+    if os.name == "nt" or os.geteuid() == 0:
+        pytest.skip("permissions bind no administrator")
+    package = shutil.copytree(ROOT / "nbloss", tmp_path / "install" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
+    home = tmp_path / "home"
+    home.mkdir()
+    for folder in [package.parent, *(p for p in package.rglob("*") if p.is_dir()), home]:
+        folder.chmod(0o555)
+    try:
+        run_script(tmp_path, CALLS, PYTHONPATH=str(package.parent), HOME=str(home), XDG_CACHE_HOME="", NBLOSS_CACHE_DIR="")
+    finally:
+        for folder in [package.parent, *(p for p in package.rglob("*") if p.is_dir()), home]:
+            folder.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize("room", [0, 5000])
+def test_a_full_disk_is_no_error_and_leaves_nothing_behind(room, tmp_path):
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+    call(tmp_path, tmp_path / "cache", limit + CALLS, PYTHONDONTWRITEBYTECODE="1")
+    assert files(tmp_path / "cache") == {}
+    call(tmp_path, tmp_path / "cache")
+    assert len(files(tmp_path / "cache")) >= 3
+
+
+def test_two_processes_that_compile_at_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(CALLS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NBLOSS_CACHE_DIR": str(tmp_path / "cache")}
+    both = [subprocess.Popen([sys.executable, script], env=environment) for _ in range(2)]
+    assert [process.wait(200) for process in both] == [0, 0]
+    left = files(tmp_path / "cache")
+    assert {p.suffix for p in left} == {".kernel"}
+    call(tmp_path, tmp_path / "cache")
+    assert files(tmp_path / "cache") == left
+
+
+@pytest.mark.parametrize("processor", ["haswell", "x86-64"])
+def test_processors_that_share_a_folder_have_files_of_their_own(processor, cache, tmp_path):
+    llvmlite = pytest.importorskip("llvmlite.binding")
+    if not llvmlite.get_process_triple().startswith("x86_64") or not llvmlite.get_host_cpu_features().get("avx2"):
+        pytest.skip("for a machine that can run the code of that processor")
+    before = files(cache)
+    call(tmp_path, cache, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="")
+    after = files(cache)
+    assert len(after) == 2 * len(before) and after.items() >= before.items()
+    call(tmp_path, cache, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="")
+    call(tmp_path, cache)
+    assert files(cache) == after
+
+
+# ---- changed sources -------------------------------------------------------------------------------------------------
+
+
+def changed_package(folder, name, old, new):
+    """A copy of the package with one line of its kernels changed; returns where to import it from."""
+    package = shutil.copytree(ROOT / "nbloss", folder / "changed" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
+    source = next(package.rglob(name))
+    text = source.read_text()
+    assert text.count(old) == 1
+    source.write_text(text.replace(old, new))
+    return package.parent
+
+
+LOSS = "import numpy as np, nbloss.functional as F; print(F.cross_entropy(np.zeros((1, 2), np.float32), np.array([0])))"
+
+
+def test_a_changed_formula_in_another_file_changes_the_numbers(tmp_path):
+    """The kernel is in one file, its formula in another: Numba's own cache would serve the old one."""
+    assert call(tmp_path, tmp_path / "cache", LOSS) == ["0.6931472"]
+    package = changed_package(tmp_path, "rowmath.py", "return scale * (log_s + gap)", "return 2 * scale * (log_s + gap)")
+    assert call(tmp_path, tmp_path / "cache", LOSS, PYTHONPATH=str(package), PYTHONDONTWRITEBYTECODE="1") == ["1.3862944"]
+    assert call(tmp_path, tmp_path / "cache", LOSS) == ["0.6931472"]
+
+
+def test_sources_that_change_under_a_running_process_do_not_file_old_code_under_the_new_ones(tmp_path):
+    package = changed_package(tmp_path, "rowmath.py", "return scale * (log_s + gap)", "return 3 * scale * (log_s + gap)")
+    source = next(package.rglob("rowmath.py"))
+    upgrade = f"""
+import nbloss.kernels.cpu
+from pathlib import Path
+source = Path({str(source)!r})
+source.write_text(source.read_text().replace("return 3 *", "return 5 *"))
+"""
+    environment = {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
+    assert call(tmp_path, tmp_path / "cache", upgrade + LOSS, **environment) == ["2.0794415"]
+    assert call(tmp_path, tmp_path / "cache", LOSS, **environment) == ["3.465736"]
+
+
+def test_a_changed_line_in_any_kernel_source_is_a_new_folder(tmp_path):
+    kernels = shutil.copytree(ROOT / "nbloss" / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    seen = {disk.stamp(kernels)}
+    sources = sorted(kernels.rglob("*.py"))
+    for source in sources:
+        source.write_text(source.read_text() + "# changed\n")
+        seen.add(disk.stamp(kernels))
+    assert len(sources) > 10 and len(seen) == len(sources) + 1
+
+
+def test_without_sources_nothing_is_kept(tmp_path, monkeypatch):
+    """A stamp of nothing would be everybody's."""
+    monkeypatch.setattr(disk, "__file__", str(tmp_path / "disk.py"))
+    path = tmp_path / disk.stamp(tmp_path) / "name.kernel"
+    disk.write(path, b"code")
+    assert not path.exists()
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_shows_and_clears_what_is_ours_alone(cache, monkeypatch, capsys):
+    monkeypatch.setenv("NBLOSS_CACHE_DIR", str(cache))
+    mine = cache / "thesis.txt"
+    mine.write_text("not a kernel")
+    (next(cache.glob("*/*.kernel")).parent / "left-over.part").write_bytes(b"of a process that was killed")
+    count = len(list(cache.rglob("*.kernel")))
+    assert main(["cache", "info"]) == 0
+    shown = capsys.readouterr().out
+    assert str(cache) in shown and f"{count} for the CPU, {count} of them" in shown and "MB" in shown
+    assert main(["cache", "clear"]) == 0
+    assert f"removed {count + 1} files" in capsys.readouterr().out
+    assert [p for p in cache.rglob("*") if p != mine] == []
+    assert main(["cache", "clear"]) == 0
+    assert "removed 0 files" in capsys.readouterr().out
+    assert mine.read_text() == "not a kernel"
+
+
+@pytest.mark.parametrize("folder", ["/proc/nothing/here", os.devnull])
+def test_the_command_speaks_of_a_folder_that_cannot_be(folder, monkeypatch, capsys):
+    monkeypatch.setenv("NBLOSS_CACHE_DIR", folder)
+    assert main(["cache", "info"]) == 0
+    assert "cannot be written" in capsys.readouterr().out
+    assert main(["cache", "clear"]) == 0
+
+
+def test_the_command_wants_a_known_action(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["cache", "burn"])
+    assert stop.value.code == 2 and "burn" in capsys.readouterr().err

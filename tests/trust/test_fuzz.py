@@ -1,0 +1,175 @@
+"""The fuzzer: whatever a call is given, the oracle's answer or a documented exception; and no byte written that should not be.
+
+`make fuzz` runs 100,000 cases; the tests a few thousand: the same ones in every run, and as many that are new each time.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import reference
+from problems import assert_within, class_count, eps, floor, rows_shape, tiny, work
+
+import nbloss
+import nbloss.functional as F
+
+pytest.importorskip("hypothesis", reason="the cases are drawn by hypothesis")
+from hostile import calls
+from hypothesis import HealthCheck, Phase, given, settings
+
+DOCUMENTED = (TypeError, ValueError, IndexError, nbloss.DeviceUnavailableError)
+CASES = int(os.environ.get("NBLOSS_FUZZ_CASES", "1500"))
+SHARDS = max(1, CASES // 5000)  # hypothesis remembers what it has drawn
+COMMON = {
+    "max_examples": CASES // SHARDS,
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": [Phase.generate, Phase.shrink],
+}
+
+
+@given(calls())
+@settings(derandomize=True, **COMMON)
+def test_the_same_cases_in_every_run(case):
+    judge(case)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_new_cases_in_every_run(shard):
+    """A failure prints the case, shrunk, and the line that reproduces it."""
+
+    @given(calls())
+    @settings(derandomize=False, print_blob=True, **COMMON)
+    def run(case):
+        judge(case)
+
+    run()
+
+
+# ---- what must hold of a call ------------------------------------------------------------------------------------------
+
+
+def judge(case):
+    out = case.arguments.get("out")
+    before = [memory(a).tobytes() for a in case.owners]
+    result, refusal = None, None
+    try:
+        with np.errstate(all="raise"):  # the caller's settings must not turn nan into an error
+            result = getattr(F, case.function)(**case.arguments)
+    except DOCUMENTED as error:
+        refusal = error
+    if refusal:
+        assert isinstance(refusal, tuple(case.errors)), f"{type(refusal).__name__}: {refusal}, wanted one of {case.errors}"
+        assert str(refusal)
+        assert [memory(a).tobytes() for a in case.owners] == before, "a refused call wrote something"
+        return
+    assert not case.errors or case.tolerated, f"nothing was raised, wanted one of {case.errors}"
+    check_memory(case, out, before)
+    gradient = result
+    if case.function.endswith("value_and_grad"):
+        check_loss(case, result[0])
+        gradient = result[1]
+    elif not case.function.startswith("log_softmax") and not case.function.endswith("backward"):
+        check_loss(case, result)
+        return
+    if out is not None:
+        assert gradient is out
+    if case.function.startswith("log_softmax"):
+        check_log_softmax(case, gradient)
+    else:
+        check_gradient(case, gradient)
+
+
+def memory(a):
+    """The bytes of an array, and of whatever it is a view of."""
+    return a if a.base is None or not isinstance(a.base, np.ndarray) else a.base
+
+
+def check_memory(case, out, before):
+    """Nothing but ``out`` has changed, and nothing around it."""
+    for owner, bytes_before in zip(case.owners, before, strict=True):
+        now, then = np.frombuffer(memory(owner).tobytes(), np.uint8), np.frombuffer(bytes_before, np.uint8)
+        if out is None or not np.may_share_memory(memory(owner), out):
+            assert (now == then).all(), "an input was written to"
+        elif owner.dtype == np.uint8 and owner.size >= 64 and then[0] == 0xA5:
+            assert (now[:32] == then[:32]).all() and (now[-32:] == then[-32:]).all(), "written beside out"
+
+
+def oracle(case, function, *positional):
+    names = ("weight", "ignore_index", "reduction", "label_smoothing")
+    options = {n: case.plain.get(n, case.arguments[n]) for n in names if n in case.arguments}
+    if "label_smoothing" in options:
+        options["label_smoothing"] = float(options["label_smoothing"])
+    return getattr(reference, function)(*positional, case.plain["input"], case.plain["target"], **options)
+
+
+def loss_room(case):
+    """What rounding may do to each row: a few units of the sum of the sizes of its terms."""
+    x, y = case.plain["input"], case.plain["target"]
+    smoothing = float(case.arguments.get("label_smoothing", 0.0))
+    weight, ignore_index = case.plain.get("weight"), case.arguments["ignore_index"]
+    q, keep, divisor = reference.masses(x, y, weight, ignore_index, smoothing)
+    rows = reference.classes_last(x)
+    logp = reference.log_softmax(rows) if case.function.startswith("cross") else rows
+    with np.errstate(all="ignore"):
+        terms = np.where(q == 0, 0, np.abs(q * logp))
+    sizes = np.where(np.isfinite(terms), terms, 0).sum(axis=-1)
+    return np.where(keep, sizes, 0) * eps(work(x.dtype)) * (8 + np.sqrt(class_count(x.shape)) / 4), divisor
+
+
+def check_loss(case, loss):
+    x, reduction = case.plain["input"], case.arguments["reduction"]
+    name = "cross_entropy" if case.function.startswith("cross") else "nll_loss"
+    expected = np.asarray(oracle(case, name))
+    room, divisor = loss_room(case)
+    if reduction not in ("none", None):
+        with np.errstate(all="ignore"):
+            room = room.sum() / (np.abs(divisor) if reduction == "mean" else 1)
+            room = room + np.abs(expected) * 2 * eps(work(x.dtype))
+    assert loss.dtype == work(x.dtype)
+    assert np.shape(loss) == (rows_shape(x.shape) if reduction in ("none", None) else ())
+    close(loss, expected, room + 2 * tiny(work(x.dtype)), case)
+
+
+def check_gradient(case, gradient):
+    x = case.plain["input"]
+    g = case.plain.get("grad_output", 1.0)
+    assert gradient.shape == x.shape and gradient.dtype == x.dtype
+    if case.function.startswith("nll"):
+        expected = np.asarray(oracle(case, "nll_loss_backward", g))
+        close(gradient, expected, np.abs(expected) * 4 * eps(x.dtype) + floor(x.dtype), case)
+        return
+    spread, hit = oracle(case, "cross_entropy_terms", g)
+    with np.errstate(all="ignore"):
+        wide = x.astype(reference.WIDE)
+        gap = np.abs(wide - wide.max(axis=reference.class_axis(x), keepdims=True)) if x.size else wide
+        gap = np.where(np.isfinite(gap), np.minimum(gap, 200), 0)
+        room = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit))
+        close(gradient, spread - hit, room + eps(x.dtype) * np.abs(spread - hit) + floor(x.dtype), case)
+
+
+def check_log_softmax(case, result):
+    if case.function == "log_softmax":
+        x = case.plain["input"]
+        expected = reference.log_softmax(x.reshape(x.shape or (1,)), case.dim).reshape(x.shape)
+        room = np.abs(expected) * (6 * eps(work(x.dtype)) + eps(x.dtype)) + floor(x.dtype)
+    else:
+        x, g = case.plain["output"], np.broadcast_to(case.plain["grad_output"], case.plain["output"].shape)
+        shape = x.shape or (1,)
+        y, g = x.reshape(shape), np.asarray(g).reshape(shape)
+        expected = reference.log_softmax_backward(g, y, case.dim).reshape(x.shape)
+        sizes = np.abs(g).astype(reference.WIDE).sum(axis=case.dim, keepdims=True) * np.exp(y.astype(reference.WIDE))
+        count = shape[case.dim]
+        room = eps(work(x.dtype)) * (12 + np.sqrt(count) / 4) * (sizes + np.abs(g)).reshape(x.shape)
+        room = room * (1 + np.abs(x.astype(float))) + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
+    assert np.shape(result) == x.shape and result.dtype == x.dtype
+    close(result, expected, room, case)
+
+
+def close(actual, expected, room, case):
+    """As `assert_within`; what is too large for the result's type may be infinite there."""
+    with np.errstate(all="ignore"):
+        held = np.asarray(expected).astype(np.asarray(actual).dtype).astype(reference.WIDE)
+        expected = np.where(np.isinf(held), held, expected)
+    assert_within(actual, expected, np.nan_to_num(np.asarray(room, float), posinf=0), case)

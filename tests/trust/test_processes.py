@@ -1,0 +1,178 @@
+"""Forks, worker processes, joblib and PyTorch's data loaders: a child computes its parent's bits, and neither hangs nor dies."""
+
+import os
+
+import pytest
+from work import LAYERS, run_script, skip_without
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+FORKED = """
+import os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads: that is what is tested
+from work import JOBS, digest, judge
+
+def everything():
+    return " ".join(digest(name) for name in JOBS)
+
+def child_says(function, seconds=100):
+    "What a forked child returns; an empty string if it dies, also of the alarm."
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(seconds)
+        try:
+            os.write(write, function().encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    answer = b"".join(iter(lambda: os.read(read, 65536), b"")).decode()
+    os.close(read)
+    assert os.waitpid(child, 0)[1] == 0, "the child died"
+    return answer
+"""
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request, tmp_path):
+    skip_without(request.param, tmp_path)
+    return request.param
+
+
+def run_forked(tmp_path, code, layer, **environment):
+    return run_script(tmp_path, FORKED + f"LAYER = {layer!r}\n" + code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="3", **environment)
+
+
+def test_a_child_and_a_grandchild_compute_the_bits_of_their_parent(layer, tmp_path):
+    code = """
+for name in JOBS:
+    judge(name)
+here = everything()
+child = child_says(lambda: everything() + "|" + child_says(everything))
+print(child == here + "|" + here, everything() == here)
+"""
+    assert run_forked(tmp_path, code, layer) == ["True", "True"]
+
+
+def test_a_child_of_a_process_whose_own_parallel_loop_came_first(layer, tmp_path):
+    """The layer was started by somebody else's kernel: OpenMP kills such a child as well."""
+    code = """
+import nbloss
+if LAYER == "tbb":
+    from nbloss.kernels.cpu.threads import load_tbb
+    load_tbb()  # where pip puts it, Numba does not find it
+from numba import njit, prange
+import numpy as np
+@njit(parallel=True)
+def own(a):
+    for i in prange(a.size):
+        a[i] = i
+own(np.zeros(1000))
+print(child_says(everything) == everything())
+"""
+    assert run_forked(tmp_path, code, layer) == ["True"]
+
+
+def test_a_fork_while_another_thread_is_in_a_kernel(layer, tmp_path):
+    code = """
+here = everything()
+running, wrong = True, []
+def work():
+    while running:
+        if everything() != here:
+            wrong.append(1)
+thread = threading.Thread(target=work)
+thread.start()
+children = [child_says(everything) == here for _ in range(6)]
+running = False
+thread.join()
+print(all(children), len(wrong))
+"""
+    assert run_forked(tmp_path, code, layer) == ["True", "0"]
+
+
+def test_a_fork_while_another_thread_compiles(tmp_path):
+    """Numba's and our own lock of whoever compiles must not be closed in the child for ever."""
+    code = """
+thread = threading.Thread(target=digest, args=("value_and_grad",))
+thread.start()
+from nbloss._forks import compiling
+while compiling.acquire(blocking=False):
+    compiling.release()
+    time.sleep(0.001)
+answer = child_says(lambda: digest("log_softmax"))
+thread.join()
+judge("value_and_grad")
+judge("log_softmax")
+print(answer == digest("log_softmax"))
+"""
+    assert run_forked(tmp_path, code, "default", NBLOSS_CACHE_DIR=str(tmp_path / "cache")) == ["True"]
+
+
+def test_a_fork_while_somebody_else_s_kernel_is_compiled(tmp_path):
+    code = """
+from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
+import nbloss
+entered, leave = threading.Event(), threading.Event()
+def hold():
+    with global_compiler_lock:
+        entered.set()
+        leave.wait(2)
+thread = threading.Thread(target=hold)
+thread.start()
+entered.wait()
+print(child_says(everything, 60) == everything())
+"""
+    assert run_forked(tmp_path, code, "default") == ["True"]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_worker_processes_of_every_start_method(method, layer, tmp_path):
+    if method != "fork" and layer == "workqueue":
+        pytest.skip("a fresh interpreter, as with the other layers")
+    code = f"""
+import multiprocessing
+def main():
+    for name in JOBS:
+        judge(name)
+    context = multiprocessing.get_context({method!r})
+    with context.Pool(2) as pool:
+        answers = pool.map_async(digest, JOBS * 2).get(timeout=200)
+    print(answers == [digest(name) for name in JOBS * 2])
+if __name__ == "__main__":
+    main()
+"""
+    assert run_forked(tmp_path, code, layer) == ["True"]
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+def test_inside_joblib(backend, tmp_path):
+    pytest.importorskip("joblib", reason="joblib comes with scikit-learn")
+    code = f"""
+import joblib
+if __name__ == "__main__":
+    here = [digest(name) for name in JOBS]
+    answers = joblib.Parallel(n_jobs=2, backend={backend!r}, timeout=200)(joblib.delayed(digest)(name) for name in JOBS)
+    print(answers == here)
+"""
+    assert run_forked(tmp_path, code, "default") == ["True"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_inside_a_data_loader_s_workers(method, tmp_path):
+    pytest.importorskip("torch", reason="the data loader is PyTorch's")
+    code = f"""
+import torch
+class Losses(torch.utils.data.Dataset):
+    def __len__(self):
+        return len(JOBS)
+    def __getitem__(self, k):
+        return digest(JOBS[k])
+if __name__ == "__main__":
+    here = [digest(name) for name in JOBS]
+    torch.ones(500, 500) @ torch.ones(500, 500)
+    loader = torch.utils.data.DataLoader(Losses(), batch_size=1, num_workers=2, multiprocessing_context={method!r}, timeout=200)
+    print([batch[0] for batch in loader] == here)
+"""
+    assert run_forked(tmp_path, code, "default") == ["True"]
