@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment; nothing else is installed or changed.
 PYTHON ?= python3
 
-.PHONY: demo test test-free-threaded fuzz big bench asv lint clean
+.PHONY: demo test test-free-threaded fuzz big bench figures asv lint clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
@@ -21,6 +21,10 @@ test-free-threaded: .venv-free-threaded/ready
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench
+
+figures: .venv-bench/ready
+	.venv-bench/bin/python -m nbloss bench --json docs/bench.json --png docs/bench.png --fill README.md docs/performance.md
+	.venv-bench/bin/python -m nbloss bench scaling --png docs/scaling.png
 
 asv: .venv-bench/ready
 	.venv-bench/bin/asv run --quick --python=same

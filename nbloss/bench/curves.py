@@ -15,6 +15,8 @@ def curves(records, facts):
     threads = [record for record in records if record["sweep"].startswith("threads")]
     count = len(lines) + bool(threads)
     figure = figure_of((5.6 * min(count, 2), 3.9 * -(-count // 2) + 0.4))
+    from matplotlib.ticker import LogLocator, NullFormatter  # figure_of has said so where there is no matplotlib
+
     grid = list(figure.subplots(-(-count // 2), min(count, 2), squeeze=False).flat)
     panels = grid[:count]
     for unused in grid[count:]:
@@ -35,7 +37,9 @@ def curves(records, facts):
         panel.set_title("threads", fontsize=10)
     for panel in panels:
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
         panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.grid(True, which="major", color="#dddddd", lw=0.6)
         panel.set_axisbelow(True)
         panel.tick_params(labelsize=8, colors=INK)

@@ -1,5 +1,9 @@
 """torch.compile: each operation as one graph for one shape, gradients traced by torch.func; needs a C++ compiler."""
 
+import os
+
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # its processes would outlive the compilation, and count as strangers' work
+
 import torch
 import torch.nn.functional as F
 

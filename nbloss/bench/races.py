@@ -19,7 +19,7 @@ CORE = ("32x10", "65536x10", "4096x1000", "256x50257")
 USUAL = ("log_softmax", "cross_entropy", "cross_entropy_value_and_grad")
 VALUE_AND_GRAD = "cross_entropy_value_and_grad"
 
-DEFAULT = (  # some four minutes with every peer installed
+DEFAULT = (  # some five minutes with every peer installed
     *((VALUE_AND_GRAD, shape, "float32") for shape in SHAPES),
     *((operation, shape, "float32") for operation in USUAL[:2] for shape in ("65536x10", "4096x1000")),
     *((VALUE_AND_GRAD, "1024x32000", dtype) for dtype in ("float32", "bfloat16", "float16")),

@@ -65,19 +65,21 @@ def measured(jobs, show, options):
     if options.earlier:
         records, facts = files.read(options.earlier)
         print(*map(show, records), sep="\n", flush=True)
+        if options.json:
+            files.write(options.json, records, facts)
     else:
-        records, meter = [], machine.BusyMeter()
+        records, facts, meter = [], {}, machine.BusyMeter()
         with Progress(len(jobs), "race") as progress:
             try:
                 for job in jobs:
                     record = job(progress.note)
                     records.append(record)
+                    facts = machine.facts() | {"others_cpus": meter.others()}
+                    if options.json:  # after every race: nothing that ends the process loses the others
+                        files.write(options.json, records, facts)
                     progress.say(show(record))
                     progress.step(title(record, " "))
             except KeyboardInterrupt:
                 status = 130
-        facts = machine.facts() | {"others_cpus": meter.others()}
-    if options.json and records:
-        files.write(options.json, records, facts)
     bad = any({"wrong", "failed"} & set(c) for record in records for c in record["contenders"].values())
     return records, facts, status or int(bad)
