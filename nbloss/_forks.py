@@ -10,33 +10,60 @@ import sys
 import threading
 
 compiling = threading.RLock()  # held by whoever compiles a kernel
-gate = threading.Condition()  # held while a thread enters or leaves a parallel kernel
-inside: list[int] = []  # the threads that are in one
 
 forked = False
+_gate = threading.Condition()  # held while a thread enters or leaves a parallel kernel
+_inside: list[int] = []  # the threads that are in one
+_forking = 0  # how many threads wait to fork: nobody enters meanwhile
 _held: list = []
 
 
+def enter(may):
+    """Whether this thread is now in a parallel kernel: ``may`` says so, given whether others are."""
+    with _gate:
+        while _forking:
+            _gate.wait()
+        entered = may(bool(_inside))
+        if entered:
+            _inside.append(threading.get_ident())
+        return entered
+
+
+def leave():
+    with _gate:
+        _inside.remove(threading.get_ident())
+        _gate.notify_all()
+
+
 def _before():
-    """Let compilations and kernels come to their end, and no other begin."""
+    """Let kernels and compilations come to their end, and no other begin."""
+    global _forking
     numba_lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
-    for lock in (compiling, numba_lock, gate):  # in the order in which a call takes them
+    me = threading.get_ident()  # a signal handler may fork while its own thread is inside: that one is not waited for
+    _gate.acquire()
+    try:
+        _forking += 1
+        while any(thread != me for thread in _inside):
+            _gate.wait()
+    finally:
+        _held.append(_gate)  # not before: another thread that forks may have the gate meanwhile
+    for lock in (compiling, numba_lock):  # after the gate: who is inside may still have to compile
         if lock is not None:
             lock.acquire()
             _held.append(lock)
-    me = threading.get_ident()  # a signal handler may fork while its own thread is inside: that one is not waited for
-    while any(thread != me for thread in inside):
-        gate.wait()
 
 
 def _after():
+    global _forking
+    _forking = max(0, _forking - 1)
+    _gate.notify_all()
     while _held:
         _held.pop().release()
 
 
 def _after_in_child():
-    global forked
-    forked = True
+    global forked, _forking
+    forked, _forking = True, 1  # the other threads that waited to fork are not here
     _after()
 
 

@@ -39,6 +39,19 @@ print(layer(), len(wrong))
     assert run_script(tmp_path, code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="4") == [layer, "0"]
 
 
+def test_one_to_eight_threads_give_the_same_bits_twice(layer, tmp_path):
+    code = """
+from work import JOBS, digest
+import nbloss
+found = set()
+for count in range(1, 9):
+    nbloss.set_num_threads(count)
+    found |= {tuple(digest(name) for name in JOBS) for _ in range(2)}
+print(nbloss.get_num_threads(), len(found))
+"""
+    assert run_script(tmp_path, code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="8") == ["8", "1"]
+
+
 def test_the_first_call_is_made_by_eight_threads_at_once(layer, tmp_path):
     """Nothing is imported, compiled or started before; an empty cache for one layer, whatever the cache holds for the others."""
     code = """

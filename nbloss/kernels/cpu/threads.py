@@ -10,7 +10,6 @@ import ctypes
 import multiprocessing
 import os
 import sys
-import threading
 import warnings
 from contextlib import contextmanager
 from functools import cache
@@ -159,11 +158,6 @@ def _start():
         warnings.warn(f"nbloss uses one thread, as Numba finds no threads to use: {reason}", RuntimeWarning, stacklevel=2)
 
 
-def _may_enter(name):
-    """Whether this thread may now enter a parallel loop: the work queue takes one at a time, OpenMP none in a forked child."""
-    return name == "tbb" or (name == "omp" and not _forks.forked) or (name == "workqueue" and not _forks.inside)
-
-
 @contextmanager
 def team():
     """How many threads a call may use, for as long as it runs."""
@@ -172,20 +166,15 @@ def team():
         yield 1
         return
     _start()
-    me, name = threading.get_ident(), layer()
-    with _forks.gate:
-        enters = _may_enter(name)
-        if enters:
-            _forks.inside.append(me)
-    if not enters:
+    name = layer()
+    # the work queue takes one thread at a time, OpenMP none in a forked child
+    if not _forks.enter(lambda others: name == "tbb" or (name == "omp" and not _forks.forked) or (name == "workqueue" and not others)):
         yield 1
         return
     try:
         yield wanted
     finally:
-        with _forks.gate:
-            _forks.inside.remove(me)
-            _forks.gate.notify_all()
+        _forks.leave()
 
 
 def describe():
