@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.lane_sums import lane_sums, masses, tops, total_masses
-from nbloss.kernels.cpu.lanes import find_hits, numbers_of, put_losses
+from nbloss.kernels.cpu.lanes import numbers_of, put_losses
 from nbloss.kernels.cpu.memory import gather, get, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
 from nbloss.kernels.cpu.row_sums import CONFIDENT, mass_loss, pick_loss
 from nbloss.kernels.cpu.simd import either, equal, less, select
@@ -62,6 +62,14 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     hold(offsets)
 
 
+@njit(**STRICT)
+def _find_hits(target, mask, counts, p, hi, step, hits):
+    """Where each lane's target stands in a tile; class 0 for a row that does not count (its target may be any number)."""
+    for lane in range(step):
+        q = min(p + lane, hi - 1)
+        put(hits, lane, (np.int64(target[q]) & mask if counts[q] != 0 else 0) * step + lane)
+
+
 def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi):
     n = x.shape[1]
     base, classes = pointer(x, 0), pointer(w, 0)
@@ -81,7 +89,7 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
         bring(x, n, p, hi, tiles, places, slab)
         for k in range(tiles):
             tile, keep, q = moved(slab, k * n * step), moved(kept, k * n * step), p + k * step
-            find_hits(target, mask, spread, q, hi, step, hits)
+            _find_hits(target, mask, spread, q, hi, step, hits)
             m = tops(tile, n)
             x_y = gather(tile, hits, 0)
             s, rest = lane_sums(tile, n, m, keep, x, q, hi, places, sums, doubles)

@@ -1,13 +1,15 @@
 """Floor 1: short rows, and classes that do not lie side by side. One SIMD lane per row or pixel, a loop over the classes.
 
-Slabs of tiles are brought into L1, worked on there, and carried out (``tiles.py``): rows may lie anywhere in memory.
+Slabs of tiles are brought into L1, worked on there, and carried out (``tiles.py``): rows may lie anywhere in memory. What is found out
+about a tile's rows is laid aside, and the next step begins when all tiles of the slab are through the one before: a tile of few classes
+is one long chain of dependent instructions, and a processor can only work on several chains if they are short.
 """
 
 import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.lane_sums import lane_sums, tops, total
-from nbloss.kernels.cpu.memory import gather, get, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
+from nbloss.kernels.cpu.memory import get, hold, lanes, load, load_integers, moved, pointer, put, room, splat, store
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import either, equal, less, minimum, rounded, select
 from nbloss.kernels.cpu.tiles import bring, carry, slab_tiles
@@ -24,10 +26,10 @@ def log_softmax(x, out, lo, hi):
     base = pointer(x, 0)
     step = lanes(base)
     size = slab_tiles(n, step)
-    buffer = room(base, (size * n + 2 * step) * step)
+    buffer = room(base, (size * (n + 2) + 2 * step) * step)
     wide = np.empty(step * step, np.float64)
     doubles = pointer(wide, 0)
-    slab, sums = pointer(buffer, 0), pointer(buffer, size * n * step)
+    slab, sums, found = pointer(buffer, 0), pointer(buffer, size * n * step), pointer(buffer, (size * n + 2 * step) * step)
     offsets = np.empty(size + step, np.int64)
     places = pointer(offsets, 0)
     for p in range(lo, hi, size * step):
@@ -37,7 +39,11 @@ def log_softmax(x, out, lo, hi):
             tile, q = moved(slab, k * n * step), p + k * step
             m = tops(tile, n)
             _, rest = lane_sums(tile, n, m, None, x, q, hi, places, sums, doubles)
-            log_s = log1p(rest)
+            store(found, 2 * k * step, m)
+            store(found, (2 * k + 1) * step, rest)
+        for k in range(tiles):
+            tile = moved(slab, k * n * step)
+            m, log_s = load(found, 2 * k * step), log1p(load(found, (2 * k + 1) * step))
             for c in range(n):
                 store(tile, c * step, (load(tile, c * step) - m) - log_s)
         carry(out, n, p, hi, tiles, places, slab)
@@ -90,14 +96,6 @@ def numbers_of(array, p, hi, into):
 
 
 @njit(**STRICT)
-def find_hits(target, mask, counts, p, hi, step, hits):
-    """Where each lane's target stands in a tile; class 0 for a row that does not count (its target may be any number)."""
-    for lane in range(step):
-        q = min(p + lane, hi - 1)
-        put(hits, lane, (np.int64(target[q]) & mask if counts[q] != 0 else 0) * step + lane)
-
-
-@njit(**STRICT)
 def put_losses(loss, p, hi, values, into):
     if p + lanes(into) <= hi:
         store(pointer(loss, p), 0, values)
@@ -107,41 +105,73 @@ def put_losses(loss, p, hi, values, into):
         loss[p + lane] = get(into, lane)
 
 
+@njit(**STRICT)
+def _classes_of(target, mask, p, hi, into):
+    """The targets of a tile, as floats. They are compared with each class in turn: numbers written one by one could not be read back as a
+    vector before the processor's stores have drained, which takes longer than a short row."""
+    if p + lanes(into) <= hi:
+        return load_integers(pointer(target, p), mask, load(into, 0))
+    for lane in range(lanes(into)):
+        put(into, lane, np.int32(np.int64(target[min(p + lane, hi - 1)]) & mask))
+    return load(into, 0)
+
+
+@njit(**STRICT)
+def _picked(tile, n, y):
+    """Each lane's number of class y; 0 where that is none (a row that does not count may have any target)."""
+    step = lanes(tile)
+    result = splat(tile, 0.0)
+    for c in range(n):
+        result = select(equal(y, 0.0), load(tile, c * step), result)
+        y = y - 1.0
+    return result
+
+
 def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     n = x.shape[1]
     base = pointer(x, 0)
     step = lanes(base)
     one = unit(loss.dtype.type(0))
     size = slab_tiles(n, step)
-    buffer = room(base, (size * n + 2 * step + 1) * step)
+    buffer = room(base, (size * (n + 4) + 2 * step + 1) * step)
     wide = np.empty(step * step, np.float64)
     doubles = pointer(wide, 0)
     slab, sums, numbers = pointer(buffer, 0), pointer(buffer, size * n * step), pointer(buffer, (size * n + 2 * step) * step)
-    offsets = np.empty(size + 2 * step, np.int64)
-    places, hits = pointer(offsets, 0), pointer(offsets, size + step)
+    found = moved(numbers, step)
+    offsets = np.empty(size + step, np.int64)
+    places = pointer(offsets, 0)
     for p in range(lo, hi, size * step):
         tiles = min(size, (hi - p + step - 1) // step)
         bring(x, n, p, hi, tiles, places, slab)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
-            find_hits(target, mask, scale, q, hi, step, hits)
+            y = _classes_of(target, mask, q, hi, numbers)
             m = tops(tile, n)
-            x_y = gather(tile, hits, 0)
+            x_y = _picked(tile, n, y)
             if out is None:
-                s, rest = lane_sums(tile, n, m, None, x, q, hi, places, sums, doubles)
+                _, rest = lane_sums(tile, n, m, None, x, q, hi, places, sums, doubles)
             else:
                 s, rest = lane_sums(tile, n, m, tile, x, q, hi, places, sums, doubles)
+                store(found, (4 * k + 2) * step, s)
+                store(found, (4 * k + 3) * step, y)
+            store(found, 4 * k * step, m - x_y)
+            store(found, (4 * k + 1) * step, rest)
+        for k in range(tiles):
+            tile, q = moved(slab, k * n * step), p + k * step
+            gap, rest = load(found, 4 * k * step), load(found, (4 * k + 1) * step)
             each = numbers_of(scale, q, hi, numbers)
             nothing = equal(each, 0.0)
-            put_losses(loss, q, hi, select(nothing, 0.0, pick_loss(each, log1p(rest), m - x_y)), numbers)
+            put_losses(loss, q, hi, select(nothing, 0.0, pick_loss(each, log1p(rest), gap)), numbers)
             if out is not None:
+                s, y = load(found, (4 * k + 2) * step), load(found, (4 * k + 3) * step)
                 coef = each * numbers_of(upstream, q, hi, numbers)
                 nothing = either(nothing, equal(coef, 0.0))
-                others = select(less(x_y, m), s - gather(tile, hits, 0) / one, rest)
-                factor = coef / s / one
+                others = select(less(0.0, gap), s - _picked(tile, n, y) / one, rest)
+                factor, at_y = coef / s / one, pull(coef, others, s)
                 for c in range(n):
-                    store(tile, c * step, select(nothing, 0.0, load(tile, c * step) * factor))
-                scatter(tile, hits, 0, select(nothing, 0.0, pull(coef, others, s)))
+                    d = select(equal(y, 0.0), at_y, load(tile, c * step) * factor)
+                    store(tile, c * step, select(nothing, 0.0, d))
+                    y = y - 1.0
         if out is not None:
             carry(out, n, p, hi, tiles, places, slab)
     hold(buffer)

@@ -212,6 +212,21 @@ def load_doubles(typingctx, base, offset, like):
 
 
 @intrinsic
+def load_integers(typingctx, base, mask, like):
+    """As many integers as ``like`` has lanes, & mask, in 32 bits, as numbers of its kind."""
+
+    def codegen(context, builder, sig, args):
+        stored = ir.VectorType(args[0].type.pointee, like.lanes)
+        raw = builder.load(builder.bitcast(args[0], stored.as_pointer()), align=1)
+        wide = ir.VectorType(_I64, like.lanes)
+        raw = raw if stored == wide else builder.sext(raw, wide)
+        raw = builder.and_(raw, spread_lanes(builder, args[1], like.lanes))
+        return builder.sitofp(builder.trunc(raw, ir.VectorType(_I32, like.lanes)), ir.VectorType(_IR[like.elem], like.lanes))
+
+    return like(base, types.int64, like), codegen
+
+
+@intrinsic
 def to_aligned(typingctx, base):
     """How many numbers lie before the next address that a whole vector fits into one cache line at; fewer than there are lanes."""
     size = base.dtype.bitwidth // 8
