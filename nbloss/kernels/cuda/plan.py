@@ -61,7 +61,7 @@ def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=Fal
 
     ``aligned``: every array's rows begin alike behind a multiple of 16 bytes; ``heavy``: the kernel needs registers for more than the row.
     """
-    heavy |= WIDTH[stored] == 8 and capability < (8, 0)  # half types without instructions for pairs of them
+    heavy |= capability < (8, 0)  # a maximum that keeps nan and half types take several instructions there, and registers
     plan = _rows(stored, count, classes, aligned, capability >= (9, 0), multiprocessors, heavy)
     return plan._replace(at_once=max(1, (SPARE if heavy else MOST) // plan.threads))
 
