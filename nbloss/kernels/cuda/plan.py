@@ -16,16 +16,21 @@ SHORT = 128  # classes: up to here single numbers, 4 to a thread
 HELD = 8  # vectors a thread holds: 32 registers
 MOST = 1024  # threads of a block
 LONE = 512  # threads of a block of which two fit
+SPARE = 768  # threads of a multiprocessor that have 80 registers each, for heavy kernels
 
 
 class Plan(NamedTuple):
-    """How rows are walked: ``group`` is (lanes of a warp or 0, threads of a block, blocks of a cluster) that share a row."""
+    """How rows are walked: ``group`` is (lanes of a warp or 0, threads of a block, blocks of a cluster) that share a row.
+
+    ``at_once`` blocks must find registers on a multiprocessor.
+    """
 
     width: int
     group: tuple[int, int, int]
     vectors: int
     resident: bool
     grid: int
+    at_once: int = 1
 
     @property
     def threads(self):
@@ -34,11 +39,6 @@ class Plan(NamedTuple):
     @property
     def cluster(self):
         return self.group[2]
-
-    @property
-    def at_once(self):
-        """Blocks whose registers a multiprocessor must have room for."""
-        return max(1, MOST // self.threads)
 
 
 def _up(a, b):
@@ -61,7 +61,13 @@ def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=Fal
 
     ``aligned``: every array's rows begin alike behind a multiple of 16 bytes; ``heavy``: the kernel needs registers for more than the row.
     """
-    heavy |= WIDTH[stored] == 8 and capability < (8, 0)  # half types without instructions for pairs of them
+    heavy |= capability < (8, 0)  # a maximum that keeps nan and half types take several instructions there, and registers
+    plan = _rows(stored, count, classes, aligned, capability >= (9, 0), multiprocessors, heavy)
+    return plan._replace(at_once=max(1, (SPARE if heavy else MOST) // plan.threads))
+
+
+def _rows(stored, count, classes, aligned, clusters, multiprocessors, heavy):
+    most = LONE if heavy else MOST
     if classes <= SHORT:
         lanes = min(WARP, _power(_up(classes, 4)))
         return Plan(1, (lanes, 128, 1), max(1, _up(classes, lanes)), True, _up(count, 128 // lanes))
@@ -69,21 +75,18 @@ def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=Fal
     held = (HELD if width > 1 else HELD * min(WIDTH[stored], 4)) // (1 + heavy)
     if classes <= WARP * held * width and count >= 4 * multiprocessors:
         return Plan(width, (WARP, 128, 1), _few(_up(classes, WARP * width)), True, _up(count, 128 // WARP))
-    clusters = capability >= (9, 0)
-    for threads, blocks, vectors in _blocks(held, clusters):
+    for threads, blocks, vectors in _blocks(held, clusters, most):
         if classes <= threads * blocks * vectors * width:
             needed = _few(_up(classes, threads * blocks * width))
             return Plan(width, (0, threads, blocks), needed, True, count * blocks)
     blocks = 8 if clusters else 1
-    return Plan(width, (0, LONE if clusters else MOST, blocks), held // 2, False, count * blocks)
+    return Plan(width, (0, LONE if clusters else most, blocks), held // 2, False, count * blocks)
 
 
-def _blocks(held, clusters):
+def _blocks(held, clusters, most):
     """Sizes of blocks, smallest first: (threads, blocks, most vectors a thread)."""
     yield from ((threads, 1, max(held // 2, 4)) for threads in (128, 256, LONE))
     yield LONE, 1, held
     if clusters:
         yield from ((LONE, blocks, held) for blocks in (2, 4, 8))
-        yield MOST, 8, held
-    else:
-        yield MOST, 1, held
+    yield most, 8 if clusters else 1, held

@@ -1,0 +1,57 @@
+"""What a compiled kernel asks of a multiprocessor, read from its cubin: no driver, no GPU."""
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from functools import cache
+from typing import NamedTuple
+
+from cuda.pathfinder import find_nvidia_binary_utility
+
+ARCHITECTURES = [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)]
+DOUBLE = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)|MUFU\.\w+64H|[IF]2[IF]\.(\w+\.)*F64")  # not I2F.U64: half of a division of integers
+
+
+class Kernel(NamedTuple):
+    registers: int
+    stack: int
+    instructions: tuple[str, ...]
+
+    def count(self, name, width=""):
+        return sum(op.startswith(name) and width in op for op in self.instructions)
+
+    @property
+    def spills(self):
+        return self.count("LDL") + self.count("STL")
+
+    @property
+    def doubles(self):
+        """Instructions on float64."""
+        return Counter(op for op in self.instructions if DOUBLE.match(op))
+
+    def first(self, name):
+        return next((k for k, op in enumerate(self.instructions) if op.startswith(name)), len(self.instructions))
+
+    def last(self, name, width=""):
+        return max((k for k, op in enumerate(self.instructions) if op.startswith(name) and width in op), default=-1)
+
+
+@cache
+def _tool(name):
+    return find_nvidia_binary_utility(name)
+
+
+def _asked(tool, *arguments):
+    return subprocess.run([_tool(tool), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def read(code):
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        usage = _asked("cuobjdump", "--dump-resource-usage", file.name)
+        listing = _asked("nvdisasm", "-c", file.name)
+    found = [tuple(map(int, numbers)) for numbers in re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)]
+    operations = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)", listing, re.MULTILINE)
+    return Kernel(max(r for r, *_ in found), max(s + local for _, s, local in found), tuple(op for op in operations if op != "NOP"))

@@ -1,0 +1,86 @@
+"""Kernels of classes that lie apart, on every architecture: a column stays in registers, one load and one store per number."""
+
+import cubins
+import pytest
+
+from nbloss.kernels.cuda import build, columns, pixels
+from nbloss.kernels.cuda.places import THREADS
+
+INT = "int64"
+
+
+def signature(make, stored):
+    """The arguments' types, as `pixels` passes them."""
+    real = "float64" if stored == "float64" else "float32"
+    x, r = f"*{stored}", f"*{real}"
+    index, masses = ("*int64", INT, r), ("*int64", INT, r, r)
+    ends = (INT, INT) if make.__module__ == pixels.__name__ else (INT, INT, INT)
+    name = make.__name__.removeprefix("held_")
+    return {
+        "log_softmax": (x, x),
+        "log_softmax_backward": (x, x, x),
+        "cross_entropy": (x, *index, r, INT, r, x),
+        "masses": (x, r, r, real, real, *masses, r, INT, r, x),
+    }[name] + ends
+
+
+def kind(stored):
+    return "half" if stored in ("int16", "uint16") else stored
+
+
+def compiled(make, stored, capability, *constants, classes=None):
+    known = () if classes is None else (classes,)
+    made = *known, kind(stored), capability >= (8, 0), *constants
+    return cubins.read(build.cubin(make, made, signature(make, stored), capability, THREADS))
+
+
+# factory, its other constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores beside
+# one per class, most instructions per class
+HELD = {
+    "log_softmax-float32-21": (pixels.held_log_softmax, (), "float32", 21, 64, 0, 0, 56),
+    "backward-float32-21": (pixels.held_log_softmax_backward, (), "float32", 21, 48, 21, 0, 52),
+    "gradient-float32-21": (pixels.held_cross_entropy, (True,), "float32", 21, 80, 3, 1, 72),
+    "gradient-bfloat16-21": (pixels.held_cross_entropy, (True,), "int16", 21, 80, 3, 1, 64),
+    "gradient-float16-32": (pixels.held_cross_entropy, (True,), "uint16", 32, 128, 3, 1, 64),
+    "loss-float32-32": (pixels.held_cross_entropy, (False,), "float32", 32, 64, 3, 1, 56),
+    "smooth-float32-21": (pixels.held_masses, (True, False), "float32", 21, 120, None, 1, 88),
+    "soft-float32-32": (pixels.held_masses, (True, True), "float32", 32, 224, None, 1, 88),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_classes_in_registers(case):
+    make, constants, stored, classes, registers, loads, stores, instructions = HELD[case]
+    for capability in cubins.ARCHITECTURES:
+        code = compiled(make, stored, capability, *constants, classes=classes)
+        note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
+        assert code.stack == code.spills == 0, note
+        assert code.registers <= registers, note
+        assert not code.doubles, (note, code.doubles)
+        assert len(code.instructions) <= instructions * classes, (note, len(code.instructions))
+        written = 0 if constants == (False,) else classes
+        assert code.count("STG") <= written + stores + 1, (note, code.count("STG"))
+        if loads is not None:
+            assert code.count("LDG") <= classes + loads, (note, code.count("LDG"))
+
+
+LONG = {
+    "log_softmax-float32": (columns.log_softmax, (), "float32", 80),
+    "backward-bfloat16": (columns.log_softmax_backward, (), "int16", 48),
+    "gradient-float32": (columns.cross_entropy, (True,), "float32", 96),
+    "gradient-float16": (columns.cross_entropy, (True,), "uint16", 96),
+    "gradient-float64": (columns.cross_entropy, (True,), "float64", 160),
+    "smooth-float32": (columns.masses, (True, False), "float32", 128),
+    "soft-bfloat16": (columns.masses, (True, True), "int16", 160),
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_long_columns(case):
+    make, constants, stored, registers = LONG[case]
+    for capability in cubins.ARCHITECTURES:
+        code = compiled(make, stored, capability, *constants)
+        note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
+        assert code.stack == code.spills == 0, note
+        assert code.registers <= registers, note
+        assert stored == "float64" or not code.doubles, (note, code.doubles)

@@ -1,0 +1,43 @@
+"""Kernels of targets, sums and copies on every architecture: nothing leaves the registers, blocks fill a multiprocessor."""
+
+import cubins
+import pytest
+
+from nbloss.kernels.cuda import build, copies, sums, targets
+from nbloss.kernels.cuda.places import THREADS
+
+N, P, F, D = "int64", "*int64", "*float32", "*float64"
+JUDGED = (N, N, F, N, N, "float64", "float64", F, F, N, D, P, P, P, N)
+PLACES = (N,) * 15
+
+CASES = {
+    "judged": (targets.judged, (True, True, False), ("*int8", *JUDGED)),
+    "judged alone": (targets.judged, (False, False, True), (P, *JUDGED)),
+    "concluded": (targets.concluded, (), (P, N, N, N, D, P, N, P, P, N)),
+    "partial sums": (sums.partial_sums, (), (F, N, D)),
+    "final sum": (sums.final_sum, (True, True), (D, N, P, "float64", F)),
+    "over divisor": (sums.over_divisor, (True, True), (F, "float64", P, F)),
+    "nll": (targets.picked, (), ("*uint16", N, N, N, N, N, P, N, F, F, N)),
+    "nll backward, apart": (targets.hit_alone, (), (P, N, F, F, N, "*int16", N, N, N)),
+    "nll backward, rows": (targets.hit_in_row, (16,), (P, N, F, F, N, F, N, N)),
+    "soft nll": (targets.weighed, (32,), ("*int16", F, F, F, N, N, N)),
+    "soft nll, apart": (targets.weighed, (0,), (F, F, F, F, N, N, N)),
+    "soft nll backward": (targets.pulled, (8,), (F, F, F, N, "*uint16", N, N, N)),
+    "copy of bits": (copies.moved, (8, "bits", False), ("*int16", N, N, "*int16", N, *PLACES)),
+    "copy of floats": (copies.moved, (3, "float", False), ("*uint16", N, N, F, N, *PLACES)),
+    "copy of float64 to float16": (copies.moved, (2, "float", True), (D, N, N, "*uint16", N, *PLACES)),
+    "copy of uint64": (copies.moved, (2, "natural", False), (P, N, N, F, N, *PLACES)),
+}
+IN_FLOAT32 = ("nll", "nll backward, apart", "nll backward, rows", "soft nll backward", "copy of bits", "copy of floats")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_does_not_read_the_logits(case):
+    make, constants, signature = CASES[case]
+    for capability in cubins.ARCHITECTURES:
+        code = cubins.read(build.cubin(make, constants, signature, capability, THREADS))
+        note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
+        assert code.stack == code.spills == 0, note
+        assert code.registers <= 64, note  # 1024 threads on a multiprocessor
+        if case in IN_FLOAT32:
+            assert not code.doubles, (note, code.doubles)
