@@ -44,17 +44,19 @@ BACKWARD = rows.log_softmax_backward_rows, ()
 GRADIENT = rows.cross_entropy_rows, (True,)
 SOFT = masses.cross_entropy_masses, (True, True)
 
-# kernel, stored type of the logits, classes, most instructions per number that a thread holds (all told, once-only ones included)
+ONCE = 900  # instructions that a thread runs whatever it holds
+
+# kernel, stored type of the logits, classes, most instructions per number that a thread holds, beside ONCE
 CASES = {
-    "log_softmax-float32-16384": (LOG_SOFTMAX, "float32", 16384, 64),
-    "log_softmax-bfloat16-16384": (LOG_SOFTMAX, "int16", 16384, 60),
-    "backward-float32-4096": (BACKWARD, "float32", 4096, 64),
-    "gradient-float32-10": (GRADIENT, "float32", 10, 260),
-    "gradient-float32-1000": (GRADIENT, "float32", 1000, 90),
-    "gradient-bfloat16-32768": (GRADIENT, "int16", 32768, 64),
-    "gradient-float64-1000": (GRADIENT, "float64", 1000, 300),
-    "gradient-float32-128256": (GRADIENT, "float32", 128256, 64),
-    "soft-bfloat16-4096": (SOFT, "int16", 4096, 150),
+    "log_softmax-float32-16384": (LOG_SOFTMAX, "float32", 16384, 40),
+    "log_softmax-bfloat16-16384": (LOG_SOFTMAX, "int16", 16384, 40),
+    "backward-float32-4096": (BACKWARD, "float32", 4096, 35),
+    "gradient-float32-10": (GRADIENT, "float32", 10, 40),
+    "gradient-float32-1000": (GRADIENT, "float32", 1000, 45),
+    "gradient-bfloat16-32768": (GRADIENT, "int16", 32768, 40),
+    "gradient-float64-1000": (GRADIENT, "float64", 1000, 200),
+    "gradient-float32-128256": (GRADIENT, "float32", 128256, 45),
+    "soft-bfloat16-4096": (SOFT, "int16", 4096, 80),
 }
 
 
@@ -77,4 +79,4 @@ def test_rows(case):
             assert code.count("STG", ".128") == p.vectors, note
             if p.resident and inputs == 1:
                 assert code.last("LDG", ".128") < code.first("SHFL"), f"{note}: the row is not asked for all at once"
-        assert len(code.instructions) <= ceiling * p.vectors * p.width * (1 if p.resident else 3), (note, len(code.instructions))
+        assert len(code.instructions) <= ONCE + ceiling * p.vectors * p.width * (1 if p.resident else 3), (note, len(code.instructions))
