@@ -3,12 +3,12 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_sums import lane_sums, masses, tops, total_masses
+from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, masses, tops, total_masses
 from nbloss.kernels.cpu.lanes import numbers_of, put_losses
-from nbloss.kernels.cpu.memory import gather, get, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
+from nbloss.kernels.cpu.memory import apart, gather, get, get_integer, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
 from nbloss.kernels.cpu.row_sums import CONFIDENT, mass_loss, pick_loss
 from nbloss.kernels.cpu.simd import either, equal, less, select
-from nbloss.kernels.cpu.tiles import bring, carry, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, map_tile, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, log1p, unit
 
 
@@ -37,7 +37,7 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     wide = np.empty(step * step, np.float64)
     doubles = pointer(wide, 0)
     slab, kept, targets, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each), pointer(buffer, 3 * each)
-    numbers = moved(sums, 2 * step * step)
+    numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
     offsets = np.empty(size + step, np.int64)
     places = pointer(offsets, 0)
     share, floor = splat(base, a), splat(base, b)
@@ -48,12 +48,14 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
         for k in range(tiles):
             shift, q = k * n * step, p + k * step
             tile, keep, mass = moved(slab, shift), moved(kept, shift), moved(targets, shift)
+            if n > SHORT:
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
             m = tops(tile, n)
-            s, rest = lane_sums(tile, n, m, keep, x, q, hi, places, sums, doubles)
+            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
             total, gaps = total_masses(tile, classes, mass, share, floor, m, n, sums, doubles)
-            put_losses(loss, q, hi, mass_loss(total, log1p(rest), gaps), numbers)
+            put_losses(losses, q, hi, mass_loss(total, log1p(rest), gaps), numbers)
             if out is not None:
-                g = numbers_of(upstream, q, hi, numbers)
+                g = numbers_of(pointer(upstream, 0), upstream.size, q, hi, numbers)
                 _write_masses(keep, classes, mass, share, floor, n, total, s, rest, g, equal(g, 0.0))
         if out is not None:
             carry(out, n, p, hi, tiles, places, kept)
@@ -63,11 +65,11 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
 
 
 @njit(**STRICT)
-def _find_hits(target, mask, counts, p, hi, step, hits):
+def _find_hits(targets, mask, counts, p, hi, step, hits):
     """Where each lane's target stands in a tile; class 0 for a row that does not count (its target may be any number)."""
     for lane in range(step):
         q = min(p + lane, hi - 1)
-        put(hits, lane, (np.int64(target[q]) & mask if counts[q] != 0 else 0) * step + lane)
+        put(hits, lane, (get_integer(targets, q) & mask if get(counts, q) != 0 else 0) * step + lane)
 
 
 def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi):
@@ -81,27 +83,30 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     wide = np.empty(step * step, np.float64)
     doubles = pointer(wide, 0)
     slab, kept, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each)
-    numbers = moved(sums, 2 * step * step)
+    numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
     offsets = np.empty(size + 2 * step, np.int64)
     places, hits = pointer(offsets, 0), pointer(offsets, size + step)
+    spreads = pointer(spread, 0)
     for p in range(lo, hi, size * step):
         tiles = min(size, (hi - p + step - 1) // step)
         bring(x, n, p, hi, tiles, places, slab)
         for k in range(tiles):
             tile, keep, q = moved(slab, k * n * step), moved(kept, k * n * step), p + k * step
-            _find_hits(target, mask, spread, q, hi, step, hits)
+            _find_hits(pointer(target, 0), mask, spreads, q, hi, step, hits)
+            if n > SHORT:
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
             m = tops(tile, n)
             x_y = gather(tile, hits, 0)
-            s, rest = lane_sums(tile, n, m, keep, x, q, hi, places, sums, doubles)
-            hit, b = numbers_of(scale, q, hi, numbers), numbers_of(spread, q, hi, numbers)
+            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
+            hit, b = numbers_of(pointer(scale, 0), scale.size, q, hi, numbers), numbers_of(spreads, spread.size, q, hi, numbers)
             nothing = equal(b, 0.0)
             mass, gaps = total_masses(tile, classes, None, b, b, m, n, sums, doubles)
             log_s = log1p(rest)
             value = mass_loss(mass, log_s, gaps)
             value = select(equal(hit, 0.0), value, value + pick_loss(hit, log_s, m - x_y))
-            put_losses(loss, q, hi, select(nothing, 0.0, value), numbers)
+            put_losses(losses, q, hi, select(nothing, 0.0, value), numbers)
             if out is not None:
-                g = numbers_of(upstream, q, hi, numbers)
+                g = numbers_of(pointer(upstream, 0), upstream.size, q, hi, numbers)
                 nothing = either(nothing, equal(g, 0.0))
                 total = mass + hit
                 for lane in range(step):

@@ -7,10 +7,9 @@ Above, the sums take the order of ``rows.py``: class c goes to partial sum c mod
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import apart, gather, get, lanes, load, load_doubles, pointer, splat, store
+from nbloss.kernels.cpu.memory import gather, get, lanes, load, load_doubles, splat, store
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT
 from nbloss.kernels.cpu.simd import any_lane, doubled, equal, fma, less, maximum, rounded, select
-from nbloss.kernels.cpu.tiles import map_tile
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, lost, unit
 
 SHORT = 64  # classes; up to here contiguous rows go one to a lane too
@@ -89,8 +88,8 @@ def _short_sums(tile, n, m, keep):
 
 
 @njit(**STRICT)
-def _long_sums(tile, n, m, keep, array, p, hi, places, sums, doubles):
-    """``(s, rest)`` per lane, as ``rows.row_sum``; ``places`` is room for the offsets of a tile."""
+def _long_sums(tile, n, m, keep, base, between, places, sums, doubles):
+    """``(s, rest)`` per lane, as ``row_sums.row_sum``."""
     step = lanes(tile)
     inverse = 1.0 / np.float64(unit(get(tile, 0)))
     zero = splat(tile, 0.0)
@@ -107,11 +106,10 @@ def _long_sums(tile, n, m, keep, array, p, hi, places, sums, doubles):
     confident = less(total, CONFIDENT)
     if any_lane(confident):
         ties = zero - 1.0
-        map_tile(array, p, hi, step, places)
         for start in range(0, n, BLOCK):
             stop = min(n, start + BLOCK)
             for c in range(start, stop):
-                v = gather(pointer(array, c * apart(array, 1)), places, 0)  # the tile may hold the exponentials by now
+                v = gather(base, places, c * between)  # the tile may hold the exponentials by now
                 t = v - m
                 e = exp_scaled(t, lost(v, m, t))
                 if keep is not None:
@@ -127,11 +125,14 @@ def _long_sums(tile, n, m, keep, array, p, hi, places, sums, doubles):
 
 
 @njit(**STRICT)
-def lane_sums(tile, n, m, keep, array, p, hi, places, sums, doubles):
-    """``(s, rest)`` per lane of the tile at position p of ``array``; ``keep`` (which may be ``tile``) takes the scaled exponentials."""
+def lane_sums(tile, n, m, keep, base, between, places, sums, doubles):
+    """``(s, rest)`` per lane; ``keep`` (which may be ``tile``) takes the scaled exponentials.
+
+    ``base``, ``between`` and ``places`` say where a tile of more than SHORT classes came from.
+    """
     if n <= SHORT:
         return _short_sums(tile, n, m, keep)
-    return _long_sums(tile, n, m, keep, array, p, hi, places, sums, doubles)
+    return _long_sums(tile, n, m, keep, base, between, places, sums, doubles)
 
 
 @njit(**STRICT)

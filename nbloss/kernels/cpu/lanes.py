@@ -8,11 +8,11 @@ is one long chain of dependent instructions, and a processor can only work on se
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_sums import lane_sums, tops, total
-from nbloss.kernels.cpu.memory import get, hold, lanes, load, load_integers, moved, pointer, put, room, splat, store
+from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, tops, total
+from nbloss.kernels.cpu.memory import apart, get, get_integer, hold, lanes, load, load_integers, moved, pointer, put, room, splat, store
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import either, equal, less, minimum, rounded, select
-from nbloss.kernels.cpu.tiles import bring, carry, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, map_tile, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LONGEST = 4096  # classes of one tile: 256 kB of buffer
@@ -37,8 +37,10 @@ def log_softmax(x, out, lo, hi):
         bring(x, n, p, hi, tiles, places, slab)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
+            if n > SHORT:
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
             m = tops(tile, n)
-            _, rest = lane_sums(tile, n, m, None, x, q, hi, places, sums, doubles)
+            _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), places, sums, doubles)
             store(found, 2 * k * step, m)
             store(found, (2 * k + 1) * step, rest)
         for k in range(tiles):
@@ -83,36 +85,36 @@ def log_softmax_backward(g, y, out, lo, hi):
 
 
 @njit(**STRICT)
-def numbers_of(array, p, hi, into):
+def numbers_of(base, count, p, hi, into):
     """One number per position of a tile; an array of one number has it for all."""
     step = lanes(into)
-    if array.size == 1:
-        return splat(into, array[0])
+    if count == 1:
+        return splat(into, get(base, 0))
     if p + step <= hi:
-        return load(pointer(array, p), 0)
+        return load(base, p)
     for lane in range(step):
-        put(into, lane, array[min(p + lane, hi - 1)])
+        put(into, lane, get(base, min(p + lane, hi - 1)))
     return load(into, 0)
 
 
 @njit(**STRICT)
-def put_losses(loss, p, hi, values, into):
+def put_losses(losses, p, hi, values, into):
     if p + lanes(into) <= hi:
-        store(pointer(loss, p), 0, values)
+        store(losses, p, values)
         return
     store(into, 0, values)
     for lane in range(hi - p):
-        loss[p + lane] = get(into, lane)
+        put(losses, p + lane, get(into, lane))
 
 
 @njit(**STRICT)
-def _classes_of(target, mask, p, hi, into):
+def _classes_of(targets, mask, p, hi, into):
     """The targets of a tile, as floats. They are compared with each class in turn: numbers written one by one could not be read back as a
     vector before the processor's stores have drained, which takes longer than a short row."""
     if p + lanes(into) <= hi:
-        return load_integers(pointer(target, p), mask, load(into, 0))
+        return load_integers(moved(targets, p), mask, load(into, 0))
     for lane in range(lanes(into)):
-        put(into, lane, np.int32(np.int64(target[min(p + lane, hi - 1)]) & mask))
+        put(into, lane, np.int32(get_integer(targets, min(p + lane, hi - 1)) & mask))
     return load(into, 0)
 
 
@@ -138,6 +140,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     doubles = pointer(wide, 0)
     slab, sums, numbers = pointer(buffer, 0), pointer(buffer, size * n * step), pointer(buffer, (size * n + 2 * step) * step)
     found = moved(numbers, step)
+    targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     offsets = np.empty(size + step, np.int64)
     places = pointer(offsets, 0)
     for p in range(lo, hi, size * step):
@@ -145,13 +148,15 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         bring(x, n, p, hi, tiles, places, slab)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
-            y = _classes_of(target, mask, q, hi, numbers)
+            y = _classes_of(targets, mask, q, hi, numbers)
+            if n > SHORT:
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
             m = tops(tile, n)
             x_y = _picked(tile, n, y)
             if out is None:
-                _, rest = lane_sums(tile, n, m, None, x, q, hi, places, sums, doubles)
+                _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), places, sums, doubles)
             else:
-                s, rest = lane_sums(tile, n, m, tile, x, q, hi, places, sums, doubles)
+                s, rest = lane_sums(tile, n, m, tile, base, apart(x, 1), places, sums, doubles)
                 store(found, (4 * k + 2) * step, s)
                 store(found, (4 * k + 3) * step, y)
             store(found, 4 * k * step, m - x_y)
@@ -159,12 +164,12 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
             gap, rest = load(found, 4 * k * step), load(found, (4 * k + 1) * step)
-            each = numbers_of(scale, q, hi, numbers)
+            each = numbers_of(scales, scale.size, q, hi, numbers)
             nothing = equal(each, 0.0)
-            put_losses(loss, q, hi, select(nothing, 0.0, pick_loss(each, log1p(rest), gap)), numbers)
+            put_losses(losses, q, hi, select(nothing, 0.0, pick_loss(each, log1p(rest), gap)), numbers)
             if out is not None:
                 s, y = load(found, (4 * k + 2) * step), load(found, (4 * k + 3) * step)
-                coef = each * numbers_of(upstream, q, hi, numbers)
+                coef = each * numbers_of(pointer(upstream, 0), upstream.size, q, hi, numbers)
                 nothing = either(nothing, equal(coef, 0.0))
                 others = select(less(0.0, gap), s - _picked(tile, n, y) / one, rest)
                 factor, at_y = coef / s / one, pull(coef, others, s)

@@ -227,6 +227,17 @@ def load_integers(typingctx, base, mask, like):
 
 
 @intrinsic
+def get_integer(typingctx, base, offset):
+    """One integer, in 64 bits: ``get`` would take one of 16 for a float."""
+
+    def codegen(context, builder, sig, args):
+        number = builder.load(_address(builder, *args), align=1)
+        return number if number.type == _I64 else builder.sext(number, _I64)
+
+    return types.int64(base, types.intp), codegen
+
+
+@intrinsic
 def to_aligned(typingctx, base):
     """How many numbers lie before the next address that a whole vector fits into one cache line at; fewer than there are lanes."""
     size = base.dtype.bitwidth // 8

@@ -9,6 +9,9 @@ not throw each other out of the cache. How a tile moves is seen from where its p
 
 The lanes of the last tile that hold no position of their own repeat the last one, and are not written (or write the same numbers to the
 same place).
+
+What is called for every tile takes pointers and numbers, no arrays: Numba counts references to those, in calls around which all vectors are
+put by.
 """
 
 from numba import njit
@@ -29,12 +32,11 @@ def slab_tiles(n, step):
 
 
 @njit(**STRICT)
-def map_tile(array, p, hi, step, places):
+def map_tile(inner, far, near, p, hi, step, places):
     """The offset of each position of a tile, the last one again beyond hi."""
-    inner = array.shape[2]
     o, i = p // inner, p % inner
     for lane in range(step):
-        put(places, lane, o * apart(array, 0) + i * apart(array, 2))
+        put(places, lane, o * far + i * near)
         if p + lane + 1 < hi:
             i += 1
             if i == inner:
@@ -43,19 +45,18 @@ def map_tile(array, p, hi, step, places):
 
 
 @njit(**STRICT)
-def _look(array, p, hi, step):
+def _look(inner, far, between, near, p, hi, step):
     """How a tile moves, its first position's offset, and what its positions lie apart (0 if that differs)."""
-    inner = array.shape[2]
     rows = min(step, hi - p)
     if inner == 1:
-        offset, distance = p * apart(array, 0), apart(array, 0)
+        offset, distance = p * far, far
     else:
         o, i = p // inner, p % inner
-        offset = o * apart(array, 0) + i * apart(array, 2)
-        distance = apart(array, 2) if i + rows <= inner else 0
+        offset = o * far + i * near
+        distance = near if i + rows <= inner else 0
     if distance == 1 and rows == step:
         return BESIDE, offset, distance
-    if distance != 0 and apart(array, 1) == 1:
+    if distance != 0 and between == 1:
         return TURNED, offset, distance
     return APART, offset, distance
 
@@ -65,10 +66,11 @@ def bring(array, n, p, hi, tiles, places, slab):
     """Fill a slab: per tile n vectors, and as many more as a vector has lanes are overwritten after the last."""
     base = pointer(array, 0)
     step = lanes(base)
+    inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
     beside = 0
     for k in range(tiles):
         q, tile = p + k * step, moved(slab, k * n * step)
-        kind, offset, distance = _look(array, q, hi, step)
+        kind, offset, distance = _look(inner, far, between, near, q, hi, step)
         put(places, k, NOWHERE)
         if kind == BESIDE:
             put(places, k, offset)
@@ -81,12 +83,12 @@ def bring(array, n, p, hi, tiles, places, slab):
                 whole = whole_rows(rows, distance, n - first, step)
                 turn_in(moved(base, offset + first), distance, rows, whole, count, moved(tile, first * step))
         else:
-            map_tile(array, q, hi, step, moved(places, tiles))
+            map_tile(inner, far, near, q, hi, step, moved(places, tiles))
             for c in range(n):
-                store(tile, c * step, gather(base, moved(places, tiles), c * apart(array, 1)))
+                store(tile, c * step, gather(base, moved(places, tiles), c * between))
     if beside > 0:
         for c in range(n):
-            row = moved(base, c * apart(array, 1))
+            row = moved(base, c * between)
             for k in range(tiles):
                 if get(places, k) != NOWHERE:
                     store(slab, (k * n + c) * step, load(row, get(places, k)))
@@ -97,10 +99,11 @@ def carry(array, n, p, hi, tiles, places, slab):
     """Write a slab out."""
     base = pointer(array, 0)
     step = lanes(base)
+    inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
     beside = 0
     for k in range(tiles):
         q, tile = p + k * step, moved(slab, k * n * step)
-        kind, offset, distance = _look(array, q, hi, step)
+        kind, offset, distance = _look(inner, far, between, near, q, hi, step)
         put(places, k, NOWHERE)
         if kind == BESIDE:
             put(places, k, offset)
@@ -112,12 +115,12 @@ def carry(array, n, p, hi, tiles, places, slab):
                 whole = whole_rows(rows, distance, n - first, step)
                 turn_out(moved(tile, first * step), moved(base, offset + first), distance, rows, whole, min(n, step))
         else:
-            map_tile(array, q, hi, step, moved(places, tiles))
+            map_tile(inner, far, near, q, hi, step, moved(places, tiles))
             for c in range(n):
-                scatter(base, moved(places, tiles), c * apart(array, 1), load(tile, c * step))
+                scatter(base, moved(places, tiles), c * between, load(tile, c * step))
     if beside > 0:
         for c in range(n):
-            row = moved(base, c * apart(array, 1))
+            row = moved(base, c * between)
             for k in range(tiles):
                 if get(places, k) != NOWHERE:
                     store(row, get(places, k), load(slab, (k * n + c) * step))
