@@ -74,7 +74,7 @@ def judge(name):
     assert_gradient(results[1], x, *reference.cross_entropy_terms(1.0, x, target, weight, **options))
 
 
-def run_script(tmp_path, code, timeout=240, status=0, **environment):
+def run_script(tmp_path, code, timeout=900, status=0, **environment):
     """Run a script of its own (multiprocessing wants a file) in a fresh interpreter; returns what it printed. Hanging is failing."""
     script = tmp_path / "script.py"
     script.write_text(code)

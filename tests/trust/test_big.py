@@ -121,7 +121,8 @@ def test_fifty_million_rows_of_two_classes(dtype, rng):
     x, y = np.tile(few, (n // 1000, 1)), np.tile(labels.astype(np.int8), n // 1000)
     loss, grad = F.cross_entropy_value_and_grad(x, y)
     exact = float(reference.cross_entropy(few, labels))
-    assert abs(float(loss) - exact) <= 8 * np.finfo(dtype).eps * exact
+    room = 8 if dtype == np.float32 else 28  # no wider type for the sum of a group: as in problems.assert_loss
+    assert abs(float(loss) - exact) <= room * np.finfo(dtype).eps * exact
     part = F.cross_entropy_backward(1000 / n, few, labels)
     np.testing.assert_allclose(grad[-1000:], part, rtol=1e-6)
     np.testing.assert_array_equal(grad[:1000], grad[-1000:])

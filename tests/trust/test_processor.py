@@ -29,7 +29,7 @@ print(every.hexdigest())
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     """What this machine's own code gives."""
-    return run_script(tmp_path_factory.mktemp("here"), EVERY_DTYPE, timeout=500)
+    return run_script(tmp_path_factory.mktemp("here"), EVERY_DTYPE)
 
 
 @pytest.mark.parametrize("processor", ["x86-64", "haswell"])
@@ -38,4 +38,4 @@ def test_every_dtype_is_right_and_has_the_bits_of_this_machine_s_own_code(proces
     binding = pytest.importorskip("llvmlite.binding")
     if not binding.get_process_triple().startswith("x86_64") or not binding.get_host_cpu_features().get("avx2"):
         pytest.skip("for a machine that can run the code of that processor")
-    assert run_script(tmp_path, EVERY_DTYPE, timeout=500, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="") == here
+    assert run_script(tmp_path, EVERY_DTYPE, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="") == here
