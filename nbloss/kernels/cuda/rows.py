@@ -149,7 +149,7 @@ def cross_entropy_rows(stored, width, group, vectors, resident, modern, gradient
         if row < rows:
             hit = get(scale, row)
             y = integer(target, row) & mask
-            if gradient:
+            if gradient and hit != zero:  # where no row counts, upstream is inf
                 coef = hit * get(upstream, row * step)
         else:
             count, edge = 0, -1
