@@ -44,7 +44,7 @@ HELD = {
     "gradient-float16-32": (pixels.held_cross_entropy, (True,), "uint16", 32, 128, 3, 1, 64),
     "loss-float32-32": (pixels.held_cross_entropy, (False,), "float32", 32, 64, 3, 1, 56),
     "smooth-float32-21": (pixels.held_masses, (True, False), "float32", 21, 120, None, 1, 88),
-    "soft-float32-32": (pixels.held_masses, (True, True), "float32", 32, 224, None, 1, 88),
+    "soft-float32-32": (pixels.held_masses, (True, True), "float32", 32, 255, None, 1, 88),
 }
 
 

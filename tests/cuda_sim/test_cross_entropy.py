@@ -76,7 +76,7 @@ def test_reductions(rng, dtype, shape, reduction, soft):
     assert_right(x, target, w, options, loss[()], gradient, -1.5, reduction)
 
 
-@pytest.mark.parametrize("offset", range(1, 8))
+@pytest.mark.parametrize("offset", [1, 3, 6])
 @pytest.mark.parametrize("shape", [(3, 37, 1), (2, 203, 1), (2, 5, 3), (1, 40, 3)], ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_address_that_no_vector_starts_at(rng, dtype, shape, offset):

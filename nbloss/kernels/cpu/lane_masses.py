@@ -49,9 +49,9 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
             shift, q = k * n * step, p + k * step
             tile, keep, mass = moved(slab, shift), moved(kept, shift), moved(targets, shift)
             if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, moved(places, size))
             m = tops(tile, n)
-            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
+            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), moved(places, size), sums, doubles)
             total, gaps = total_masses(tile, classes, mass, share, floor, m, n, sums, doubles)
             put_losses(losses, q, hi, mass_loss(total, log1p(rest), gaps), numbers)
             if out is not None:
@@ -94,10 +94,10 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
             tile, keep, q = moved(slab, k * n * step), moved(kept, k * n * step), p + k * step
             _find_hits(pointer(target, 0), mask, spreads, q, hi, step, hits)
             if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, moved(places, size))
             m = tops(tile, n)
             x_y = gather(tile, hits, 0)
-            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
+            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), moved(places, size), sums, doubles)
             hit, b = numbers_of(pointer(scale, 0), scale.size, q, hi, numbers), numbers_of(spreads, spread.size, q, hi, numbers)
             nothing = equal(b, 0.0)
             mass, gaps = total_masses(tile, classes, None, b, b, m, n, sums, doubles)

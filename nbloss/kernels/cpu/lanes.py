@@ -9,13 +9,39 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, tops, total
-from nbloss.kernels.cpu.memory import apart, get, get_integer, hold, lanes, load, load_integers, moved, pointer, put, room, splat, store
+from nbloss.kernels.cpu.memory import (
+    apart,
+    get,
+    get_integer,
+    hold,
+    lanes,
+    load,
+    load_integers,
+    moved,
+    pointer,
+    prefetch_read,
+    prefetch_write,
+    put,
+    room,
+    splat,
+    store,
+)
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import either, equal, less, minimum, rounded, select
-from nbloss.kernels.cpu.tiles import bring, carry, map_tile, slab_tiles
+from nbloss.kernels.cpu.tiles import NOWHERE, bring, carry, map_tile, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LONGEST = 4096  # classes of one tile: 256 kB of buffer
+
+
+@njit(**STRICT)
+def _fetch(base, into, between, n, offset, ahead):
+    """Fetch what the next slab has in this tile's place, and the lines that this tile will be written to."""
+    if offset != NOWHERE:
+        for c in range(n):
+            prefetch_read(base, offset + ahead + c * between)
+            if into is not None:
+                prefetch_write(into, offset + c * between)
 
 
 # ------------------------------ log_softmax ------------------------------
@@ -37,10 +63,11 @@ def log_softmax(x, out, lo, hi):
         bring(x, n, p, hi, tiles, places, slab)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
+            _fetch(base, pointer(out, 0), apart(x, 1), n, get(places, k), size * step)
             if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, moved(places, size))
             m = tops(tile, n)
-            _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), places, sums, doubles)
+            _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), moved(places, size), sums, doubles)
             store(found, 2 * k * step, m)
             store(found, (2 * k + 1) * step, rest)
         for k in range(tiles):
@@ -148,15 +175,19 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         bring(x, n, p, hi, tiles, places, slab)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
+            if out is None:
+                _fetch(base, None, apart(x, 1), n, get(places, k), size * step)
+            else:
+                _fetch(base, pointer(out, 0), apart(x, 1), n, get(places, k), size * step)
             y = _classes_of(targets, mask, q, hi, numbers)
             if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, places)
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, moved(places, size))
             m = tops(tile, n)
             x_y = _picked(tile, n, y)
             if out is None:
-                _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), places, sums, doubles)
+                _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), moved(places, size), sums, doubles)
             else:
-                s, rest = lane_sums(tile, n, m, tile, base, apart(x, 1), places, sums, doubles)
+                s, rest = lane_sums(tile, n, m, tile, base, apart(x, 1), moved(places, size), sums, doubles)
                 store(found, (4 * k + 2) * step, s)
                 store(found, (4 * k + 3) * step, y)
             store(found, 4 * k * step, m - x_y)

@@ -33,7 +33,7 @@ def _mass_block(x, w, y, a, b, m, start, stop):
         q = _masses(w, y, a, b, j, stop)
         mass_ = mass_ + q
         gaps_ = gaps_ + select(equal(q, 0.0), 0.0, q * (top - load_first(x, j, stop - j, 0.0)))
-    return doubled(mass) + doubled(mass_), doubled(gaps) + doubled(gaps_)
+    return doubled(mass + mass_), doubled(gaps + gaps_)
 
 
 @njit(**STRICT)

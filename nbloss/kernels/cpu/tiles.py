@@ -27,8 +27,8 @@ CALLED = {"error_model": "numpy", "fastmath": False}  # one copy of this code fo
 
 @njit(**STRICT)
 def slab_tiles(n, step):
-    """How many tiles of n vectors make a slab: some 24 kB, half an L1 cache."""
-    return max(1, min(32, 6144 // (n * step)))
+    """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too."""
+    return max(1, min(32, 4096 // (n * step)))
 
 
 @njit(**STRICT)

@@ -16,7 +16,7 @@ SHORT = 128  # classes: up to here single numbers, 4 to a thread
 HELD = 8  # vectors a thread holds: 32 registers
 MOST = 1024  # threads of a block
 LONE = 512  # threads of a block of which two fit
-SPARE = 512  # threads of a multiprocessor that have 128 registers each, for heavy kernels
+SPARE = 512  # threads of a multiprocessor that have 128 registers each: for heavy kernels, and warps that need no others beside them
 
 
 class Plan(NamedTuple):
@@ -63,7 +63,7 @@ def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=Fal
     """
     heavy |= capability < (8, 0) or WIDTH[stored] == 8  # half numbers are unpacked; before sm_80 a maximum that keeps nan takes several
     plan = _rows(stored, count, classes, aligned, capability >= (9, 0), multiprocessors, heavy)
-    return plan._replace(at_once=max(1, (SPARE if heavy else MOST) // plan.threads))
+    return plan._replace(at_once=max(1, (SPARE if heavy or plan.group[0] else MOST) // plan.threads))
 
 
 def _rows(stored, count, classes, aligned, clusters, multiprocessors, heavy):
