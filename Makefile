@@ -7,8 +7,8 @@ demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
 
 test: .venv-test/ready
-	.venv-test/bin/python -m pytest -n auto
-	.venv-test/bin/python -m pytest -n auto tests/cuda_sim
+	.venv-test/bin/python -m pytest -n auto --dist worksteal
+	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_sim
 
 fuzz: .venv-test/ready
 	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/trust/test_fuzz.py -k new_cases

@@ -18,7 +18,7 @@ from hostile import calls
 from hypothesis import HealthCheck, Phase, given, settings
 
 DOCUMENTED = (TypeError, ValueError, IndexError, nbloss.DeviceUnavailableError)
-CASES = int(os.environ.get("NBLOSS_FUZZ_CASES", "1500"))
+CASES = int(os.environ.get("NBLOSS_FUZZ_CASES", "1000"))
 SHARDS = max(1, CASES // 5000)  # hypothesis remembers what it has drawn
 COMMON = {
     "max_examples": CASES // SHARDS,
