@@ -96,13 +96,18 @@ def _added(totals):
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
     """Fill scale and spread; returns (sum of the weights that count, how many targets are no class, position of the first or -1)."""
     groups = -(-scale.size // targets.GROUP)
-    totals, bad = np.zeros(groups), np.zeros((groups, 2), np.int64)
+    totals, wrong = np.zeros(groups), np.zeros(groups, np.int64)
     variant = target.dtype, scale.dtype, weight is None, spread is None
-    arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, bad
-    written = {"scale", "spread", "totals", "bad"}
+    arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong
+    written = {"scale", "spread", "totals", "wrong"}
     run(targets.row_scale, variant, arguments, written, scale.size, 1, targets.GROUP)
-    wrong = int(bad[:, 0].sum())
-    return _added(totals), wrong, int(bad[bad[:, 0] > 0, 1][0]) if wrong else -1
+    bad = int(wrong.sum())
+    if not bad:
+        return _added(totals), 0, -1
+    start = int(np.flatnonzero(wrong)[0]) * targets.GROUP
+    y = target[start : start + targets.GROUP].astype(np.int64) & mask
+    outside = ((y < 0) | (y >= classes)) & ((y != ignore_index) | (wide & (y < 0)))
+    return _added(totals), bad, start + int(np.flatnonzero(outside)[0])
 
 
 def row_sum(values):

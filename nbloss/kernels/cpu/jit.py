@@ -6,6 +6,7 @@ one slow core does not hold the others. Signatures are explicit (any strides, re
 user's array starts a compilation, and one dispatcher holds one signature.
 """
 
+import gc
 import inspect
 
 import numpy as np
@@ -15,7 +16,8 @@ from numba.np import numpy_support
 from nbloss import _forks
 from nbloss.kernels.cpu import threads
 from nbloss.kernels.cpu.cache import KernelCache, cache_dir
-from nbloss.kernels.cpu.memory import fetch_add
+from nbloss.kernels.cpu.memory import fetch_add, smaller
+from nbloss.kernels.cpu.parts import ALONE, PART
 
 __all__ = ["cache_dir", "compiled", "run"]
 
@@ -44,10 +46,10 @@ def _parallel_body(body, names):
         "    for worker in prange(workers):\n"
         "        lo = fetch_add(ticket, chunk)\n"
         "        while lo < count:\n"
-        f"            body({given}, lo, min(lo + chunk, count))\n"
+        f"            body({given}, lo, smaller(lo + chunk, count))\n"
         "            lo = fetch_add(ticket, chunk)\n"
     )
-    space = {"__name__": __name__, "prange": prange, "fetch_add": fetch_add, "body": njit(**OPTIONS)(body)}
+    space = {"__name__": __name__, "prange": prange, "fetch_add": fetch_add, "smaller": smaller, "body": njit(**OPTIONS, **PART)(body)}
     exec(compile(source, body.__code__.co_filename, "exec"), space)
     return space[body.__name__]
 
@@ -62,7 +64,7 @@ def _compile(body, arguments, written, parallel, shares):
     if parallel and not shares:
         body = _parallel_body(body, names)
         signature += [types.int64, types.Array(types.int64, 1, "C")]
-    dispatcher = njit(parallel=parallel, **OPTIONS)(body)
+    dispatcher = njit(parallel=parallel, **OPTIONS, **ALONE)(body)
     dispatcher._cache = KernelCache(name)
     dispatcher.compile(tuple(signature))
     dispatcher.disable_compile()
@@ -73,7 +75,13 @@ def _compile_once(key, arguments, written, shares):
     with _forks.compiling:
         if key not in _compiled:
             body, _, parallel = key
-            _compiled[key] = _compile(body, arguments, written, parallel, shares)
+            collects = gc.isenabled()
+            gc.disable()  # a compilation makes millions of objects and few of them garbage: a fifth of its time
+            try:
+                _compiled[key] = _compile(body, arguments, written, parallel, shares)
+            finally:
+                if collects:
+                    gc.enable()
         return _compiled[key]
 
 

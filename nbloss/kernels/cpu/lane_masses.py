@@ -4,11 +4,29 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, masses, tops, total_masses
-from nbloss.kernels.cpu.lanes import numbers_of, put_losses
-from nbloss.kernels.cpu.memory import apart, gather, get, get_integer, hold, lanes, load, moved, pointer, put, room, scatter, splat, store
+from nbloss.kernels.cpu.lanes import numbers_of
+from nbloss.kernels.cpu.memory import (
+    apart,
+    gather,
+    get,
+    get_integer,
+    lanes,
+    load,
+    local,
+    moved,
+    pointer,
+    put,
+    release,
+    room,
+    scatter,
+    smaller,
+    splat,
+    store,
+    store_first,
+)
 from nbloss.kernels.cpu.row_sums import CONFIDENT, mass_loss, pick_loss
 from nbloss.kernels.cpu.simd import either, equal, less, select
-from nbloss.kernels.cpu.tiles import bring, carry, map_tile, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, map_tile, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, log1p, unit
 
 
@@ -34,41 +52,40 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     size = slab_tiles(3 * n, step)
     each = size * n * step
     buffer = room(base, 3 * each + (2 * step + 1) * step)
-    wide = np.empty(step * step, np.float64)
-    doubles = pointer(wide, 0)
-    slab, kept, targets, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each), pointer(buffer, 3 * each)
+    doubles = local(np.float64, 256)
+    slab, kept, targets, sums = buffer, moved(buffer, each), moved(buffer, 2 * each), moved(buffer, 3 * each)
     numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
-    offsets = np.empty(size + step, np.int64)
-    places = pointer(offsets, 0)
+    places = local(np.int64, 16)
     share, floor = splat(base, a), splat(base, b)
-    for p in range(lo, hi, size * step):
-        tiles = min(size, (hi - p + step - 1) // step)
-        bring(y, n, p, hi, tiles, places, targets)
-        bring(x, n, p, hi, tiles, places, slab)
+    p = lo
+    while p < hi:
+        stop = slab_end(x.shape[2], p, hi, size * step)
+        tiles = (stop - p + step - 1) // step
+        bring(y, n, p, stop, places, targets)
+        bring(x, n, p, stop, places, slab)
         for k in range(tiles):
             shift, q = k * n * step, p + k * step
             tile, keep, mass = moved(slab, shift), moved(kept, shift), moved(targets, shift)
             if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, moved(places, size))
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m = tops(tile, n)
-            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), moved(places, size), sums, doubles)
+            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
             total, gaps = total_masses(tile, classes, mass, share, floor, m, n, sums, doubles)
-            put_losses(losses, q, hi, mass_loss(total, log1p(rest), gaps), numbers)
+            store_first(losses, q, stop - q, mass_loss(total, log1p(rest), gaps))
             if out is not None:
-                g = numbers_of(pointer(upstream, 0), upstream.size, q, hi, numbers)
+                g = numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
                 _write_masses(keep, classes, mass, share, floor, n, total, s, rest, g, equal(g, 0.0))
         if out is not None:
-            carry(out, n, p, hi, tiles, places, kept)
-    hold(buffer)
-    hold(wide)
-    hold(offsets)
+            carry(out, n, p, stop, places, kept, base)
+        p = stop
+    release(buffer)
 
 
 @njit(**STRICT)
 def _find_hits(targets, mask, counts, p, hi, step, hits):
     """Where each lane's target stands in a tile; class 0 for a row that does not count (its target may be any number)."""
     for lane in range(step):
-        q = min(p + lane, hi - 1)
+        q = smaller(p + lane, hi - 1)
         put(hits, lane, (get_integer(targets, q) & mask if get(counts, q) != 0 else 0) * step + lane)
 
 
@@ -80,33 +97,33 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     size = slab_tiles(2 * n, step)
     each = size * n * step
     buffer = room(base, 2 * each + (2 * step + 1) * step)
-    wide = np.empty(step * step, np.float64)
-    doubles = pointer(wide, 0)
-    slab, kept, sums = pointer(buffer, 0), pointer(buffer, each), pointer(buffer, 2 * each)
+    doubles = local(np.float64, 256)
+    slab, kept, sums = buffer, moved(buffer, each), moved(buffer, 2 * each)
     numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
-    offsets = np.empty(size + 2 * step, np.int64)
-    places, hits = pointer(offsets, 0), pointer(offsets, size + step)
+    places, hits = local(np.int64, 16), local(np.int64, 16)
     spreads = pointer(spread, 0)
-    for p in range(lo, hi, size * step):
-        tiles = min(size, (hi - p + step - 1) // step)
-        bring(x, n, p, hi, tiles, places, slab)
+    p = lo
+    while p < hi:
+        stop = slab_end(x.shape[2], p, hi, size * step)
+        tiles = (stop - p + step - 1) // step
+        bring(x, n, p, stop, places, slab)
         for k in range(tiles):
             tile, keep, q = moved(slab, k * n * step), moved(kept, k * n * step), p + k * step
-            _find_hits(pointer(target, 0), mask, spreads, q, hi, step, hits)
+            _find_hits(pointer(target, 0), mask, spreads, q, stop, step, hits)
             if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, hi, step, moved(places, size))
+                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m = tops(tile, n)
             x_y = gather(tile, hits, 0)
-            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), moved(places, size), sums, doubles)
-            hit, b = numbers_of(pointer(scale, 0), scale.size, q, hi, numbers), numbers_of(spreads, spread.size, q, hi, numbers)
+            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
+            hit, b = numbers_of(pointer(scale, 0), scale.size, q, stop, numbers), numbers_of(spreads, spread.size, q, stop, numbers)
             nothing = equal(b, 0.0)
             mass, gaps = total_masses(tile, classes, None, b, b, m, n, sums, doubles)
             log_s = log1p(rest)
             value = mass_loss(mass, log_s, gaps)
             value = select(equal(hit, 0.0), value, value + pick_loss(hit, log_s, m - x_y))
-            put_losses(losses, q, hi, select(nothing, 0.0, value), numbers)
+            store_first(losses, q, stop - q, select(nothing, 0.0, value))
             if out is not None:
-                g = numbers_of(pointer(upstream, 0), upstream.size, q, hi, numbers)
+                g = numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
                 nothing = either(nothing, equal(g, 0.0))
                 total = mass + hit
                 for lane in range(step):
@@ -118,7 +135,6 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
                 _write_masses(keep, classes, None, b, b, n, total, s, rest, g, nothing)
                 scatter(keep, hits, 0, select(nothing, 0.0, d * g))
         if out is not None:
-            carry(out, n, p, hi, tiles, places, kept)
-    hold(buffer)
-    hold(wide)
-    hold(offsets)
+            carry(out, n, p, stop, places, kept, base)
+        p = stop
+    release(buffer)

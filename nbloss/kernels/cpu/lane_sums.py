@@ -7,9 +7,9 @@ Above, the sums take the order of ``rows.py``: class c goes to partial sum c mod
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import gather, get, lanes, load, load_doubles, splat, store
+from nbloss.kernels.cpu.memory import gather, get, lanes, load, load_doubles, load_four, smaller, splat, store
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT
-from nbloss.kernels.cpu.simd import any_lane, doubled, equal, fma, less, maximum, rounded, select
+from nbloss.kernels.cpu.simd import any_lane, doubled, equal, fma, four, less, maximum, quarter, rounded, select
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, lost, unit
 
 SHORT = 64  # classes; up to here contiguous rows go one to a lane too
@@ -41,7 +41,7 @@ def _flush(sums, start, stop, doubles):
     """Add the partial sums of a block of classes to their float64 sums; the first block begins them."""
     step = lanes(sums)
     count = stop - start
-    for k in range(min(count, step)):
+    for k in range(smaller(count, step)):
         v = load(sums, k * step)
         if k + step < count:
             v = v + load(sums, (k + step) * step)
@@ -56,14 +56,21 @@ def _fold(sums, n, doubles):
     """The float64 sums of n classes, folded as ``rows.py`` folds the lanes of its vectors."""
     step = lanes(sums)
     like = load(sums, 0)
-    used = min(n, step)
+    used = smaller(n, step)
     half = step // 2
     while half > 0:
-        for k in range(min(half, used - half)):
+        for k in range(smaller(half, used - half)):
             store(doubles, k * step, load_doubles(doubles, k * step, like) + load_doubles(doubles, (k + half) * step, like))
-        used = min(used, half)
+        used = smaller(used, half)
         half //= 2
     return load_doubles(doubles, 0, like)
+
+
+@njit(**STRICT)
+def _apart(t, e, ties):
+    """The maximum's own terms are counted, not added."""
+    top = equal(t, 0.0)
+    return select(top, ties + 1.0, ties), select(top, 0.0, e)
 
 
 @njit(**STRICT)
@@ -74,15 +81,29 @@ def _short_sums(tile, n, m, keep):
     zero = splat(tile, 0.0)
     ties = zero - 1.0
     total = doubled(zero)
-    for c in range(n):
+    tops = four(m)
+    c = 0
+    while c + 4 <= n:
+        v = load_four(tile, c * step)
+        t = v - tops
+        e = exp_scaled(t, lost(v, tops, t))
+        if keep is not None:
+            store(keep, c * step, e)
+        ties, first = _apart(quarter(t, 0), quarter(e, 0), ties)
+        ties, second = _apart(quarter(t, 1), quarter(e, 1), ties)
+        ties, third = _apart(quarter(t, 2), quarter(e, 2), ties)
+        ties, fourth = _apart(quarter(t, 3), quarter(e, 3), ties)
+        total = total + doubled((first + second) + (third + fourth))
+        c += 4
+    while c < n:
         v = load(tile, c * step)
         t = v - m
         e = exp_scaled(t, lost(v, m, t))
         if keep is not None:
             store(keep, c * step, e)
-        top = equal(t, 0.0)
-        ties = ties + select(top, zero + 1.0, 0.0)
-        total = total + doubled(select(top, 0.0, e))
+        ties, e = _apart(t, e, ties)
+        total = total + doubled(e)
+        c += 1
     rest = total * inverse + doubled(ties)
     return rounded(rest + 1.0, m), rounded(rest, m)
 
@@ -94,7 +115,7 @@ def _long_sums(tile, n, m, keep, base, between, places, sums, doubles):
     inverse = 1.0 / np.float64(unit(get(tile, 0)))
     zero = splat(tile, 0.0)
     for start in range(0, n, BLOCK):
-        stop = min(n, start + BLOCK)
+        stop = smaller(n, start + BLOCK)
         for c in range(start, stop):
             e = exp_scaled(load(tile, c * step) - m, None)
             if keep is not None:
@@ -107,7 +128,7 @@ def _long_sums(tile, n, m, keep, base, between, places, sums, doubles):
     if any_lane(confident):
         ties = zero - 1.0
         for start in range(0, n, BLOCK):
-            stop = min(n, start + BLOCK)
+            stop = smaller(n, start + BLOCK)
             for c in range(start, stop):
                 v = gather(base, places, c * between)  # the tile may hold the exponentials by now
                 t = v - m
@@ -145,7 +166,7 @@ def total(tile, n, sums, doubles):
             result = result + doubled(load(tile, c * step))
         return result
     for start in range(0, n, BLOCK):
-        stop = min(n, start + BLOCK)
+        stop = smaller(n, start + BLOCK)
         for c in range(start, stop):
             _add(sums, c, load(tile, c * step))
         _flush(sums, start, stop, doubles)
@@ -173,13 +194,13 @@ def total_masses(tile, w, y, a, b, m, n, sums, doubles):
             gaps = gaps + doubled(select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))
         return rounded(mass, m), rounded(gaps, m)
     for start in range(0, n, BLOCK):
-        stop = min(n, start + BLOCK)
+        stop = smaller(n, start + BLOCK)
         for c in range(start, stop):
             _add(sums, c, masses(w, y, a, b, c, step))
         _flush(sums, start, stop, doubles)
     mass = _fold(sums, n, doubles)
     for start in range(0, n, BLOCK):
-        stop = min(n, start + BLOCK)
+        stop = smaller(n, start + BLOCK)
         for c in range(start, stop):
             q = masses(w, y, a, b, c, step)
             _add(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))

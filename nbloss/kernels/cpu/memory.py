@@ -4,17 +4,19 @@ Memory is reached through bare pointers (``pointer``): no reference counts, no a
 a number is stored, and a ``load`` widens it: float32, float64, and the two types of ``halves``.
 """
 
-import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.halves import BFLOAT, COMPUTE, HALF, decode, encode
-from nbloss.kernels.cpu.simd import LANES, Vec, call_llvm, spread_lanes, widen
+from nbloss.kernels.cpu.simd import LANES, Vec, call_llvm, joined, spread_lanes, widen
 
 _IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), HALF: ir.IntType(16), BFLOAT: ir.IntType(16)}
 _NAMES = {types.float32: "f32", types.float64: "f64", HALF: "i16", BFLOAT: "i16"}
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
+_NUMBER = {types.float64: ir.DoubleType(), types.int64: _I64}
+LINE = 64  # bytes of a cache line
 
 
 def _vec(dtype):
@@ -47,15 +49,83 @@ def computed(typingctx, pointer, number):
     return result(pointer, number), lambda context, builder, sig, args: context.cast(builder, args[1], number, result)
 
 
-def room(pointer, n):
-    """A new array of n numbers in the type that the pointer's numbers are computed in."""
+@intrinsic
+def room(typingctx, base, n):
+    """Memory for n numbers in the type that the pointer's numbers are computed in, from the start of a cache line; ``release`` it.
+
+    NumPy's empty arrays would be as good, but cost a second to compile.
+    """
+    dtype = COMPUTE[base.dtype]
+
+    def codegen(context, builder, sig, args):
+        size = builder.mul(args[1], _I64(dtype.bitwidth // 8))
+        given = context.nrt.allocate(builder, builder.add(size, _I64(LINE)))
+        with cgutils.if_unlikely(builder, cgutils.is_null(builder, given)):
+            context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a kernel's buffers",))
+        start = builder.ptrtoint(given, _I64)
+        aligned = builder.and_(builder.add(start, _I64(LINE)), _I64(-LINE))
+        # malloc's addresses are multiples of 16: there is always a gap, whose last 8 bytes keep what is to be released
+        builder.store(start, builder.inttoptr(builder.sub(aligned, _I64(8)), _I64.as_pointer()))
+        return builder.inttoptr(aligned, _IR[dtype].as_pointer())
+
+    return types.CPointer(dtype)(base, types.intp), codegen
 
 
-@overload(room)
-def _room(pointer, n):
-    if COMPUTE[pointer.dtype] == types.float64:
-        return lambda pointer, n: np.empty(n, np.float64)
-    return lambda pointer, n: np.empty(n, np.float32)
+@intrinsic
+def release(typingctx, base):
+    """Give ``room`` back."""
+
+    def codegen(context, builder, sig, args):
+        start = builder.ptrtoint(args[0], _I64)
+        given = builder.load(builder.inttoptr(builder.sub(start, _I64(8)), _I64.as_pointer()))
+        context.nrt.free(builder, builder.inttoptr(given, ir.IntType(8).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(base), codegen
+
+
+@intrinsic(prefer_literal=True)
+def local(typingctx, dtype, count):
+    """A pointer to so many numbers (a constant) that live as long as the calling function."""
+
+    def codegen(context, builder, sig, args):
+        return cgutils.alloca_once(builder, _NUMBER[dtype.dtype], size=_I64(count.literal_value))
+
+    return types.CPointer(dtype.dtype)(dtype, count), codegen
+
+
+@intrinsic
+def view(typingctx, base, n):
+    """An array of n numbers at a pointer; it owns nothing."""
+    result = types.Array(base.dtype, 1, "C")
+
+    def codegen(context, builder, sig, args):
+        array = context.make_array(result)(context, builder)
+        size = _I64(base.dtype.bitwidth // 8)
+        context.populate_array(array, data=args[0], shape=[args[1]], strides=[size], itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    return result(base, types.intp), codegen
+
+
+@intrinsic
+def smaller(typingctx, a, b):
+    """The smaller of two integers."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.icmp_signed("<", *args), *args)
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic
+def larger(typingctx, a, b):
+    """The larger of two integers."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.icmp_signed(">", *args), *args)
+
+    return types.intp(types.intp, types.intp), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -68,12 +138,6 @@ def apart(typingctx, array, axis):
         return builder.sdiv(builder.extract_value(strides, axis.literal_value), _I64(size))
 
     return types.intp(array, axis), codegen
-
-
-@intrinsic
-def hold(typingctx, array):
-    """Keep an array alive up to here: Numba frees it after its last mention, and a pointer is none."""
-    return types.void(array), lambda context, builder, sig, args: context.get_dummy_value()
 
 
 def _address(builder, pointer, offset):
@@ -163,6 +227,18 @@ def store_at(builder, value, place, dtype, count=None):
 def load(typingctx, base, offset):
     """As many consecutive numbers as there are lanes, widened."""
     return _vec(base.dtype)(base, types.intp), lambda context, builder, sig, args: load_at(builder, _address(builder, *args), base.dtype)
+
+
+@intrinsic
+def load_four(typingctx, base, offset):
+    r"""Four ``load``\ s as one vector: what is computed with it are four chains of instructions side by side."""
+    vec = _vec(base.dtype)
+
+    def codegen(context, builder, sig, args):
+        places = [builder.add(args[1], _I64(k * vec.lanes)) for k in range(4)]
+        return joined(builder, [load_at(builder, _address(builder, args[0], place), base.dtype) for place in places])
+
+    return Vec(vec.elem, 4 * vec.lanes)(base, types.intp), codegen
 
 
 @intrinsic

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import apart, computed, get, hold, lanes, load, load_first, pointer, put, splat, store_first
+from nbloss.kernels.cpu.memory import apart, computed, get, lanes, load, load_first, pointer, put, release, smaller, splat, store_first
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, log1p_of, mass_loss, pick_loss, row_max, row_room, row_sum
 from nbloss.kernels.cpu.simd import doubled, equal, fma, reduce_add, select
 from nbloss.kernels.cpu.vecmath import STRICT, unit
@@ -41,7 +41,7 @@ def _row_masses(x, w, y, a, b, m, n):
     mass = doubled(splat(x, 0.0))
     gaps = mass
     for start in range(0, n, BLOCK):
-        q, d = _mass_block(x, w, y, a, b, m, start, min(n, start + BLOCK))
+        q, d = _mass_block(x, w, y, a, b, m, start, smaller(n, start + BLOCK))
         mass = mass + q
         gaps = gaps + d
     return computed(x, reduce_add(mass)), computed(x, reduce_add(gaps))
@@ -64,7 +64,7 @@ def _write_masses(keep, w, y, a, b, out, n, total, s, rest, g):
 def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     n = x.shape[1]
     buffer = row_room(x, n)
-    keep = pointer(buffer, 0)
+    keep = buffer
     classes = pointer(w, 0)
     for p in range(lo, hi):
         row = pointer(x, p * apart(x, 0))
@@ -79,13 +79,13 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
                 fill(pointer(out, p * n), n, 0.0)
             else:
                 _write_masses(keep, classes, masses, a, b, pointer(out, p * n), n, total, s, rest, g)
-    hold(buffer)
+    release(buffer)
 
 
 def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi):
     n = x.shape[1]
     buffer = row_room(x, n)
-    keep = pointer(buffer, 0)
+    keep = buffer
     classes = pointer(w, 0)
     for p in range(lo, hi):
         b = spread[p]
@@ -119,4 +119,4 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
                 d = (get(keep, y) * (total / s / unit(m)) - q) - hit
             _write_masses(keep, classes, None, b, b, result, n, total, s, rest, g)
             put(result, y, d * g)
-    hold(buffer)
+    release(buffer)

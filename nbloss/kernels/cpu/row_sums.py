@@ -20,6 +20,7 @@ from nbloss.kernels.cpu.memory import (
     prefetch_read,
     prefetch_write,
     room,
+    smaller,
     splat,
     store,
     store_first,
@@ -123,13 +124,13 @@ def row_sum(x, n, m, keep, ahead, out):
     sums = doubled(splat(x, 0.0))
     fetched = n // (4 * lanes(x)) * lanes(x)
     for start in range(0, n, BLOCK):
-        sums = sums + _exp_block(x, start, min(n, start + BLOCK), m, keep, ahead, out, fetched)
+        sums = sums + _exp_block(x, start, smaller(n, start + BLOCK), m, keep, ahead, out, fetched)
     total = reduce_add(sums) * inverse
     rest = total - 1.0
     if total < CONFIDENT:
         sums = doubled(splat(x, 0.0))
         for start in range(0, n, BLOCK):
-            sums = sums + _rest_block(x, start, min(n, start + BLOCK), m, keep)
+            sums = sums + _rest_block(x, start, smaller(n, start + BLOCK), m, keep)
         rest = reduce_add(sums) * inverse
         total = rest + 1.0
     return computed(x, total), computed(x, rest)

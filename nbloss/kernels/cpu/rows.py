@@ -6,8 +6,6 @@ them during the first pass, so that memory never rests: on a 2-core Sapphire Rap
 copy to about that of one. Output that no cache would hold is written past them instead.
 """
 
-from pathlib import Path
-
 import numpy as np
 from numba import njit
 
@@ -15,13 +13,13 @@ from nbloss.kernels.cpu.memory import (
     apart,
     computed,
     get,
-    hold,
     lanes,
     load,
     load_first,
     pointer,
     put,
-    same_place,
+    release,
+    smaller,
     splat,
     store,
     store_first,
@@ -30,22 +28,10 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.row_sums import BLOCK, fill, log1p_of, pick_loss, pull, row_max, row_room, row_sum
 from nbloss.kernels.cpu.simd import doubled, minimum, reduce_add
+from nbloss.kernels.cpu.streams import past_caches
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, unit
 
 STREAMED = 2048  # numbers: a shorter row is not worth the alignment
-
-
-def _last_level_cache():
-    """Bytes of the largest cache, as Linux tells them; 32 MB where nobody does."""
-    try:
-        return int(Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip().removesuffix("K")) * 1024
-    except (OSError, ValueError):
-        return 32 << 20
-
-
-# Output that no cache will hold goes past them all: no line is read only to be overwritten. Where it fits, that would cost 1.6x.
-# A constant of the compiled code: on a machine with the same processor and another cache it costs time, nothing else.
-LAST_LEVEL = _last_level_cache()
 
 
 # ------------------------------ log_softmax ------------------------------
@@ -57,12 +43,12 @@ def log_softmax(x, out, lo, hi):
     for p in range(lo, hi):
         row = pointer(x, p * apart(x, 0))
         result = pointer(out, p * n)
-        streamed = n >= STREAMED and out.size * out.itemsize > LAST_LEVEL and not same_place(row, result)
+        streamed = n >= STREAMED and past_caches(out, row, result)
         ahead, lines = apart(x, 0), row if streamed else result
         m = row_max(row, n, ahead, lines)
         _, rest = row_sum(row, n, m, None, ahead, lines)
         log_s = log1p_of(row, rest)
-        j = min(n, to_aligned(result))
+        j = smaller(n, to_aligned(result))
         store_first(result, 0, j, (load_first(row, 0, j, 0.0) - m) - log_s)
         while streamed and j + step <= n:
             stream(result, j, (load(row, j) - m) - log_s)
@@ -96,7 +82,7 @@ def log_softmax_backward(g, y, out, lo, hi):
         result = pointer(out, p * n)
         sums = doubled(splat(row, 0.0))
         for start in range(0, n, BLOCK):
-            sums = sums + _sum_block(upstream, start, min(n, start + BLOCK))
+            sums = sums + _sum_block(upstream, start, smaller(n, start + BLOCK))
         factor = computed(row, reduce_add(sums) / np.float64(unit(get(row, 0))))
         for j in range(0, n, step):
             e = exp_scaled(minimum(load_first(row, j, n - j, 0.0), TOP), None)
@@ -109,7 +95,7 @@ def log_softmax_backward(g, y, out, lo, hi):
 @njit(**STRICT)
 def _write_kept(keep, out, n, factor, streamed):
     step = lanes(keep)
-    j = min(n, to_aligned(out))  # stores that straddle lines cost double
+    j = smaller(n, to_aligned(out))  # stores that straddle lines cost double
     store_first(out, 0, j, load(keep, 0) * factor)
     while streamed and j + step <= n:
         stream(out, j, load(keep, j) * factor)
@@ -141,8 +127,8 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             _, rest = row_sum(row, n, m, None, ahead, None)
             loss[p] = pick_loss(scale[p], log1p_of(row, rest), m - x_y)
         else:
-            result, keep = pointer(out, p * n), pointer(buffer, 0)
-            streamed = n >= STREAMED and out.size * out.itemsize > LAST_LEVEL and not same_place(row, result)
+            result, keep = pointer(out, p * n), buffer
+            streamed = n >= STREAMED and past_caches(out, row, result)
             lines = row if streamed else result
             m = row_max(row, n, ahead, lines)
             s, rest = row_sum(row, n, m, keep, ahead, lines)
@@ -154,4 +140,4 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             others = s - get(keep, y) / unit(m) if x_y < m else rest
             _write_kept(keep, result, n, coef / s / unit(m), streamed)
             put(result, y, pull(coef, others, s))
-    hold(buffer)
+    release(buffer)

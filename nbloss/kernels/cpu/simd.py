@@ -111,6 +111,42 @@ def _first_vec(*args):
     return next(a for a in args if isinstance(a, Vec))
 
 
+def _by_lanes(builder, vec, emit, args):
+    """``emit`` on one register's worth of lanes after the other: masks of more lanes than that are put together bit by bit."""
+    count = LANES[vec.elem]
+    pieces = []
+    for start in range(0, vec.lanes, count):
+        order = _constant(count, list(range(start, start + count)))
+        pieces.append(emit(*(builder.shuffle_vector(a, a, order) for a in args)))
+    return joined(builder, pieces)
+
+
+def joined(builder, pieces):
+    """One vector of the lanes of several (a power of two)."""
+    while len(pieces) > 1:
+        order = _constant(2 * pieces[0].type.count, list(range(2 * pieces[0].type.count)))
+        pieces = [builder.shuffle_vector(a, b, order) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
+    return pieces[0]
+
+
+@intrinsic
+def four(typingctx, a):
+    """A vector four times."""
+    return Vec(a.elem, 4 * a.lanes)(a), lambda context, builder, sig, args: joined(builder, [args[0]] * 4)
+
+
+@intrinsic(prefer_literal=True)
+def quarter(typingctx, a, which):
+    """One of the four vectors that a wide one is made of."""
+    count = a.lanes // 4
+    order = list(range(which.literal_value * count, (which.literal_value + 1) * count))
+
+    def codegen(context, builder, sig, args):
+        return builder.shuffle_vector(args[0], args[0], _constant(count, order))
+
+    return Vec(a.elem, count)(a, which), codegen
+
+
 @intrinsic
 def fma(typingctx, a, b, c):
     """a * b + c, rounded once."""
@@ -139,7 +175,7 @@ def at_least(typingctx, bound, a):
 
     def codegen(context, builder, sig, args):
         bottom = widen(context, builder, args[0], bound, a)
-        return builder.select(builder.fcmp_ordered(">", bottom, args[1]), bottom, args[1])
+        return _by_lanes(builder, a, lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y), [bottom, args[1]])
 
     return a(bound, a), codegen
 
@@ -183,6 +219,18 @@ def select(typingctx, mask, a, b):
         return builder.select(args[0], a, b)
 
     return vec(mask, a, b), codegen
+
+
+@intrinsic
+def zero_below(typingctx, bound, t, a):
+    """``a``, but 0 where ``t`` is below a number."""
+
+    def codegen(context, builder, sig, args):
+        bottom = widen(context, builder, args[0], bound, t)
+        zero = ir.Constant(ir.VectorType(_IR[a.elem], LANES[a.elem]), None)
+        return _by_lanes(builder, a, lambda x, y, z: builder.select(builder.fcmp_ordered("<", y, x), zero, z), [bottom, *args[1:]])
+
+    return a(bound, t, a), codegen
 
 
 @intrinsic

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import apart, get, moved, pointer, put
+from nbloss.kernels.cpu.memory import apart, get, get_integer, lanes, load, load_first, moved, pointer, put, smaller, splat
+from nbloss.kernels.cpu.simd import doubled, reduce_add
 from nbloss.kernels.cpu.vecmath import STRICT
 
 GROUP = 8192  # rows per partial sum: a constant, so the sums have the same bits for any number of threads
@@ -17,62 +18,62 @@ def _next(o, i, inner):
     return o, i + 1
 
 
-def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, bad, lo, hi):
-    """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], how many targets are no class, and the first.
+def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, lo, hi):
+    """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], and how many targets are no class.
 
     ``mask`` undoes the sign that an unsigned target seems to have, ``wide`` says that a negative one is a uint64 beyond int64.
     """
     for start in range(lo, hi, GROUP):
-        stop = min(hi, start + GROUP)
-        given, scales = target[start:stop], scale[start:stop]
-        total, wrong = 0.0, 0
-        for k in range(stop - start):  # no branches, so that it vectorises
-            y = np.int64(given[k]) & mask
-            counts = (y != ignore_index) | (wide & (y < 0))
-            inside = (y >= 0) & (y < classes)
-            if weight is None:
-                w = 1.0 if counts else 0.0
-            else:
-                w = np.float64(weight[y if inside else 0]) if counts else 0.0
-            scales[k] = hit * w
-            total += w
-            wrong += counts & (not inside)
+        count = smaller(hi, start + GROUP) - start
+        given, scales = pointer(target, start), pointer(scale, start)
+        total, outside = 0.0, 0
+        if weight is None:
+            counted = 0
+            for k in range(count):  # no branches and no sum of floats, so that it vectorises
+                y = get_integer(given, k) & mask
+                counts = (y != ignore_index) | (wide & (y < 0))
+                put(scales, k, hit if counts else 0.0)
+                counted += counts
+                outside += counts & ((y < 0) | (y >= classes))
+            total = np.float64(counted)
+        else:
+            weights = pointer(weight, 0)
+            for k in range(count):
+                y = get_integer(given, k) & mask
+                counts = (y != ignore_index) | (wide & (y < 0))
+                inside = (y >= 0) & (y < classes)
+                w = np.float64(get(weights, y if inside else 0)) if counts else 0.0
+                put(scales, k, hit * w)
+                total += w
+                outside += counts & (not inside)
         if spread is not None:
-            for p in range(start, stop):
-                y = np.int64(target[p]) & mask
-                spread[p] = share if y != ignore_index or (wide and y < 0) else 0.0
-        first = -1
-        if wrong:
-            for p in range(start, stop):
-                y = np.int64(target[p]) & mask
-                if (y != ignore_index or (wide and y < 0)) and not 0 <= y < classes:
-                    first = p
-                    break
+            spreads = pointer(spread, start)
+            for k in range(count):
+                y = get_integer(given, k) & mask
+                put(spreads, k, share if (y != ignore_index) | (wide & (y < 0)) else 0.0)
         totals[start // GROUP] = total
-        bad[start // GROUP, 0] = wrong
-        bad[start // GROUP, 1] = first
+        wrong[start // GROUP] = outside
 
 
 def row_sum(values, totals, lo, hi):
-    """Sum per GROUP, in float64, in eight interleaved parts."""
+    """Sum per GROUP, in float64, in interleaved parts: as many as four vectors have lanes."""
     for start in range(lo, hi, GROUP):
-        stop = min(hi, start + GROUP)
-        a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        p = start
-        while p + 8 <= stop:
-            a += np.float64(values[p])
-            b += np.float64(values[p + 1])
-            c += np.float64(values[p + 2])
-            d += np.float64(values[p + 3])
-            e += np.float64(values[p + 4])
-            f += np.float64(values[p + 5])
-            g += np.float64(values[p + 6])
-            h += np.float64(values[p + 7])
-            p += 8
-        while p < stop:
-            a += np.float64(values[p])
-            p += 1
-        totals[start // GROUP] = ((a + b) + (c + d)) + ((e + f) + (g + h))
+        count = smaller(hi, start + GROUP) - start
+        base = pointer(values, start)
+        step = lanes(base)
+        a = doubled(splat(base, 0.0))
+        b = c = d = a
+        k = 0
+        while k + 4 * step <= count:
+            a = a + doubled(load(base, k))
+            b = b + doubled(load(base, k + step))
+            c = c + doubled(load(base, k + 2 * step))
+            d = d + doubled(load(base, k + 3 * step))
+            k += 4 * step
+        while k < count:
+            a = a + doubled(load_first(base, k, count - k, 0.0))
+            k += step
+        totals[start // GROUP] = reduce_add((a + b) + (c + d))
 
 
 @njit(**STRICT)

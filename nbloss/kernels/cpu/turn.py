@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.halves import COMPUTE
-from nbloss.kernels.cpu.memory import load_at, store_at
+from nbloss.kernels.cpu.memory import load_at, smaller, store_at
 from nbloss.kernels.cpu.simd import LANES, Vec
 from nbloss.kernels.cpu.vecmath import STRICT
 
@@ -42,7 +42,7 @@ def whole_rows(rows, apart, count, step):
     if apart <= 0:
         return 0
     room = (rows - 1) * apart + count - step
-    return min(rows, room // apart + 1) if room >= 0 else 0
+    return smaller(rows, room // apart + 1) if room >= 0 else 0
 
 
 @intrinsic

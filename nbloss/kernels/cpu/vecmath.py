@@ -14,11 +14,12 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from nbloss.kernels.cpu.simd import at_least, call_llvm, exponent_add, fma, less, select, split_exponent
+from nbloss.kernels.cpu.parts import PART
+from nbloss.kernels.cpu.simd import at_least, call_llvm, exponent_add, fma, less, select, split_exponent, zero_below
 
 # No flags: contraction, reassociation and the rest would fold the rounding tricks away. Stated, since unset options are inherited
 # from whichever caller is compiled first.
-STRICT = {"error_model": "numpy", "fastmath": False, "forceinline": True}
+STRICT = {"error_model": "numpy", "fastmath": False, "forceinline": True, **PART}
 
 
 def unit(x):
@@ -71,7 +72,7 @@ def _exp32(t, low):
     p = fma(p, r, 1.0)
     p = fma(p, r, 1.0)
     e = exponent_add(p, z)
-    return e if low is None else select(less(t, CUT32), 0.0, e)
+    return e if low is None else zero_below(CUT32, t, e)
 
 
 @njit(**STRICT)
@@ -93,7 +94,7 @@ def _exp64(t, low):
     p = fma(p, r, 0.50000000000000106318)
     p = fma(p, r, 1.0)
     p = fma(p, r, 1.0)
-    return select(less(t, CUT64), 0.0, exponent_add(p, z))
+    return zero_below(CUT64, t, exponent_add(p, z))
 
 
 @overload(exp_scaled, jit_options=STRICT)

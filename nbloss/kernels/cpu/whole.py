@@ -10,10 +10,11 @@ from numba import njit, prange
 from nbloss.kernels.cpu import lanes, rows, targets, threads
 from nbloss.kernels.cpu.jit import OPTIONS, chunk_of, compiled
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.memory import fetch_add, pointer, room
+from nbloss.kernels.cpu.memory import fetch_add, local, moved, pointer, release, room, smaller, view
+from nbloss.kernels.cpu.parts import PART
 
-_row_scale = njit(**OPTIONS)(targets.row_scale)
-_row_sum = njit(**OPTIONS)(targets.row_sum)
+_row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
+_row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
 
 
 def _whole(walk):
@@ -21,37 +22,39 @@ def _whole(walk):
 
     def cross_entropy(x, target, mask, wide, weight, ignore_index, mean, loss, out, chunk, workers):
         count = target.size
-        numbers = room(pointer(x, 0), count + 1)
-        scale, upstream = numbers[:count], numbers[count:]
         groups = (count + targets.GROUP - 1) // targets.GROUP
-        totals, bad = np.empty(groups), np.empty((groups, 2), np.int64)
+        numbers = room(pointer(x, 0), count + 1)
+        scale, upstream = view(numbers, count), view(moved(numbers, count), 1)
+        totals, wrong, ticket = view(local(np.float64, 16), groups), view(local(np.int64, 16), groups), view(local(np.int64, 8), 1)
         if weight.size == 0:  # not None: that would be a second kernel to compile
-            _row_scale(target, mask, wide, None, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, bad, 0, count)
+            _row_scale(target, mask, wide, None, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
         else:
-            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, bad, 0, count)
-        divisor = 0.0
+            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
+        divisor, outside = 0.0, 0
         for k in range(groups):
             divisor += totals[k]
-            if bad[k, 0] > 0:
-                return 0.0, 0.0, True
+            outside += wrong[k]
+        if outside > 0:
+            release(numbers)
+            return 0.0, 0.0, True
         upstream[0] = 1.0 / divisor if mean else 1.0
-        ticket = np.empty(8, np.int64)  # not zeros: Numba would fill them in a parallel loop
         ticket[0] = 0
         for _ in prange(workers):
             lo = fetch_add(ticket, chunk)
             while lo < count:
-                walk(x, target, mask, scale, upstream, loss, out, lo, min(lo + chunk, count))
+                walk(x, target, mask, scale, upstream, loss, out, lo, smaller(lo + chunk, count))
                 lo = fetch_add(ticket, chunk)
         _row_sum(loss, totals, 0, count)
         total = 0.0
         for k in range(groups):
             total += totals[k]
+        release(numbers)
         return total, divisor, False
 
     return cross_entropy
 
 
-_SHORT, _LONG = _whole(njit(**OPTIONS)(lanes.cross_entropy)), _whole(njit(**OPTIONS)(rows.cross_entropy))
+_SHORT, _LONG = _whole(njit(**OPTIONS, **PART)(lanes.cross_entropy)), _whole(njit(**OPTIONS, **PART)(rows.cross_entropy))
 _SHORT.__qualname__, _LONG.__qualname__ = "short", "long"
 
 
