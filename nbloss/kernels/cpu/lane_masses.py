@@ -26,7 +26,7 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.row_sums import CONFIDENT, mass_loss, pick_loss
 from nbloss.kernels.cpu.simd import either, equal, less, select
-from nbloss.kernels.cpu.tiles import bring, carry, map_tile, slab_end, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, line_start, map_tile, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, log1p, unit
 
 
@@ -57,9 +57,10 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
     places = local(np.int64, 16)
     share, floor = splat(base, a), splat(base, b)
+    before = line_start(base, out)
     p = lo
     while p < hi:
-        stop = slab_end(x.shape[2], p, hi, size * step)
+        stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
         bring(y, n, p, stop, places, targets)
         bring(x, n, p, stop, places, slab)
@@ -102,9 +103,10 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
     places, hits = local(np.int64, 16), local(np.int64, 16)
     spreads = pointer(spread, 0)
+    before = line_start(base, out)
     p = lo
     while p < hi:
-        stop = slab_end(x.shape[2], p, hi, size * step)
+        stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
         bring(x, n, p, stop, places, slab)
         for k in range(tiles):

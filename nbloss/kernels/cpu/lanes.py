@@ -29,7 +29,7 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import either, equal, less, minimum, rounded, select
-from nbloss.kernels.cpu.tiles import bring, carry, map_tile, slab_end, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, fetch, line_start, map_tile, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LONGEST = 4096  # classes of one tile: 256 kB of buffer
@@ -47,12 +47,14 @@ def log_softmax(x, out, lo, hi):
     doubles = local(np.float64, 256)
     slab, sums, found = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + 2 * step) * step)
     places = local(np.int64, 16)
+    before = line_start(base, out)
     p = lo
     while p < hi:
-        stop = slab_end(x.shape[2], p, hi, size * step)
+        stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
-        bring(x, n, p, stop, places, slab)
+        ahead = bring(x, n, p, stop, places, slab)
         for k in range(tiles):
+            fetch(base, apart(x, 1), n, ahead + k * step)
             tile, q = moved(slab, k * n * step), p + k * step
             if n > SHORT:
                 map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
@@ -79,9 +81,10 @@ def log_softmax_backward(g, y, out, lo, hi):
     doubles = local(np.float64, 256)
     slab, upstream, sums = buffer, moved(buffer, size * n * step), moved(buffer, 2 * size * n * step)
     places = local(np.int64, 16)
+    before = line_start(base, out)
     p = lo
     while p < hi:
-        stop = slab_end(y.shape[2], p, hi, size * step)
+        stop = slab_end(y.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
         bring(y, n, p, stop, places, slab)
         bring(g, n, p, stop, places, upstream)
@@ -146,12 +149,14 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     found = moved(numbers, step)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     places = local(np.int64, 16)
+    before = line_start(base, out)
     p = lo
     while p < hi:
-        stop = slab_end(x.shape[2], p, hi, size * step)
+        stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
-        bring(x, n, p, stop, places, slab)
+        ahead = bring(x, n, p, stop, places, slab)
         for k in range(tiles):
+            fetch(base, apart(x, 1), n, ahead + k * step)
             tile, q = moved(slab, k * n * step), p + k * step
             y = _classes_of(targets, target.size, mask, q, stop, numbers)
             if n > SHORT:

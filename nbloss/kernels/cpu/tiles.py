@@ -25,6 +25,7 @@ from nbloss.kernels.cpu.memory import (
     load_first,
     moved,
     pointer,
+    prefetch_read,
     put,
     scatter,
     smaller,
@@ -39,6 +40,8 @@ from nbloss.kernels.cpu.turn import turn_in, turn_out, whole_rows
 from nbloss.kernels.cpu.vecmath import STRICT
 
 BESIDE, TURNED, APART = 0, 1, 2
+NOWHERE = -(2**62)
+FETCHED = 12  # classes of a tile that are asked for ahead; a second cache has 8 to 16 places for numbers a power of two apart
 CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this code for all that is moved, not one per use
 
 
@@ -49,10 +52,28 @@ def slab_tiles(n, step):
 
 
 @njit(**STRICT)
-def slab_end(inner, p, hi, most):
-    """Where a slab of at most so many positions ends that begins at p. Images of fewer positions than a vector's are not looked at."""
+def line_start(base, out):
+    """How many positions lie before the first cache line of what is written, or of what is read if nothing is."""
+    if out is None:
+        return to_aligned(base)
+    return to_aligned(pointer(out, 0))
+
+
+@njit(**STRICT)
+def slab_end(inner, p, hi, most, before):
+    """Where a slab of at most so many positions ends that begins at p.
+
+    Where its image does, or else such that the next one begins at the start of a cache line, ``before`` positions (and whole vectors) after
+    an image's start. Images shorter than a vector are not looked at.
+    """
     stop = smaller(hi, p + most)
-    return smaller(stop, p - p % inner + inner) if inner >= 16 else stop
+    if inner < 16:
+        return stop
+    start = p - p % inner
+    if stop >= start + inner:
+        return start + inner
+    over = (stop - start - before) % 16
+    return stop - over if stop < hi and stop - over > p else stop
 
 
 @njit(**STRICT)
@@ -86,7 +107,10 @@ def _look(inner, far, between, near, p, stop):
 
 @njit(**CALLED)
 def bring(array, n, p, stop, places, slab):
-    """Fill a slab: per tile n vectors, and as many more as a vector has lanes are overwritten after the last."""
+    """Fill a slab: per tile n vectors, and as many more as a vector has lanes are overwritten after the last.
+
+    Returns how far from the array's start the next slab would lie if this one and it are of pixels, else NOWHERE.
+    """
     base = pointer(array, 0)
     step = lanes(base)
     inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
@@ -99,7 +123,7 @@ def bring(array, n, p, stop, places, slab):
                 store(slab, (k * n + c) * step, load(row, k * step))
             if rest:
                 store(slab, (whole * n + c) * step, load_first(row, whole * step, rest, 0.0))
-        return
+        return offset + stop - p
     for q in range(p, stop, step):
         tile = moved(slab, (q - p) * n)
         if kind == TURNED:
@@ -112,6 +136,18 @@ def bring(array, n, p, stop, places, slab):
             map_tile(inner, far, near, q, stop, step, places)
             for c in range(n):
                 store(tile, c * step, gather(base, places, c * between))
+    return NOWHERE
+
+
+@njit(**STRICT)
+def fetch(base, between, n, offset):
+    """Ask for a tile of the next slab while this one is worked on.
+
+    Not for all of many classes: a power of two apart they share their places in a cache, and would throw each other out.
+    """
+    if offset >= 0:
+        for c in range(smaller(n, FETCHED)):
+            prefetch_read(base, offset + c * between)
 
 
 @njit(**CALLED)
