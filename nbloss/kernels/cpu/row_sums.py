@@ -16,6 +16,7 @@ from nbloss.kernels.cpu.memory import (
     lanes,
     load,
     load_first,
+    load_four,
     pointer,
     prefetch_read,
     prefetch_write,
@@ -25,7 +26,7 @@ from nbloss.kernels.cpu.memory import (
     store,
     store_first,
 )
-from nbloss.kernels.cpu.simd import doubled, first_lane, less, maximum, reduce_add, reduce_max, select
+from nbloss.kernels.cpu.simd import doubled, first_lane, less, maximum, quarter, reduce_add, reduce_max, select
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, log1p, lost, unit
 
 BLOCK = 256
@@ -71,17 +72,11 @@ def _exp_block(x, start, stop, m, keep, ahead, out, fetched):
             prefetch_read(x, ahead + place + k * step)
             if out is not None:
                 prefetch_write(out, place + k * step)
-        e = exp_scaled(load(x, j) - m, None)
-        f = exp_scaled(load(x, j + step) - m, None)
-        g = exp_scaled(load(x, j + 2 * step) - m, None)
-        h = exp_scaled(load(x, j + 3 * step) - m, None)
+        e = exp_scaled(load_four(x, j) - m, None)
         if keep is not None:
             store(keep, j, e)
-            store(keep, j + step, f)
-            store(keep, j + 2 * step, g)
-            store(keep, j + 3 * step, h)
-        a = (a + e) + g
-        b = (b + f) + h
+        a = (a + quarter(e, 0)) + quarter(e, 2)
+        b = (b + quarter(e, 1)) + quarter(e, 3)
         j += 4 * step
     while j < stop:
         e = exp_scaled(load_first(x, j, stop - j, -np.inf) - m, None)

@@ -47,8 +47,12 @@ CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this
 
 @njit(**STRICT)
 def slab_tiles(n, step):
-    """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too."""
-    return larger(1, smaller(32, 4096 // (n * step)))
+    """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too.
+
+    Of many classes four, while that is a quarter of an L2 cache: every class is on another page, which is not worth opening for one vector.
+    """
+    least = 4 if n * step <= 16384 else 2 if n * step <= 32768 else 1
+    return larger(least, smaller(32, 4096 // (n * step)))
 
 
 @njit(**STRICT)
