@@ -1,4 +1,4 @@
-"""Floor 3: the short way for a cross entropy of class numbers that needs no judging; all of it is one call of a kernel.
+"""Floor 3: the short way for calls that need no judging: cross entropies of class numbers, and log_softmax of rows, in one kernel each.
 
 Whatever is unusual (and every error) goes the long way, through ``_problem``. On 32 x 10 logits the long way's checks would cost several
 times the arithmetic; around large ones the interpreter runs them from cold caches, as the logits have thrown its data out.
@@ -29,6 +29,23 @@ def _plain(array):
     """Whether compiled code may index it as it stands."""
     flags = array.flags
     return flags.c_contiguous and flags.aligned
+
+
+def log_softmax(input, dim, out):
+    """The result; None where the long way has to look."""
+    if type(input) is not np.ndarray or type(dim) is not int or not _device.plain():
+        return None
+    shape, dtype = input.shape, input.dtype
+    seen = kind(dtype)
+    if not seen or not input.size or dim not in (-1, len(shape) - 1) or not (input.flags.c_contiguous and dtype.isnative):
+        return None
+    if out is not None and type(out) is not np.ndarray:
+        return None
+    result = destination(HOST, out, shape, dtype, [("input", input)], [])
+    x, into = (input, result) if seen[0] is None else (input.view(seen[0]), result.view(seen[0]))
+    rows = -1, shape[-1], 1
+    HOST.kernels.log_softmax(x.reshape(rows), into.reshape(rows))
+    return result
 
 
 def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient):

@@ -100,6 +100,10 @@ def log_softmax(
     >>> F.log_softmax(np.array([[20.0, 0.0]]))
     array([[-2.06115362e-09, -2.00000000e+01]])
     """
+    if device is None and dtype is None:
+        result = _plain.log_softmax(input, dim, out)
+        if result is not None:
+            return result
     with _device.place(device, input, out) as place:
         x = floats(place, "input", input)
         if dtype is not None:
