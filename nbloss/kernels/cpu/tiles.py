@@ -36,7 +36,7 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.streams import past_caches
-from nbloss.kernels.cpu.turn import turn_in, turn_out, whole_rows
+from nbloss.kernels.cpu.turn import deal_in, deal_out, turn_in, turn_out, whole_rows
 from nbloss.kernels.cpu.vecmath import STRICT
 
 BESIDE, TURNED, APART = 0, 1, 2
@@ -132,6 +132,14 @@ def bring(array, n, p, stop, places, slab):
         tile = moved(slab, (q - p) * n)
         if kind == TURNED:
             rows, first_row = smaller(step, stop - q), offset + (q - p) * distance
+            if distance == n and rows == step and 2 <= n <= 4:
+                if n == 2:
+                    deal_in(moved(base, first_row), 2, tile)
+                elif n == 3:
+                    deal_in(moved(base, first_row), 3, tile)
+                else:
+                    deal_in(moved(base, first_row), 4, tile)
+                continue
             for c in range(0, n, step):
                 first = larger(0, smaller(c, n - step))  # the last square overlaps the one before
                 turned = whole_rows(rows, distance, n - first, step)
@@ -179,6 +187,14 @@ def carry(array, n, p, stop, places, slab, source):
         tile = moved(slab, (q - p) * n)
         if kind == TURNED:
             rows, first_row = smaller(step, stop - q), offset + (q - p) * distance
+            if distance == n and rows == step and 2 <= n <= 4:
+                if n == 2:
+                    deal_out(tile, moved(base, first_row), 2)
+                elif n == 3:
+                    deal_out(tile, moved(base, first_row), 3)
+                else:
+                    deal_out(tile, moved(base, first_row), 4)
+                continue
             for c in range(0, n, step):
                 first = larger(0, smaller(c, n - step))
                 turned = whole_rows(rows, distance, n - first, step)

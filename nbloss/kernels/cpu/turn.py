@@ -3,6 +3,8 @@
 Rows shorter than a vector overlap: a whole vector read or written at a row's start reaches into the rows after it. Reading that is
 harmless, and so is writing, if the rows are written in order; only the last rows, whose vectors would leave the square, need masks
 (which are slow on some processors). ``whole_rows`` counts the others.
+
+Rows of 2, 3 or 4 numbers that follow each other fill as many whole vectors, which are dealt to the classes directly.
 """
 
 from llvmlite import ir
@@ -91,3 +93,44 @@ def turn_out(typingctx, tile, target, apart, rows, whole, count):
         return context.get_dummy_value()
 
     return types.void(tile, target, types.intp, types.intp, types.intp, types.intp), codegen
+
+
+def _chosen(builder, vectors, wanted):
+    """A vector whose lanes are ``wanted``: pairs of (which vector, which of its lanes)."""
+    count, result = len(wanted), vectors[0]
+    for k, vector in enumerate(vectors[1:], 1):
+        order = [count + lane if which == k else (lane if k == 1 and which == 0 else i) for i, (which, lane) in enumerate(wanted)]
+        result = builder.shuffle_vector(result, vector, ir.Constant(ir.VectorType(_I32, count), order))
+    return result
+
+
+@intrinsic(prefer_literal=True)
+def deal_in(typingctx, source, n, tile):
+    """Fill ``tile`` with n classes of as many rows as it has lanes, which follow each other at ``source``; n is a constant."""
+    lanes, classes, dtype = LANES[COMPUTE[source.dtype]], n.literal_value, tile.dtype
+
+    def codegen(context, builder, sig, args):
+        base, _, tile = args
+        vectors = [load_at(builder, builder.gep(base, [_I64(k * lanes)]), source.dtype) for k in range(classes)]
+        for c in range(classes):
+            wanted = [divmod(row * classes + c, lanes) for row in range(lanes)]
+            store_at(builder, _chosen(builder, vectors, wanted), builder.gep(tile, [_I64(c * lanes)]), dtype)
+        return context.get_dummy_value()
+
+    return types.void(source, n, tile), codegen
+
+
+@intrinsic(prefer_literal=True)
+def deal_out(typingctx, tile, target, n):
+    """The inverse of ``deal_in``."""
+    lanes, classes, dtype = LANES[COMPUTE[target.dtype]], n.literal_value, tile.dtype
+
+    def codegen(context, builder, sig, args):
+        tile, base, _ = args
+        vectors = [load_at(builder, builder.gep(tile, [_I64(c * lanes)]), dtype) for c in range(classes)]
+        for k in range(classes):
+            wanted = [divmod(k * lanes + i, classes)[::-1] for i in range(lanes)]
+            store_at(builder, _chosen(builder, vectors, wanted), builder.gep(base, [_I64(k * lanes)]), target.dtype)
+        return context.get_dummy_value()
+
+    return types.void(tile, target, n), codegen
