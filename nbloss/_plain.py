@@ -62,7 +62,7 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
     if not (input.flags.c_contiguous and _plain(target)):
         return None
     pair = input.dtype, target.dtype
-    known = _known[pair] if pair in _known else _describe(*pair)
+    known = _known.get(pair) or _describe(*pair)
     if known is None:
         return None
     as_stored, no_weights, as_signed, mask, wide = known
@@ -79,15 +79,16 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
         w = weight
     else:
         return None
-    apart = [("target", target), ("weight", weight)]
-    result = destination(HOST, out, shape, pair[0], [("input", input)], apart) if gradient else None
+    result = None
+    if gradient:
+        result = destination(HOST, out, shape, pair[0], [("input", input)], [("target", target), ("weight", weight)])
     x, y, into = input, target, result
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_signed is not None:
         y = y.view(as_signed)
     if len(shape) == 2:
-        x, into = x[:, :, None], None if into is None else into[:, :, None]
+        x, into = x.reshape(*shape, 1), None if into is None else into.reshape(*shape, 1)
     elif shape[1] <= WIDEST:
         walked = shape[0], shape[1], -1
         x, y, into = x.reshape(walked), y.reshape(-1), None if into is None else into.reshape(walked)
