@@ -370,13 +370,13 @@ def gather(typingctx, base, offsets, shift):
 
 @intrinsic
 def scatter(typingctx, base, offsets, shift, value):
-    """``base[offsets[lane] + shift] = value[lane]`` for every lane."""
+    """``base[offsets[lane] + shift] = value[lane]``, the last lane first: of lanes with one offset the first one's number stays."""
     dtype = base.dtype
 
     def codegen(context, builder, sig, args):
         start = _address(builder, args[0], args[2])
         raw = encode(builder, args[3], dtype, value.lanes)
-        for lane in range(value.lanes):
+        for lane in reversed(range(value.lanes)):
             place = builder.load(_address(builder, args[1], _I64(lane)))
             builder.store(builder.extract_element(raw, _I32(lane)), _address(builder, start, place), align=1)
         return context.get_dummy_value()

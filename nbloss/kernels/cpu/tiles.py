@@ -8,7 +8,7 @@ not throw each other out of the cache. How a slab moves is seen from where its p
 * APART: anything else; number by number.
 
 A slab of pixels ends where its image does, so that it moves in one way. The lanes of its last tile that hold no position of their own hold
-zeros or the last position again, and are not written (or write the same numbers to the same place).
+zeros or the last position again, and are not written (or to the last position's place, before that one).
 
 What is called for every tile takes pointers and numbers, no arrays: Numba counts references to those, in calls around which all vectors are
 put by.
