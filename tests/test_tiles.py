@@ -75,3 +75,18 @@ def test_logits_far_below_the_maximum_weigh_nothing(classes, rng):
     assert np.flatnonzero(np.isnan(loss)).tolist() == [3]
     assert np.flatnonzero(np.isnan(grad).any(1)).tolist() == [3]
     assert np.flatnonzero(np.isnan(logp).any(1)).tolist() == [3]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 15), (3, 7, 17), (2, 21, 47), (5, 3, 16), (2, 70, 33)])
+def test_arrays_that_are_walked_in_other_ways_than_the_result(shape, rng):
+    """Classes first in memory, or last, under a result in C order: ragged tiles are brought and carried in different ways."""
+    x, y = logits(rng, shape), class_index(rng, shape)
+    soft = rng.random(shape).astype(np.float32)
+    options = {"label_smoothing": 0.1, "reduction": "none"}
+    expected = (*results(x, y), *F.cross_entropy_value_and_grad(x, soft, **options), *F.cross_entropy_value_and_grad(x, y, **options))
+    for order in ((1, 0, 2), (0, 2, 1), (1, 2, 0), (2, 1, 0), (2, 0, 1)):
+        back = np.argsort(order)
+        a, b = (np.ascontiguousarray(v.transpose(order)).transpose(back) for v in (x, soft))
+        again = (*results(a, y), *F.cross_entropy_value_and_grad(a, b, **options), *F.cross_entropy_value_and_grad(a, y, **options))
+        for ours, theirs in zip(again, expected, strict=True):
+            assert_array_equal(ours, theirs, err_msg=f"{order}")

@@ -51,7 +51,7 @@ HELD = {
 @pytest.mark.parametrize("case", HELD)
 def test_classes_in_registers(case):
     make, constants, stored, classes, registers, loads, stores, instructions = HELD[case]
-    for capability in cubins.ARCHITECTURES:
+    for capability in cubins.architectures(case):
         code = compiled(make, stored, capability, *constants, classes=classes)
         note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
         assert code.stack == code.spills == 0, note
@@ -78,7 +78,7 @@ LONG = {
 @pytest.mark.parametrize("case", LONG)
 def test_long_columns(case):
     make, constants, stored, registers = LONG[case]
-    for capability in cubins.ARCHITECTURES:
+    for capability in cubins.architectures(case):
         code = compiled(make, stored, capability, *constants)
         note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
         assert code.stack == code.spills == 0, note

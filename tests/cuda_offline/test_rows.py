@@ -63,7 +63,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_rows(case):
     (kernel, constants), stored, classes, ceiling = CASES[case]
-    for capability in cubins.ARCHITECTURES:
+    for capability in cubins.architectures(case):
         p = plan.rows(stored, 10**5, classes, True, capability, 132, heavy(kernel, stored))
         made = stored, p.width, p.group, p.vectors, p.resident, capability >= (8, 0), *constants
         code = cubins.read(build.cubin(kernel, made, signature(kernel, constants, stored), capability, p.threads, p.at_once))

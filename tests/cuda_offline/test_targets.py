@@ -34,7 +34,7 @@ IN_FLOAT32 = ("nll", "nll backward, apart", "nll backward, rows", "soft nll back
 @pytest.mark.parametrize("case", CASES)
 def test_what_does_not_read_the_logits(case):
     make, constants, signature = CASES[case]
-    for capability in cubins.ARCHITECTURES:
+    for capability in cubins.architectures(case):
         code = cubins.read(build.cubin(make, constants, signature, capability, THREADS))
         note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
         assert code.stack == code.spills == 0, note

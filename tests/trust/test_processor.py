@@ -1,7 +1,11 @@
 """A processor without fused multiply-add and half conversions (NUMBA_CPU_NAME=x86-64): every dtype works, and the bits are the same."""
 
+import os
+
 import pytest
 from work import run_script
+
+SLOW = pytest.mark.skipif("NBLOSS_SLOW" not in os.environ, reason="compiles all kernels once more; set NBLOSS_SLOW=1")
 
 EVERY_DTYPE = """
 import hashlib
@@ -32,7 +36,7 @@ def here(tmp_path_factory):
     return run_script(tmp_path_factory.mktemp("here"), EVERY_DTYPE)
 
 
-@pytest.mark.parametrize("processor", ["x86-64", "haswell"])
+@pytest.mark.parametrize("processor", ["x86-64", pytest.param("haswell", marks=SLOW)])
 def test_every_dtype_is_right_and_has_the_bits_of_this_machine_s_own_code(processor, here, tmp_path):
     """Where the processor has no fused multiply-add, the C library's is called: slow, and exact."""
     binding = pytest.importorskip("llvmlite.binding")
