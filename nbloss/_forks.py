@@ -2,7 +2,8 @@
 
 `import nbloss` loads this (it imports nothing of weight): a fork before the first call matters too. A child has one thread. Whatever
 lock another thread held at the fork stays closed in it for ever, OpenMP ends or hangs a child of a process that it worked in, and TBB
-waits at a fork for workers that a running kernel keeps.
+waits at a fork for workers that a running kernel keeps. Numba ends TBB's workers at a fork by the thread that started them, unless
+another living thread has used them: where they go on, one may hold a lock of TBB's at that moment, and the child works alone.
 """
 
 import os
@@ -12,6 +13,10 @@ import threading
 compiling = threading.RLock()  # held by whoever compiles a kernel
 
 forked = False
+alone = False  # a child whose parent's TBB workers did not end at the fork
+_joined = True  # whether they do at the fork under way
+_used: set[int | None] = set()  # the threads that have been in a parallel kernel
+_starter: int | None = None  # the thread that started Numba's threads
 _gate = threading.Condition()  # held while a thread enters or leaves a parallel kernel
 _inside: list[int] = []  # the threads that are in one
 _forking = 0  # how many threads wait to fork: nobody enters meanwhile
@@ -26,7 +31,28 @@ def enter(may):
         entered = may(bool(_inside))
         if entered:
             _inside.append(threading.get_ident())
+            _used.add(threading.get_ident())
         return entered
+
+
+def start(launch):
+    """``launch()`` by this thread, which is known from then on as the one whose forks end the threads; Ctrl-C waits for its end."""
+    import signal  # costs more than all of `import nbloss`
+
+    global _starter
+    interrupted = []
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
+    try:
+        with compiling:  # a fork in the middle would leave the child with a lock that nobody opens
+            launch()
+            _starter = threading.get_ident()
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+    if interrupted:
+        signal.raise_signal(signal.SIGINT)
 
 
 def leave():
@@ -37,7 +63,7 @@ def leave():
 
 def _before():
     """Let kernels and compilations come to their end, and no other begin."""
-    global _forking
+    global _forking, _joined
     numba_lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
     me = threading.get_ident()  # a signal handler may fork while its own thread is inside: that one is not waited for
     _gate.acquire()
@@ -47,6 +73,8 @@ def _before():
             _gate.wait()
     finally:
         _held.append(_gate)  # not before: another thread that forks may have the gate meanwhile
+    _used.intersection_update(sys._current_frames())
+    _joined = me == _starter and _used <= {me}
     for lock in (compiling, numba_lock):  # after the gate: who is inside may still have to compile
         if lock is not None:
             lock.acquire()
@@ -62,8 +90,8 @@ def _after():
 
 
 def _after_in_child():
-    global forked, _forking
-    forked, _forking = True, 1  # the other threads that waited to fork are not here
+    global forked, alone, _forking
+    forked, alone, _forking = True, alone or not _joined, 1  # the other threads that waited to fork are not here
     _after()
 
 

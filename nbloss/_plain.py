@@ -37,7 +37,7 @@ def log_softmax(input, dim, out):
         return None
     shape, dtype = input.shape, input.dtype
     seen = kind(dtype)
-    if not seen or not input.size or dim not in (-1, len(shape) - 1) or not (input.flags.c_contiguous and dtype.isnative):
+    if not seen or not shape or not input.size or dim not in (-1, len(shape) - 1) or not (input.flags.c_contiguous and dtype.isnative):
         return None
     if out is not None and type(out) is not np.ndarray:
         return None

@@ -86,3 +86,23 @@ def test_weights_without_a_positive_sum_are_the_long_ways(weight, rng):
         short, long = both_ways(x, y, w, reduction=reduction)
         for ours, theirs in zip(short, long, strict=True):
             assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_a_number_alone_and_empty_rows_go_the_long_way(dim):
+    assert F.log_softmax(np.float32(3), dim) == 0
+    assert F.log_softmax(np.array(3.0), dim) == 0
+    assert F.log_softmax(np.zeros((0, 3), np.float32)).shape == (0, 3)
+    assert F.log_softmax(np.zeros((3, 0), np.float32)).shape == (3, 0)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+def test_log_softmax_of_rows_is_the_long_way_s(dtype, rng):
+    for shape in [(7,), (32, 10), (3, 4, 5), (9, 300)]:
+        x = logits(rng, shape, dtype)
+        long = F.log_softmax(x, -1, device="cpu")
+        out = np.empty_like(x)
+        assert F.log_softmax(x, out=out) is out
+        for ours in (F.log_softmax(x), F.log_softmax(x, len(shape) - 1), out, F.log_softmax(x, out=x)):
+            assert_array_equal(ours, long)
+            assert ours.dtype == x.dtype

@@ -39,8 +39,13 @@ def layer(request, tmp_path):
     return request.param
 
 
+NUMBA_SAYS = "Unable to join threads to shut down before fork(). This can break multithreading in child processes."  # on stdout
+
+
 def run_forked(tmp_path, code, layer, **environment):
-    return run_script(tmp_path, FORKED + f"LAYER = {layer!r}\n" + code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="3", **environment)
+    environment |= {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "3"}
+    words = run_script(tmp_path, FORKED + f"LAYER = {layer!r}\n" + code, **environment)
+    return " ".join(words).replace(NUMBA_SAYS, "").split()
 
 
 def test_a_child_and_a_grandchild_compute_the_bits_of_their_parent(layer, tmp_path):
@@ -197,3 +202,27 @@ if __name__ == "__main__":
     print([batch[0] for batch in loader] == here)
 """
     assert run_forked(tmp_path, code, "default") == ["True"]
+
+
+def test_a_child_works_alone_where_the_parent_s_threads_cannot_end_at_the_fork(tmp_path):
+    """Another living thread that has used TBB's workers keeps them from ending: one may hold a lock of theirs while the process forks."""
+    skip_without("tbb", tmp_path)
+    code = """
+from nbloss import _forks
+def alone():
+    digest("value_and_grad")
+    return str(_forks.alone)
+for name in JOBS:
+    judge(name)
+print(child_says(alone))
+stay = threading.Event()
+thread = threading.Thread(target=lambda: (everything(), stay.wait()))
+thread.start()
+while thread.ident not in _forks._used:
+    time.sleep(0.01)
+print(child_says(alone), child_says(everything) == everything())
+stay.set()
+thread.join()
+print(child_says(alone))
+"""
+    assert run_forked(tmp_path, code, "tbb") == ["False", "True", "True", "False"]

@@ -138,13 +138,6 @@ def layer():
         return None
 
 
-def _launch():
-    import numba
-
-    with _forks.compiling:  # a fork in the middle would leave the child with a lock that nobody opens
-        numba.get_num_threads()
-
-
 @cache
 def _start():
     """Start Numba's threads before the first parallel loop, so that it is known which layer it will enter; no layer: one thread."""
@@ -152,7 +145,10 @@ def _start():
         _forks.forked = True  # somebody else's loop started it, perhaps in the parent, before nbloss was there to see the fork
     load_tbb()
     try:
-        _forks.shielded(_launch)
+        if layer() is None:
+            import numba
+
+            _forks.start(numba.get_num_threads)
     except ValueError as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         warnings.warn(f"nbloss uses one thread, as Numba finds no threads to use: {reason}", RuntimeWarning, stacklevel=2)
@@ -167,8 +163,10 @@ def team():
         return
     _start()
     name = layer()
-    # the work queue takes one thread at a time, OpenMP none in a forked child
-    if not _forks.enter(lambda others: name == "tbb" or (name == "omp" and not _forks.forked) or (name == "workqueue" and not others)):
+    # the work queue takes one thread at a time, OpenMP none in a forked child, TBB none where its threads did not end at the fork
+    if not _forks.enter(
+        lambda others: (name == "tbb" and not _forks.alone) or (name == "omp" and not _forks.forked) or (name == "workqueue" and not others)
+    ):
         yield 1
         return
     try:
