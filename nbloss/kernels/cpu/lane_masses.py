@@ -12,18 +12,16 @@ from nbloss.kernels.cpu.memory import (
     get_integer,
     lanes,
     load,
-    local,
     moved,
     pointer,
     put,
-    release,
-    room,
     scatter,
     smaller,
     splat,
     store,
     store_first,
 )
+from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import CONFIDENT, mass_loss, pick_loss
 from nbloss.kernels.cpu.simd import either, equal, less, select
 from nbloss.kernels.cpu.tiles import bring, carry, line_start, map_tile, slab_end, slab_tiles

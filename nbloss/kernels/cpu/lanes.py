@@ -16,17 +16,15 @@ from nbloss.kernels.cpu.memory import (
     lanes,
     load,
     load_integers,
-    local,
     moved,
     pointer,
     put,
-    release,
-    room,
     smaller,
     splat,
     store,
     store_first,
 )
+from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import either, equal, less, minimum, rounded, select
 from nbloss.kernels.cpu.tiles import bring, carry, fetch, line_start, map_tile, slab_end, slab_tiles

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import apart, computed, get, lanes, load, load_first, pointer, put, release, smaller, splat, store_first
+from nbloss.kernels.cpu.memory import apart, computed, get, lanes, load, load_first, pointer, put, smaller, splat, store_first
+from nbloss.kernels.cpu.rooms import release
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, log1p_of, mass_loss, pick_loss, row_max, row_room, row_sum
 from nbloss.kernels.cpu.simd import doubled, equal, fma, reduce_add, select
 from nbloss.kernels.cpu.vecmath import STRICT, unit

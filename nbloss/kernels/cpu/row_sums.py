@@ -20,12 +20,12 @@ from nbloss.kernels.cpu.memory import (
     pointer,
     prefetch_read,
     prefetch_write,
-    room,
     smaller,
     splat,
     store,
     store_first,
 )
+from nbloss.kernels.cpu.rooms import room
 from nbloss.kernels.cpu.simd import doubled, first_lane, less, maximum, quarter, reduce_add, reduce_max, select
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, log1p, lost, unit
 

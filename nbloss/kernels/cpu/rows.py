@@ -18,7 +18,6 @@ from nbloss.kernels.cpu.memory import (
     load_first,
     pointer,
     put,
-    release,
     smaller,
     splat,
     store,
@@ -26,6 +25,7 @@ from nbloss.kernels.cpu.memory import (
     stream,
     to_aligned,
 )
+from nbloss.kernels.cpu.rooms import release
 from nbloss.kernels.cpu.row_sums import BLOCK, fill, log1p_of, pick_loss, pull, row_max, row_room, row_sum
 from nbloss.kernels.cpu.simd import doubled, minimum, reduce_add
 from nbloss.kernels.cpu.streams import past_caches

@@ -10,8 +10,9 @@ from numba import njit, prange
 from nbloss.kernels.cpu import lanes, rows, targets, threads
 from nbloss.kernels.cpu.jit import OPTIONS, chunk_of, compiled
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.memory import fetch_add, local, moved, pointer, release, room, smaller, view
+from nbloss.kernels.cpu.memory import fetch_add, moved, pointer, smaller
 from nbloss.kernels.cpu.parts import PART
+from nbloss.kernels.cpu.rooms import local, release, room, view
 
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
 _row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
