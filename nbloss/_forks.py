@@ -74,7 +74,7 @@ def _before():
     finally:
         _held.append(_gate)  # not before: another thread that forks may have the gate meanwhile
     _used.intersection_update(sys._current_frames())
-    _joined = me == _starter and _used <= {me}
+    _joined = (me == _starter and _used <= {me}) or (_starter is None and not _used)
     for lock in (compiling, numba_lock):  # after the gate: who is inside may still have to compile
         if lock is not None:
             lock.acquire()
