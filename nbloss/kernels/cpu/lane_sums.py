@@ -144,9 +144,8 @@ def _long_sums(tile, n, m, keep, base, between, places, sums, doubles):
                 e = exp_scaled(t, lost(v, m, t))
                 if keep is not None:
                     store(keep, c * step, select(confident, e, load(keep, c * step)))
-                top = equal(t, 0.0)
-                ties = ties + select(top, zero + 1.0, 0.0)
-                _add(sums, c, select(top, 0.0, e))
+                ties, e = _apart(t, e, ties)
+                _add(sums, c, e)
             _flush(sums, start, stop, doubles)
         exact = _fold(sums, n, doubles) * inverse + doubled(ties)
         rest = select(confident, exact, rest)
