@@ -1,5 +1,6 @@
 """The short way (arrays in C order, class numbers, no smoothing, no device named) gives the bits and the errors of the long one."""
 
+import importlib
 from itertools import product
 
 import numpy as np
@@ -106,3 +107,11 @@ def test_log_softmax_of_rows_is_the_long_way_s(dtype, rng):
         for ours in (F.log_softmax(x), F.log_softmax(x, len(shape) - 1), out, F.log_softmax(x, out=x)):
             assert_array_equal(ours, long)
             assert ours.dtype == x.dtype
+
+
+def test_the_short_way_s_rows_fit_the_kernel_s_sums():
+    from nbloss import _plain
+    from nbloss.kernels.cpu import targets
+
+    whole = importlib.import_module("nbloss.kernels.cpu.whole")  # the package has a function of that name
+    assert _plain.MOST <= whole.GROUPS * targets.GROUP

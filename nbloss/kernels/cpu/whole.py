@@ -14,6 +14,8 @@ from nbloss.kernels.cpu.memory import fetch_add, moved, pointer, smaller
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
 
+GROUPS = 16  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
+
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
 _row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
 
@@ -26,7 +28,7 @@ def _whole(walk):
         groups = (count + targets.GROUP - 1) // targets.GROUP
         numbers = room(pointer(x, 0), count + 1)
         scale, upstream = view(numbers, count), view(moved(numbers, count), 1)
-        totals, wrong, ticket = view(local(np.float64, 16), groups), view(local(np.int64, 16), groups), view(local(np.int64, 8), 1)
+        totals, wrong, ticket = view(local(np.float64, GROUPS), groups), view(local(np.int64, GROUPS), groups), view(local(np.int64, 8), 1)
         if weight.size == 0:  # not None: that would be a second kernel to compile
             _row_scale(target, mask, wide, None, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
         else:
