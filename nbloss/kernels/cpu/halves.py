@@ -1,16 +1,19 @@
 """Floor 1: numbers stored in 16 bits, as uint16 (IEEE half) and int16 (bfloat16; a convention of this package, as Numba has no 16-bit
 floats on the CPU), to and from float32.
 
-The conversion is done with integers: it is exact, needs no F16C, and LLVM's own half instructions crash on machines without it.
+A processor with F16C converts halves itself. Elsewhere, and for bfloat16, the conversion is done with integers, to the same numbers:
+LLVM's own half instructions crash on machines without F16C.
 """
 
 from llvmlite import ir
 from numba import types
+from numba.core.registry import cpu_target
 
 HALF = types.uint16
 BFLOAT = types.int16
 COMPUTE = {types.float32: types.float32, types.float64: types.float64, HALF: types.float32, BFLOAT: types.float32, types.int64: types.int64}
 
+F16C = "+f16c" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 _I32 = ir.IntType(32)
 
 
@@ -65,15 +68,21 @@ def _float_to_bfloat(b, value, shape):
     return b.select(b.icmp_unsigned(">", b.and_(bits, c(0x7FFFFFFF)), c(0x7F800000)), quiet, rounded)
 
 
+def _shaped(elem, count):
+    """A type, or a vector of so many."""
+    return elem if count is None else ir.VectorType(elem, count)
+
+
 def decode(builder, raw, dtype, count=None):
     """Stored numbers to the numbers that are computed with."""
     if dtype not in (HALF, BFLOAT):
         return raw
-    shape = _I32 if count is None else ir.VectorType(_I32, count)
+    shape, floats = _shaped(_I32, count), _shaped(ir.FloatType(), count)
+    if dtype == HALF and F16C:
+        return builder.fpext(builder.bitcast(raw, _shaped(ir.HalfType(), count)), floats)
     wide = builder.zext(raw, shape)
     if dtype == HALF:
         return _half_to_float(builder, wide, shape)
-    floats = ir.FloatType() if count is None else ir.VectorType(ir.FloatType(), count)
     return builder.bitcast(builder.shl(wide, _same(shape, 16)), floats)
 
 
@@ -81,7 +90,8 @@ def encode(builder, value, dtype, count=None):
     """The inverse of ``decode``, rounding to nearest even."""
     if dtype not in (HALF, BFLOAT):
         return value
-    shape = _I32 if count is None else ir.VectorType(_I32, count)
-    narrow = ir.IntType(16) if count is None else ir.VectorType(ir.IntType(16), count)
+    shape, narrow = _shaped(_I32, count), _shaped(ir.IntType(16), count)
+    if dtype == HALF and F16C:
+        return builder.bitcast(builder.fptrunc(value, _shaped(ir.HalfType(), count)), narrow)
     convert = _float_to_half if dtype == HALF else _float_to_bfloat
     return builder.trunc(convert(builder, value, shape), narrow)

@@ -203,6 +203,23 @@ def load_first(typingctx, base, offset, count, fill):
 
 
 @intrinsic
+def load_first_four(typingctx, base, offset, count, fill):
+    """``load_four`` of ``count`` numbers, as ``load_first``."""
+    vec = _vec(base.dtype)
+
+    def codegen(context, builder, sig, args):
+        filler = widen(context, builder, args[3], fill, vec)
+        pieces = []
+        for k in range(4):
+            before = _I64(k * vec.lanes)
+            place = _address(builder, args[0], builder.add(args[1], before))
+            pieces.append(load_at(builder, place, base.dtype, builder.sub(args[2], before), filler))
+        return joined(builder, pieces)
+
+    return Vec(vec.elem, 4 * vec.lanes)(base, types.intp, types.intp, fill), codegen
+
+
+@intrinsic
 def store_first(typingctx, base, offset, count, value):
     """Store the first ``count`` lanes."""
 

@@ -16,6 +16,7 @@ from nbloss.kernels.cpu.memory import (
     lanes,
     load,
     load_first,
+    load_first_four,
     load_four,
     pointer,
     prefetch_read,
@@ -53,9 +54,12 @@ def row_max(x, n, ahead, out):
         c = maximum(load(x, j + 2 * step), c)
         d = maximum(load(x, j + 3 * step), d)
         j += 4 * step
-    while j < n:
-        a = maximum(load_first(x, j, n - j, -np.inf), a)
-        j += step
+    if j < n:
+        v = load_first_four(x, j, n - j, -np.inf)
+        a = maximum(quarter(v, 0), a)
+        b = maximum(quarter(v, 1), b)
+        c = maximum(quarter(v, 2), c)
+        d = maximum(quarter(v, 3), d)
     return reduce_max(maximum(maximum(a, b), maximum(c, d)))
 
 
@@ -78,7 +82,13 @@ def _exp_block(x, start, stop, m, keep, ahead, out, fetched):
         a = (a + quarter(e, 0)) + quarter(e, 2)
         b = (b + quarter(e, 1)) + quarter(e, 3)
         j += 4 * step
-    while j < stop:
+    if j + 2 * step < stop:
+        e = exp_scaled(load_first_four(x, j, stop - j, -np.inf) - m, None)
+        if keep is not None:
+            store(keep, j, e)
+        a = (a + quarter(e, 0)) + quarter(e, 2)
+        b = (b + quarter(e, 1)) + quarter(e, 3)
+    elif j < stop:
         e = exp_scaled(load_first(x, j, stop - j, -np.inf) - m, None)
         f = exp_scaled(load_first(x, j + step, stop - j - step, -np.inf) - m, None)
         if keep is not None:
@@ -86,7 +96,6 @@ def _exp_block(x, start, stop, m, keep, ahead, out, fetched):
             store(keep, j + step, f)
         a = a + e
         b = b + f
-        j += 2 * step
     return doubled(a + b)
 
 
@@ -113,20 +122,31 @@ def _rest_block(x, start, stop, m, keep):
 
 
 @njit(**STRICT)
-def row_sum(x, n, m, keep, ahead, out):
-    """``(s, rest)`` of a row."""
-    inverse = 1.0 / np.float64(unit(m))
+def row_total(x, n, m, keep, ahead, out):
+    """s in float64; that of a confident row is to be replaced by 1 + ``row_rest``."""
     sums = doubled(splat(x, 0.0))
     fetched = n // (4 * lanes(x)) * lanes(x)
     for start in range(0, n, BLOCK):
         sums = sums + _exp_block(x, start, smaller(n, start + BLOCK), m, keep, ahead, out, fetched)
-    total = reduce_add(sums) * inverse
+    return reduce_add(sums) / np.float64(unit(m))
+
+
+@njit(**STRICT)
+def row_rest(x, n, m, keep):
+    """``rest`` in float64, with every digit."""
+    sums = doubled(splat(x, 0.0))
+    for start in range(0, n, BLOCK):
+        sums = sums + _rest_block(x, start, smaller(n, start + BLOCK), m, keep)
+    return reduce_add(sums) / np.float64(unit(m))
+
+
+@njit(**STRICT)
+def row_sum(x, n, m, keep, ahead, out):
+    """``(s, rest)`` of a row."""
+    total = row_total(x, n, m, keep, ahead, out)
     rest = total - 1.0
     if total < CONFIDENT:
-        sums = doubled(splat(x, 0.0))
-        for start in range(0, n, BLOCK):
-            sums = sums + _rest_block(x, start, smaller(n, start + BLOCK), m, keep)
-        rest = reduce_add(sums) * inverse
+        rest = row_rest(x, n, m, keep)
         total = rest + 1.0
     return computed(x, total), computed(x, rest)
 
@@ -146,7 +166,13 @@ def fill(out, n, value):
 
 
 @njit(**STRICT)
+def pitch_of(x, n):
+    """Room for the exponentials of a row: whole fours of vectors."""
+    most = 4 * lanes(x)
+    return (n + most - 1) // most * most
+
+
+@njit(**STRICT)
 def row_room(x, n):
-    """Room for n numbers in whole pairs of vectors."""
-    pair = 2 * lanes(pointer(x, 0))
-    return room(pointer(x, 0), (n + pair - 1) // pair * pair)
+    base = pointer(x, 0)
+    return room(base, pitch_of(base, n))

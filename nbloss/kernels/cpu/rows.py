@@ -14,8 +14,10 @@ from nbloss.kernels.cpu.memory import (
     computed,
     get,
     lanes,
+    larger,
     load,
     load_first,
+    moved,
     pointer,
     put,
     smaller,
@@ -25,41 +27,70 @@ from nbloss.kernels.cpu.memory import (
     stream,
     to_aligned,
 )
-from nbloss.kernels.cpu.rooms import release
-from nbloss.kernels.cpu.row_sums import BLOCK, fill, log1p_of, pick_loss, pull, row_max, row_room, row_sum
-from nbloss.kernels.cpu.simd import doubled, minimum, reduce_add
+from nbloss.kernels.cpu.rooms import release, room
+from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, pick_loss, pitch_of, pull, row_max, row_rest, row_total
+from nbloss.kernels.cpu.simd import doubled, equal, less, minimum, reduce_add, select, with_lane
 from nbloss.kernels.cpu.streams import past_caches
-from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, unit
+from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 STREAMED = 2048  # numbers: a shorter row is not worth the alignment
+KEPT = 1024  # numbers of a group: in longer ones reading and writing take longer turns, which was slower
+
+
+@njit(**STRICT)
+def group_of(step, n):
+    """How many rows go through each step together: one to a lane when their logarithms and losses are found."""
+    return larger(1, smaller(step, KEPT // n))
 
 
 # ------------------------------ log_softmax ------------------------------
 
 
+@njit(**STRICT)
+def _write_logs(row, result, n, m, log_s, streamed):
+    step = lanes(row)
+    j = smaller(n, to_aligned(result))
+    store_first(result, 0, j, (load_first(row, 0, j, 0.0) - m) - log_s)
+    while streamed and j + step <= n:
+        stream(result, j, (load(row, j) - m) - log_s)
+        j += step
+    while j + 2 * step <= n:
+        store(result, j, (load(row, j) - m) - log_s)
+        store(result, j + step, (load(row, j + step) - m) - log_s)
+        j += 2 * step
+    while j < n:
+        store_first(result, j, n - j, (load_first(row, j, n - j, 0.0) - m) - log_s)
+        j += step
+
+
 def log_softmax(x, out, lo, hi):
     n = x.shape[1]
-    step = lanes(pointer(x, 0))
-    for p in range(lo, hi):
-        row = pointer(x, p * apart(x, 0))
-        result = pointer(out, p * n)
-        streamed = n >= STREAMED and past_caches(out, row, result)
-        ahead, lines = apart(x, 0), row if streamed else result
-        m = row_max(row, n, ahead, lines)
-        _, rest = row_sum(row, n, m, None, ahead, lines)
-        log_s = log1p_of(row, rest)
-        j = smaller(n, to_aligned(result))
-        store_first(result, 0, j, (load_first(row, 0, j, 0.0) - m) - log_s)
-        while streamed and j + step <= n:
-            stream(result, j, (load(row, j) - m) - log_s)
-            j += step
-        while j + 2 * step <= n:
-            store(result, j, (load(row, j) - m) - log_s)
-            store(result, j + step, (load(row, j + step) - m) - log_s)
-            j += 2 * step
-        while j < n:
-            store_first(result, j, n - j, (load_first(row, j, n - j, 0.0) - m) - log_s)
-            j += step
+    base = pointer(x, 0)
+    step = lanes(base)
+    size = group_of(step, n)
+    tops = room(base, 2 * step)
+    logs = moved(tops, step)
+    rest = splat(base, 0.0)
+    streamed = n >= STREAMED and past_caches(out, base, pointer(out, 0))
+    between = apart(x, 0)
+    ahead = between * size
+    for p in range(lo, hi, size):
+        count, confident = smaller(size, hi - p), 0
+        for k in range(count):
+            row = pointer(x, (p + k) * between)
+            lines = row if streamed else pointer(out, (p + k) * n)
+            m = row_max(row, n, ahead, lines)
+            total = row_total(row, n, m, None, ahead, lines)
+            confident |= np.int64(total < CONFIDENT) << k
+            put(tops, k, m)
+            rest = with_lane(rest, k, computed(row, total - 1.0))
+        for k in range(count):
+            if confident >> k & 1:
+                rest = with_lane(rest, k, computed(base, row_rest(pointer(x, (p + k) * between), n, get(tops, k), None)))
+        store(logs, 0, log1p(rest))
+        for k in range(count):
+            _write_logs(pointer(x, (p + k) * between), pointer(out, (p + k) * n), n, get(tops, k), get(logs, k), streamed)
+    release(tops)
 
 
 @njit(**STRICT)
@@ -111,33 +142,63 @@ def _write_kept(keep, out, n, factor, streamed):
 
 def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     n = x.shape[1]
-    buffer = row_room(x, n if out is not None else 0)
-    for p in range(lo, hi):
-        if scale[p] == 0:
-            loss[p] = 0
-            if out is not None:
-                fill(pointer(out, p * n), n, 0.0)
-            continue
-        row = pointer(x, p * apart(x, 0))
-        y = np.int64(target[p]) & mask
-        x_y = get(row, y)
-        ahead = apart(x, 0)
-        if out is None:
-            m = row_max(row, n, ahead, None)
-            _, rest = row_sum(row, n, m, None, ahead, None)
-            loss[p] = pick_loss(scale[p], log1p_of(row, rest), m - x_y)
-        else:
-            result, keep = pointer(out, p * n), buffer
-            streamed = n >= STREAMED and past_caches(out, row, result)
-            lines = row if streamed else result
-            m = row_max(row, n, ahead, lines)
-            s, rest = row_sum(row, n, m, keep, ahead, lines)
-            loss[p] = pick_loss(scale[p], log1p_of(row, rest), m - x_y)
-            coef = scale[p] * upstream[p * (upstream.size > 1)]
-            if coef == 0:
-                fill(result, n, 0.0)
+    base = pointer(x, 0)
+    step = lanes(base)
+    one = unit(loss.dtype.type(0))
+    size, pitch, streamed = step, 0, False
+    if out is not None:
+        size, pitch = group_of(step, n), pitch_of(base, n)
+        streamed = n >= STREAMED and past_caches(out, base, pointer(out, 0))
+    tops = room(base, 4 * step + size * pitch)
+    coefs, factors, at_targets, kept = moved(tops, step), moved(tops, 2 * step), moved(tops, 3 * step), moved(tops, 4 * step)
+    gap = splat(base, 0.0)
+    rest, s, e_y = gap, gap, gap
+    scales, losses = pointer(scale, 0), pointer(loss, 0)
+    between = apart(x, 0)
+    ahead = between * group_of(step, n)
+    for p in range(lo, hi, size):
+        count, confident = smaller(size, hi - p), 0
+        for k in range(count):
+            if scale[p + k] == 0:
                 continue
-            others = s - get(keep, y) / unit(m) if x_y < m else rest
-            _write_kept(keep, result, n, coef / s / unit(m), streamed)
-            put(result, y, pull(coef, others, s))
-    release(buffer)
+            row, y = pointer(x, (p + k) * between), np.int64(target[p + k]) & mask
+            x_y = get(row, y)
+            if out is None:
+                m = row_max(row, n, ahead, None)
+                total = row_total(row, n, m, None, ahead, None)
+            else:
+                keep = moved(kept, k * pitch)
+                lines = row if streamed else pointer(out, (p + k) * n)
+                m = row_max(row, n, ahead, lines)
+                total = row_total(row, n, m, keep, ahead, lines)
+                s, e_y = with_lane(s, k, computed(row, total)), with_lane(e_y, k, get(keep, y))
+            confident |= np.int64(total < CONFIDENT) << k
+            put(tops, k, m)
+            gap, rest = with_lane(gap, k, m - x_y), with_lane(rest, k, computed(row, total - 1.0))
+        for k in range(count):
+            if confident >> k & 1:
+                row = pointer(x, (p + k) * between)
+                if out is None:
+                    others = row_rest(row, n, get(tops, k), None)
+                else:
+                    keep = moved(kept, k * pitch)
+                    others = row_rest(row, n, get(tops, k), keep)
+                    s, e_y = with_lane(s, k, computed(row, others + 1.0)), with_lane(e_y, k, get(keep, np.int64(target[p + k]) & mask))
+                rest = with_lane(rest, k, computed(row, others))
+        each = load_first(scales, p, count, 0.0)
+        nothing = equal(each, 0.0)
+        store_first(losses, p, count, select(nothing, 0.0, pick_loss(each, log1p(rest), gap)))
+        if out is not None:
+            g = splat(base, upstream[0]) if upstream.size == 1 else load_first(pointer(upstream, 0), p, count, 0.0)
+            coef = select(nothing, 0.0, each * g)
+            store(coefs, 0, coef)
+            store(factors, 0, coef / s / one)
+            store(at_targets, 0, pull(coef, select(less(0.0, gap), s - e_y / one, rest), s))
+            for k in range(count):
+                result = pointer(out, (p + k) * n)
+                if get(coefs, k) == 0:
+                    fill(result, n, 0.0)
+                else:
+                    _write_kept(moved(kept, k * pitch), result, n, get(factors, k), streamed)
+                    put(result, np.int64(target[p + k]) & mask, get(at_targets, k))
+    release(tops)

@@ -234,6 +234,19 @@ def zero_below(typingctx, bound, t, a):
 
 
 @intrinsic
+def with_lane(typingctx, a, lane, number):
+    """``a`` with one lane's number replaced. By a comparison: a number that is written to memory could not be read back as part of a
+    vector before all stores ahead of it are done."""
+
+    def codegen(context, builder, sig, args):
+        here = spread_lanes(builder, builder.trunc(args[1], _I32), a.lanes)
+        mask = builder.icmp_signed("==", here, _constant(a.lanes, list(range(a.lanes))))
+        return builder.select(mask, widen(context, builder, args[2], number, a), args[0])
+
+    return a(a, types.intp, number), codegen
+
+
+@intrinsic
 def either(typingctx, mask, other):
     """Where one mask or the other holds."""
     return mask(mask, other), lambda context, builder, sig, args: builder.or_(*args)
