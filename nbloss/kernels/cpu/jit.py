@@ -23,6 +23,7 @@ __all__ = ["cache_dir", "compiled", "run"]
 
 OPTIONS = {"error_model": "numpy", "fastmath": False, "nogil": True}
 CHUNK = 65536  # numbers per chunk: some 20 us of work, a thousand times the price of a ticket
+CHUNK_OF_SHORT = 16384  # of short rows, whose numbers take longer: the last chunk is waited for
 RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
 _compiled = {}
@@ -97,13 +98,13 @@ def compiled(body, variant, arguments, written, parallel=False, shares=False):
     return kernel
 
 
-def chunk_of(count, numbers, workers, multiple):
+def chunk_of(count, numbers, workers, multiple, most=CHUNK):
     """How many positions a thread takes at a time: a whole ``multiple``, of ``numbers`` each."""
-    chunk = min(max(CHUNK // max(numbers, 1), RUN), -(-count // (4 * workers)))
+    chunk = min(max(most // max(numbers, 1), RUN), -(-count // (4 * workers)))
     return -(-chunk // multiple) * multiple
 
 
-def run(body, variant, arguments, written, count, numbers, multiple=1):
+def run(body, variant, arguments, written, count, numbers, multiple=1, most=CHUNK):
     """Run a kernel over ``count`` positions.
 
     ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole
@@ -117,4 +118,4 @@ def run(body, variant, arguments, written, count, numbers, multiple=1):
         if workers == 1:
             kernel(*arguments, 0, count)
             return
-        kernel(*arguments, count, chunk_of(count, numbers, workers, multiple), workers, np.zeros(8, np.int64))
+        kernel(*arguments, count, chunk_of(count, numbers, workers, multiple, most), workers, np.zeros(8, np.int64))

@@ -27,7 +27,7 @@ from nbloss.kernels.cpu.memory import (
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import either, equal, less, minimum, rounded, select
-from nbloss.kernels.cpu.tiles import bring, carry, fetch, line_start, map_tile, slab_end, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, map_tile, packed, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LONGEST = 4096  # classes of one tile: 256 kB of buffer
@@ -46,14 +46,20 @@ def log_softmax(x, out, lo, hi):
     slab, sums, found = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + 2 * step) * step)
     places = local(np.int64, 16)
     before = line_start(base, out)
+    rows = packed(x)
+    lines = packed(out)
     p = lo
     while p < hi:
         stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
         ahead = bring(x, n, p, stop, places, slab)
         for k in range(tiles):
-            fetch(base, apart(x, 1), n, ahead + k * step)
             tile, q = moved(slab, k * n * step), p + k * step
+            fetch(base, apart(x, 1), n, ahead + k * step)
+            if rows:
+                fetch_rows(base, n, stop + k * step)
+            if lines:
+                fetch_lines(out, n, q)
             if n > SHORT:
                 map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m = tops(tile, n)
@@ -148,14 +154,23 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     places = local(np.int64, 16)
     before = line_start(base, out)
+    rows = packed(x)
+    lines = False
+    if out is not None:
+        lines = packed(out)
     p = lo
     while p < hi:
         stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
         ahead = bring(x, n, p, stop, places, slab)
         for k in range(tiles):
-            fetch(base, apart(x, 1), n, ahead + k * step)
             tile, q = moved(slab, k * n * step), p + k * step
+            fetch(base, apart(x, 1), n, ahead + k * step)
+            if rows:
+                fetch_rows(base, n, stop + k * step)
+            if out is not None:
+                if lines:
+                    fetch_lines(out, n, q)
             y = _classes_of(targets, target.size, mask, q, stop, numbers)
             if n > SHORT:
                 map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)

@@ -16,6 +16,11 @@ _NAMES = {types.float32: "f32", types.float64: "f64", HALF: "i16", BFLOAT: "i16"
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
+def stored(dtype):
+    """How a number lies in memory."""
+    return _IR[dtype]
+
+
 def _vec(dtype):
     """The vector that numbers stored as ``dtype`` are computed in."""
     return Vec(COMPUTE[dtype], LANES[COMPUTE[dtype]])

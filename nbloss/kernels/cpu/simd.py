@@ -55,6 +55,11 @@ def spread_lanes(builder, value, lanes):
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), _constant(lanes, [0] * lanes))
 
 
+def picked_lanes(builder, a, b, order):
+    """Lanes of two vectors, in an order; the second one's are counted on from the first one's."""
+    return builder.shuffle_vector(a, b, _constant(len(order), order))
+
+
 def widen(context, builder, value, from_type, vec):
     """A scalar operand becomes a vector of the other operand's kind: constants may be written as plain Python numbers."""
     if isinstance(from_type, Vec):

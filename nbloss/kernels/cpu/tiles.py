@@ -4,8 +4,8 @@ A few tiles make a slab that is brought into L1, worked on there, and carried ou
 not throw each other out of the cache. How a slab moves is seen from where its positions lie:
 
 * BESIDE: neighbours in memory, as pixels are. Whole vectors, class by class.
-* TURNED: the classes are neighbours, as in rows. Squares transposed in registers.
-* APART: anything else; number by number.
+* TURNED: the classes are neighbours, as in rows. Transposed in registers.
+* APART: anything else, and ragged tiles of rows; number by number.
 
 A slab of pixels ends where its image does, so that it moves in one way. The lanes of its last tile that hold no position of their own hold
 zeros or the last position again, and are not written (or to the last position's place, before that one).
@@ -26,6 +26,7 @@ from nbloss.kernels.cpu.memory import (
     moved,
     pointer,
     prefetch_read,
+    prefetch_write,
     put,
     scatter,
     smaller,
@@ -36,7 +37,7 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.streams import past_caches
-from nbloss.kernels.cpu.turn import deal_in, deal_out, turn_in, turn_out, whole_rows
+from nbloss.kernels.cpu.turn import deal_in, deal_out, piece, turn_in, turn_out
 from nbloss.kernels.cpu.vecmath import STRICT
 
 BESIDE, TURNED, APART = 0, 1, 2
@@ -52,7 +53,7 @@ def slab_tiles(n, step):
     Of many classes four, while that is a quarter of an L2 cache: every class is on another page, which is not worth opening for one vector.
     """
     least = 4 if n * step <= 16384 else 2 if n * step <= 32768 else 1
-    return larger(least, smaller(32, 4096 // (n * step)))
+    return larger(least, smaller(12, 4096 // (n * step)))
 
 
 @njit(**STRICT)
@@ -111,7 +112,7 @@ def _look(inner, far, between, near, p, stop):
 
 @njit(**CALLED)
 def bring(array, n, p, stop, places, slab):
-    """Fill a slab: per tile n vectors, and as many more as a vector has lanes are overwritten after the last.
+    """Fill a slab: per tile n vectors.
 
     Returns how far from the array's start the next slab would lie if this one and it are of pixels, else NOWHERE.
     """
@@ -128,27 +129,46 @@ def bring(array, n, p, stop, places, slab):
             if rest:
                 store(slab, (whole * n + c) * step, load_first(row, whole * step, rest, 0.0))
         return offset + stop - p
+    wide = piece(base)
+    turned = kind == TURNED and (n >= wide or (distance == n and n >= 2))
     for q in range(p, stop, step):
-        tile = moved(slab, (q - p) * n)
-        if kind == TURNED:
-            rows, first_row = smaller(step, stop - q), offset + (q - p) * distance
-            if distance == n and rows == step and 2 <= n <= 4:
-                if n == 2:
-                    deal_in(moved(base, first_row), 2, tile)
-                elif n == 3:
-                    deal_in(moved(base, first_row), 3, tile)
-                else:
-                    deal_in(moved(base, first_row), 4, tile)
-                continue
-            for c in range(0, n, step):
-                first = larger(0, smaller(c, n - step))  # the last square overlaps the one before
-                turned = whole_rows(rows, distance, n - first, step)
-                turn_in(moved(base, first_row + first), distance, rows, turned, smaller(n, step), moved(tile, first * step))
-        else:
+        tile, row = moved(slab, (q - p) * n), moved(base, offset + (q - p) * distance)
+        if not turned or q + step > stop:
             map_tile(inner, far, near, q, stop, step, places)
             for c in range(n):
                 store(tile, c * step, gather(base, places, c * between))
+        elif distance == n and n == 2:
+            deal_in(row, 2, tile)
+        elif distance == n and n == 3:
+            deal_in(row, 3, tile)
+        else:
+            for c in range(0, n, wide):
+                first = smaller(c, n - wide)
+                turn_in(moved(row, first), distance, moved(tile, first * step))
     return NOWHERE
+
+
+@njit(**STRICT)
+def packed(array):
+    """Whether rows follow each other without gaps."""
+    return array.shape[2] == 1 and apart(array, 1) == 1 and apart(array, 0) == array.shape[1]
+
+
+@njit(**STRICT)
+def fetch_rows(base, n, p):
+    """Ask for a tile of packed rows."""
+    step = lanes(base)
+    for c in range(n):
+        prefetch_read(base, p * n + c * step)
+
+
+@njit(**STRICT)
+def fetch_lines(out, n, p):
+    """Ask for the lines that a tile of packed rows will be written to: a store that misses the caches holds up those behind it."""
+    base = pointer(out, 0)
+    step = lanes(base)
+    for c in range(n):
+        prefetch_write(base, p * n + c * step)
 
 
 @njit(**STRICT)
@@ -183,23 +203,19 @@ def carry(array, n, p, stop, places, slab, source):
             if rest:
                 store_first(row, whole * step, rest, load(slab, (whole * n + c) * step))
         return
+    wide = piece(base)
+    turned = kind == TURNED and (n >= wide or (distance == n and n >= 2))
     for q in range(p, stop, step):
-        tile = moved(slab, (q - p) * n)
-        if kind == TURNED:
-            rows, first_row = smaller(step, stop - q), offset + (q - p) * distance
-            if distance == n and rows == step and 2 <= n <= 4:
-                if n == 2:
-                    deal_out(tile, moved(base, first_row), 2)
-                elif n == 3:
-                    deal_out(tile, moved(base, first_row), 3)
-                else:
-                    deal_out(tile, moved(base, first_row), 4)
-                continue
-            for c in range(0, n, step):
-                first = larger(0, smaller(c, n - step))
-                turned = whole_rows(rows, distance, n - first, step)
-                turn_out(moved(tile, first * step), moved(base, first_row + first), distance, rows, turned, smaller(n, step))
-        else:
+        tile, row = moved(slab, (q - p) * n), moved(base, offset + (q - p) * distance)
+        if not turned or q + step > stop:
             map_tile(inner, far, near, q, stop, step, places)
             for c in range(n):
                 scatter(base, places, c * between, load(tile, c * step))
+        elif distance == n and n == 2:
+            deal_out(tile, row, 2)
+        elif distance == n and n == 3:
+            deal_out(tile, row, 3)
+        else:
+            for c in range(0, n, wide):
+                first = smaller(c, n - wide)
+                turn_out(moved(tile, first * step), moved(row, first), distance)

@@ -1,98 +1,87 @@
-"""Floor 1: a square of numbers transposed in registers, on its way from rows in memory to a tile, or back.
+"""Floor 1: rows into the lanes of a tile, and back.
 
-Rows shorter than a vector overlap: a whole vector read or written at a row's start reaches into the rows after it. Reading that is
-harmless, and so is writing, if the rows are written in order; only the last rows, whose vectors would leave the square, need masks
-(which are slow on some processors). ``whole_rows`` counts the others.
+Rows are taken in pieces of 16 bytes (four float32, or two float64). The pieces of as many rows as there are lanes fill vectors, within whose
+16 byte blocks they are transposed: that takes a third of the shuffles of a whole square, of which a processor does one per cycle while
+it loads two pieces; no piece reaches beyond its row. The last piece of a row overlaps the one before.
 
-Rows of 2, 3 or 4 numbers that follow each other fill as many whole vectors, which are dealt to the classes directly.
+Rows of 2 or 3 numbers that follow each other fill as many whole vectors, which are dealt to the classes directly.
 """
 
 from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
+from numba import types
 from numba.extending import intrinsic
 
-from nbloss.kernels.cpu.halves import COMPUTE
-from nbloss.kernels.cpu.memory import load_at, smaller, store_at
-from nbloss.kernels.cpu.simd import LANES, Vec
-from nbloss.kernels.cpu.vecmath import STRICT
+from nbloss.kernels.cpu.halves import COMPUTE, decode, encode
+from nbloss.kernels.cpu.memory import load_at, store_at, stored
+from nbloss.kernels.cpu.simd import LANES, joined, picked_lanes
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
-def _transposed(builder, rows):
-    """The columns of a square of vectors: log2(lanes) rounds, each swapping blocks of half the size of the one before."""
-    count = len(rows)
-    half = count // 2
-    while half:
-        low = [lane if not lane & half else count + (lane ^ half) for lane in range(count)]
-        high = [lane | half if not lane & half else count + lane for lane in range(count)]
-        turned = list(rows)
-        for i in range(count):
-            if not i & half:
-                a, b = rows[i], rows[i | half]
-                turned[i], turned[i | half] = (
-                    builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, count), order)) for order in (low, high)
-                )
-        rows, half = turned, half // 2
-    return rows
+_I64 = ir.IntType(64)
+BLOCKS = 4  # of a vector, each with a piece of another row
 
 
-@njit(**STRICT)
-def whole_rows(rows, apart, count, step):
-    """How many of ``rows`` rows of ``count`` numbers have a whole vector before the last one's end."""
-    if apart <= 0:
-        return 0
-    room = (rows - 1) * apart + count - step
-    return smaller(rows, room // apart + 1) if room >= 0 else 0
+def _interleaved(builder, vectors):
+    """The transpose of each block of the vectors, as many as a block has lanes: log2 of that rounds of perfect shuffles."""
+    width, lanes = len(vectors), vectors[0].type.count
+    rounds = width.bit_length() - 1
+    for _ in range(rounds):
+        shuffled = []
+        for a, b in zip(vectors[: width // 2], vectors[width // 2 :], strict=True):
+            for start in (0, width // 2):
+                order = [block + start + i // 2 + (lanes if i % 2 else 0) for block in range(0, lanes, width) for i in range(width)]
+                shuffled.append(picked_lanes(builder, a, b, order))
+        vectors = shuffled
+    return vectors
 
 
 @intrinsic
-def turn_in(typingctx, source, apart, rows, whole, count, tile):
-    """Fill ``tile`` with the columns of ``rows`` rows of ``count`` numbers; lanes beyond the last row repeat it."""
-    vec = Vec(COMPUTE[source.dtype], LANES[COMPUTE[source.dtype]])
-
-    def codegen(context, builder, sig, args):
-        base, apart, rows, whole, count, tile = args
-        last = builder.sub(rows, _I64(1))
-        vectors = []
-        for row in range(vec.lanes):
-            at = _I64(row)
-            at = builder.select(builder.icmp_signed("<", at, last), at, last)
-            place = builder.gep(base, [builder.mul(at, apart)])
-            slot = cgutils.alloca_once(builder, context.get_value_type(vec))
-            with builder.if_else(builder.icmp_signed("<", at, whole)) as (straight, masked):
-                with straight:
-                    builder.store(load_at(builder, place, source.dtype), slot)
-                with masked:
-                    builder.store(load_at(builder, place, source.dtype, count), slot)
-            vectors.append(builder.load(slot))
-        for c, vector in enumerate(_transposed(builder, vectors)):
-            store_at(builder, vector, builder.gep(tile, [_I64(c * vec.lanes)]), vec.elem)
-        return context.get_dummy_value()
-
-    return types.void(source, types.intp, types.intp, types.intp, types.intp, tile), codegen
+def piece(typingctx, base):
+    """How many numbers of a row go together: rows must be as long."""
+    count = LANES[COMPUTE[base.dtype]] // BLOCKS
+    return types.intp(base), lambda context, builder, sig, args: _I64(count)
 
 
 @intrinsic
-def turn_out(typingctx, tile, target, apart, rows, whole, count):
-    """Write the columns of ``tile`` to ``rows`` rows of ``count`` numbers."""
-    dtype = target.dtype
-    vec = Vec(COMPUTE[dtype], LANES[COMPUTE[dtype]])
+def turn_in(typingctx, source, apart, tile):
+    """Fill as many vectors of ``tile`` as a piece has numbers with the pieces of as many rows as it has lanes."""
+    lanes = LANES[COMPUTE[source.dtype]]
+    width = lanes // BLOCKS
 
     def codegen(context, builder, sig, args):
-        tile, base, apart, rows, whole, count = args
-        vectors = [load_at(builder, builder.gep(tile, [_I64(c * vec.lanes)]), vec.elem) for c in range(vec.lanes)]
-        for row, vector in enumerate(_transposed(builder, vectors)):
-            place = builder.gep(base, [builder.mul(_I64(row), apart)])
-            with builder.if_else(builder.icmp_signed("<", _I64(row), whole)) as (straight, masked):
-                with straight:
-                    store_at(builder, vector, place, dtype)
-                with masked, builder.if_then(builder.icmp_signed("<", _I64(row), rows)):
-                    store_at(builder, vector, place, dtype, count)
+        base, apart, tile = args
+        raw = ir.VectorType(stored(source.dtype), width)
+        pieces = []
+        for _ in range(lanes):
+            pieces.append(builder.load(builder.bitcast(base, raw.as_pointer()), align=1))
+            base = builder.gep(base, [apart])
+        vectors = [decode(builder, joined(builder, pieces[j::width]), source.dtype, lanes) for j in range(width)]
+        for c, vector in enumerate(_interleaved(builder, vectors)):
+            store_at(builder, vector, builder.gep(tile, [_I64(c * lanes)]), tile_dtype)
         return context.get_dummy_value()
 
-    return types.void(tile, target, types.intp, types.intp, types.intp, types.intp), codegen
+    tile_dtype = tile.dtype
+    return types.void(source, types.intp, tile), codegen
+
+
+@intrinsic
+def turn_out(typingctx, tile, target, apart):
+    """The inverse of ``turn_in``."""
+    lanes = LANES[COMPUTE[target.dtype]]
+    width = lanes // BLOCKS
+
+    def codegen(context, builder, sig, args):
+        tile, base, apart = args
+        raw = ir.VectorType(stored(target.dtype), width)
+        vectors = [load_at(builder, builder.gep(tile, [_I64(c * lanes)]), tile_dtype) for c in range(width)]
+        vectors = [encode(builder, v, target.dtype, lanes) for v in _interleaved(builder, vectors)]
+        for row in range(lanes):
+            vector, start = vectors[row % width], row // width * width
+            part = picked_lanes(builder, vector, vector, list(range(start, start + width)))
+            builder.store(part, builder.bitcast(base, raw.as_pointer()), align=1)
+            base = builder.gep(base, [apart])
+        return context.get_dummy_value()
+
+    tile_dtype = tile.dtype
+    return types.void(tile, target, types.intp), codegen
 
 
 def _chosen(builder, vectors, wanted):
@@ -100,7 +89,7 @@ def _chosen(builder, vectors, wanted):
     count, result = len(wanted), vectors[0]
     for k, vector in enumerate(vectors[1:], 1):
         order = [count + lane if which == k else (lane if k == 1 and which == 0 else i) for i, (which, lane) in enumerate(wanted)]
-        result = builder.shuffle_vector(result, vector, ir.Constant(ir.VectorType(_I32, count), order))
+        result = picked_lanes(builder, result, vector, order)
     return result
 
 

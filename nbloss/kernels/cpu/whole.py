@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 
 from nbloss.kernels.cpu import lanes, rows, targets, threads
-from nbloss.kernels.cpu.jit import OPTIONS, chunk_of, compiled
+from nbloss.kernels.cpu.jit import CHUNK, CHUNK_OF_SHORT, OPTIONS, chunk_of, compiled
 from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.memory import fetch_add, moved, pointer, smaller
 from nbloss.kernels.cpu.parts import PART
@@ -74,7 +74,8 @@ def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
         return compiled(body, variant, arguments, _WRITTEN)(*arguments, count, 1)
     with threads.team() as workers:
         kernel = compiled(body, variant, arguments, _WRITTEN, workers > 1, True)
-        return kernel(*arguments, chunk_of(count, classes, workers, multiple), workers)
+        most = CHUNK_OF_SHORT if body is _SHORT and x.shape[2] == 1 else CHUNK
+        return kernel(*arguments, chunk_of(count, classes, workers, multiple, most), workers)
 
 
 _WRITTEN = {"loss", "out"}
