@@ -26,7 +26,7 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
-from nbloss.kernels.cpu.simd import either, equal, less, minimum, rounded, select
+from nbloss.kernels.cpu.simd import any_lane, either, equal, less, maximum, minimum, rounded, select
 from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, map_tile, packed, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
@@ -46,8 +46,7 @@ def log_softmax(x, out, lo, hi):
     slab, sums, found = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + 2 * step) * step)
     places = local(np.int64, 16)
     before = line_start(base, out)
-    rows = packed(x)
-    lines = packed(out)
+    rows, lines = packed(x), packed(out)
     p = lo
     while p < hi:
         stop = slab_end(x.shape[2], p, hi, size * step, before)
@@ -56,10 +55,8 @@ def log_softmax(x, out, lo, hi):
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
             fetch(base, apart(x, 1), n, ahead + k * step)
-            if rows:
-                fetch_rows(base, n, stop + k * step)
-            if lines:
-                fetch_lines(out, n, q)
+            fetch_rows(base, rows, stop + k * step)
+            fetch_lines(out, lines, q)
             if n > SHORT:
                 map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m = tops(tile, n)
@@ -131,14 +128,38 @@ def _classes_of(targets, count, mask, p, stop, into):
 
 
 @njit(**STRICT)
-def _picked(tile, n, y):
-    """Each lane's number of class y; 0 where that is none (a row that does not count may have any target)."""
+def _top_and_own(tile, n, y):
+    """Each lane's maximum and its number of class y; 0 where that is none (a row that does not count may have any target)."""
     step = lanes(tile)
-    result = splat(tile, 0.0)
+    m, own = splat(tile, -np.inf), splat(tile, 0.0)
     for c in range(n):
-        result = select(equal(y, 0.0), load(tile, c * step), result)
+        v = load(tile, c * step)
+        m = maximum(v, m)
+        own = select(equal(y, 0.0), v, own)
         y = y - 1.0
-    return result
+    return m, own
+
+
+@njit(**STRICT)
+def _own(tile, n, y):
+    step = lanes(tile)
+    own = splat(tile, 0.0)
+    for c in range(n):
+        own = select(equal(y, 0.0), load(tile, c * step), own)
+        y = y - 1.0
+    return own
+
+
+@njit(**STRICT)
+def _write(tile, n, y, factor, at_y, nothing):
+    """The gradient in place of the exponentials; ``nothing`` is None where every row counts."""
+    step = lanes(tile)
+    for c in range(n):
+        d = select(equal(y, 0.0), at_y, load(tile, c * step) * factor)
+        if nothing is not None:
+            d = select(nothing, 0.0, d)
+        store(tile, c * step, d)
+        y = y - 1.0
 
 
 def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
@@ -154,10 +175,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     places = local(np.int64, 16)
     before = line_start(base, out)
-    rows = packed(x)
-    lines = False
-    if out is not None:
-        lines = packed(out)
+    rows, lines = packed(x), packed(out)
     p = lo
     while p < hi:
         stop = slab_end(x.shape[2], p, hi, size * step, before)
@@ -166,16 +184,12 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
             fetch(base, apart(x, 1), n, ahead + k * step)
-            if rows:
-                fetch_rows(base, n, stop + k * step)
-            if out is not None:
-                if lines:
-                    fetch_lines(out, n, q)
+            fetch_rows(base, rows, stop + k * step)
+            fetch_lines(out, lines, q)
             y = _classes_of(targets, target.size, mask, q, stop, numbers)
             if n > SHORT:
                 map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
-            m = tops(tile, n)
-            x_y = _picked(tile, n, y)
+            m, x_y = _top_and_own(tile, n, y)
             if out is None:
                 _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), places, sums, doubles)
             else:
@@ -194,12 +208,12 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 s, y = load(found, (4 * k + 2) * step), load(found, (4 * k + 3) * step)
                 coef = each * numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
                 nothing = either(nothing, equal(coef, 0.0))
-                others = select(less(0.0, gap), s - _picked(tile, n, y) / one, rest)
+                others = select(less(0.0, gap), s - _own(tile, n, y) / one, rest)
                 factor, at_y = coef / s / one, pull(coef, others, s)
-                for c in range(n):
-                    d = select(equal(y, 0.0), at_y, load(tile, c * step) * factor)
-                    store(tile, c * step, select(nothing, 0.0, d))
-                    y = y - 1.0
+                if any_lane(nothing):
+                    _write(tile, n, y, factor, at_y, nothing)
+                else:
+                    _write(tile, n, y, factor, at_y, None)
         if out is not None:
             carry(out, n, p, stop, places, slab, base)
         p = stop

@@ -263,6 +263,22 @@ def load_integers(typingctx, base, mask, like):
 
 
 @intrinsic
+def all_below(typingctx, base, mask, like, bound):
+    """Whether as many integers as ``like``'s numbers have lanes, & mask, are all in [0, bound)."""
+    count = LANES[COMPUTE[like.dtype]]
+
+    def codegen(context, builder, sig, args):
+        wide = ir.VectorType(_I64, count)
+        raw = builder.load(builder.bitcast(args[0], ir.VectorType(args[0].type.pointee, count).as_pointer()), align=1)
+        raw = raw if raw.type == wide else builder.sext(raw, wide)
+        raw = builder.and_(raw, spread_lanes(builder, args[1], count))
+        outside = builder.icmp_unsigned(">=", raw, spread_lanes(builder, args[3], count))
+        return builder.icmp_unsigned("==", builder.bitcast(outside, ir.IntType(count)), ir.IntType(count)(0))
+
+    return types.boolean(base, types.int64, like, types.int64), codegen
+
+
+@intrinsic
 def get_integer(typingctx, base, offset):
     """One integer, in 64 bits: ``get`` would take one of 16 for a float."""
 

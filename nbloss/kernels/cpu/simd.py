@@ -359,3 +359,15 @@ def split_exponent(typingctx, a, pivot):
         return context.make_tuple(builder, sig.return_type, [builder.sitofp(k, _ir_type(a)), f])
 
     return types.UniTuple(a, 2)(a, pivot), codegen
+
+
+@intrinsic
+def rough_inverse(typingctx, a):
+    """1 / a to an eighth, by turning the sign of its exponent; a positive, normal float32."""
+
+    def codegen(context, builder, sig, args):
+        whole = ir.VectorType(_I32, a.lanes)
+        bits = builder.sub(ir.Constant(whole, [0x7EF311C7] * a.lanes), builder.bitcast(args[0], whole))
+        return builder.bitcast(bits, _ir_type(a))
+
+    return a(a), codegen

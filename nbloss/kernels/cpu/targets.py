@@ -3,7 +3,21 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import apart, get, get_integer, lanes, load, load_first, moved, pointer, put, smaller, splat
+from nbloss.kernels.cpu.memory import (
+    all_below,
+    apart,
+    get,
+    get_integer,
+    lanes,
+    load,
+    load_first,
+    moved,
+    pointer,
+    put,
+    smaller,
+    splat,
+    store,
+)
 from nbloss.kernels.cpu.simd import doubled, reduce_add
 from nbloss.kernels.cpu.vecmath import STRICT
 
@@ -28,13 +42,21 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
         given, scales = pointer(target, start), pointer(scale, start)
         total, outside = 0.0, 0
         if weight is None:
-            counted = 0
-            for k in range(count):  # no branches and no sum of floats, so that it vectorises
-                y = get_integer(given, k) & mask
-                counts = (y != ignore_index) | (wide & (y < 0))
-                put(scales, k, hit if counts else 0.0)
-                counted += counts
-                outside += counts & ((y < 0) | (y >= classes))
+            counted, k, step = 0, 0, lanes(scales)
+            usual = not 0 <= ignore_index < classes
+            while k < count:
+                if usual and k + step <= count and all_below(moved(given, k), mask, scales, classes):
+                    store(scales, k, splat(scales, hit))
+                    counted += step
+                    k += step
+                    continue
+                for _ in range(smaller(step, count - k)):
+                    y = get_integer(given, k) & mask
+                    counts = (y != ignore_index) | (wide & (y < 0))
+                    put(scales, k, hit if counts else 0.0)
+                    counted += counts
+                    outside += counts & ((y < 0) | (y >= classes))
+                    k += 1
             total = np.float64(counted)
         else:
             weights = pointer(weight, 0)

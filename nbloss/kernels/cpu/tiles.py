@@ -50,7 +50,8 @@ CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this
 def slab_tiles(n, step):
     """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too.
 
-    Of many classes four, while that is a quarter of an L2 cache: every class is on another page, which is not worth opening for one vector.
+    Of few classes twelve tiles: longer slabs were slower, as loads wait for older stores to addresses that end like theirs. Of many
+    classes four, while that is a quarter of an L2 cache: every class is on another page, which is not worth opening for one vector.
     """
     least = 4 if n * step <= 16384 else 2 if n * step <= 32768 else 1
     return larger(least, smaller(12, 4096 // (n * step)))
@@ -150,13 +151,16 @@ def bring(array, n, p, stop, places, slab):
 
 @njit(**STRICT)
 def packed(array):
-    """Whether rows follow each other without gaps."""
-    return array.shape[2] == 1 and apart(array, 1) == 1 and apart(array, 0) == array.shape[1]
+    """How long rows are that follow each other without gaps; 0 where there are none."""
+    if array is None:
+        return 0
+    n = array.shape[1]
+    return n if array.shape[2] == 1 and apart(array, 1) == 1 and apart(array, 0) == n else 0
 
 
 @njit(**STRICT)
 def fetch_rows(base, n, p):
-    """Ask for a tile of packed rows."""
+    """Ask for a tile of packed rows of n numbers."""
     step = lanes(base)
     for c in range(n):
         prefetch_read(base, p * n + c * step)
@@ -165,6 +169,8 @@ def fetch_rows(base, n, p):
 @njit(**STRICT)
 def fetch_lines(out, n, p):
     """Ask for the lines that a tile of packed rows will be written to: a store that misses the caches holds up those behind it."""
+    if out is None:
+        return
     base = pointer(out, 0)
     step = lanes(base)
     for c in range(n):

@@ -1,8 +1,8 @@
 """Floor 1: rows into the lanes of a tile, and back.
 
-Rows are taken in pieces of 16 bytes (four float32, or two float64). The pieces of as many rows as there are lanes fill vectors, within whose
-16 byte blocks they are transposed: that takes a third of the shuffles of a whole square, of which a processor does one per cycle while
-it loads two pieces; no piece reaches beyond its row. The last piece of a row overlaps the one before.
+Rows are taken in pieces of 16 bytes (four float32, or two float64). The pieces of as many rows as there are lanes fill vectors, which
+are transposed within their blocks of 16 bytes: a third of the shuffles of a whole square, of which a processor does one per cycle while
+it loads two pieces; and no piece reaches beyond its row. The last piece of a row overlaps the one before.
 
 Rows of 2 or 3 numbers that follow each other fill as many whole vectors, which are dealt to the classes directly.
 """

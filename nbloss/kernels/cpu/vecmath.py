@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from nbloss.kernels.cpu.parts import PART
-from nbloss.kernels.cpu.simd import at_least, call_llvm, exponent_add, fma, less, select, split_exponent, zero_below
+from nbloss.kernels.cpu.simd import at_least, call_llvm, exponent_add, fma, less, rough_inverse, select, split_exponent, zero_below
 
 # No flags: contraction, reassociation and the rest would fold the rounding tricks away. Stated, since unset options are inherited
 # from whichever caller is compiled first.
@@ -117,7 +117,7 @@ def _log1p32(x):
     k, g = split_exponent(u, 0.70710678118654752)
     whole = less(k, 0.5)  # u < sqrt(2): x itself is the fraction, and has every digit
     f = select(whole, x, g - 1.0)
-    rest = select(whole, 0.0, (x - (u - 1.0)) / u)
+    rest = select(whole, 0.0, (x - (u - 1.0)) * rough_inverse(u))  # half an ulp of u, of which an eighth does not matter
     s = f / (f + 2.0)
     z = s * s
     p = fma(z, 0.23583585054881745054, 0.28537237335944786366)
