@@ -90,3 +90,40 @@ def test_arrays_that_are_walked_in_other_ways_than_the_result(shape, rng):
         again = (*results(a, y), *F.cross_entropy_value_and_grad(a, b, **options), *F.cross_entropy_value_and_grad(a, y, **options))
         for ours, theirs in zip(again, expected, strict=True):
             assert_array_equal(ours, theirs, err_msg=f"{order}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [64, 100, 2500])
+def test_rows_of_a_group_do_not_touch_each_other(classes, dtype, rng):
+    """Ordinary, confident, ignored and impossible rows, in an order that fills and breaks groups: each as it is alone."""
+    x, y = logits(rng, (41, classes), dtype), class_index(rng, (41, classes))
+    lead = np.arange(41) % 3 == 1
+    x[lead, y[lead]] = 90
+    x[::7] = np.nan
+    x[3::11, 5] = np.inf
+    y[::5] = -100
+    g = np.where(y == -100, np.inf, 2).astype(np.float32 if dtype.itemsize == 2 else dtype)
+    loss, grad, logp = results(x, y)
+    forced = F.cross_entropy_backward(g, x, y, reduction="none")
+    assert (loss[::5] == 0).all() and (grad[::5] == 0).all() and (forced[::5] == 0).all()
+    assert_array_equal(F.cross_entropy(x, y, reduction="none"), loss)
+    for k in range(41):
+        own = slice(k, k + 1)
+        alone = (*results(x[own], y[own]), F.cross_entropy_backward(g[own], x[own], y[own], reduction="none"))
+        for ours, theirs in zip(alone, (loss, grad, logp, forced), strict=True):
+            assert_array_equal(ours.astype(float), theirs[own].astype(float), err_msg=str(k))  # NumPy knows bfloat16's nan from itself
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_too_long_to_keep_their_exponentials(dtype, rng):
+    shape = (4, 100_003)
+    x, y = logits(rng, shape, dtype), class_index(rng, shape)
+    x[1, y[1]] = 50  # confident
+    y[3] = -100
+    loss, grad = F.cross_entropy_value_and_grad(x, y, reduction="none")
+    wide = reference.log_softmax(x, 1)
+    hit = (np.arange(shape[1]) == y[:, None]) & (y[:, None] >= 0)
+    assert_loss(loss, np.where(y < 0, 0, -wide[np.arange(4), y]), dtype, terms=shape[1])
+    assert_gradient(grad, x, np.exp(wide) * (y[:, None] >= 0), hit)
+    F.cross_entropy_value_and_grad(x, y, reduction="none", out=x)
+    assert_array_equal(x, grad)

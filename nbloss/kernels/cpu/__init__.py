@@ -98,7 +98,9 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
     """Fill scale and spread; returns (sum of the weights that count, how many targets are no class, position of the first or -1)."""
     groups = -(-scale.size // targets.GROUP)
     totals, wrong = np.zeros(groups), np.zeros(groups, np.int64)
-    variant = target.dtype, scale.dtype, weight is None, spread is None
+    variant = target.dtype, scale.dtype, spread is None
+    if weight is None:
+        weight = np.empty(0, scale.dtype)
     arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong
     written = {"scale", "spread", "totals", "wrong"}
     run(targets.row_scale, variant, arguments, written, scale.size, 1, targets.GROUP)

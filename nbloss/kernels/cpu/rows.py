@@ -17,6 +17,7 @@ from nbloss.kernels.cpu.memory import (
     larger,
     load,
     load_first,
+    load_four,
     moved,
     pointer,
     put,
@@ -29,10 +30,11 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.rooms import release, room
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, pick_loss, pitch_of, pull, row_max, row_rest, row_total
-from nbloss.kernels.cpu.simd import doubled, equal, less, minimum, reduce_add, select, with_lane
+from nbloss.kernels.cpu.simd import doubled, equal, first_lane, less, minimum, quarter, reduce_add, select, with_lane
 from nbloss.kernels.cpu.streams import past_caches
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
+AGAIN = 400_000  # bytes: of a longer row the exponentials are computed twice; kept ones would push the next row out of the second cache
 STREAMED = 2048  # numbers: a shorter row is not worth the alignment
 KEPT = 1024  # numbers of a group: in longer ones reading and writing take longer turns, which was slower
 
@@ -140,6 +142,27 @@ def _write_kept(keep, out, n, factor, streamed):
         j += step
 
 
+@njit(**STRICT)
+def _write_again(row, out, n, m, factor, streamed):
+    """``_write_kept`` where nothing was kept."""
+    step = lanes(row)
+    j = smaller(n, to_aligned(out))
+    store_first(out, 0, j, exp_scaled(load_first(row, 0, j, 0.0) - m, None) * factor)
+    while j + 4 * step <= n:
+        e = exp_scaled(load_four(row, j) - m, None) * factor
+        if streamed:
+            stream(out, j, quarter(e, 0))
+            stream(out, j + step, quarter(e, 1))
+            stream(out, j + 2 * step, quarter(e, 2))
+            stream(out, j + 3 * step, quarter(e, 3))
+        else:
+            store(out, j, e)
+        j += 4 * step
+    while j < n:
+        store_first(out, j, n - j, exp_scaled(load_first(row, j, n - j, 0.0) - m, None) * factor)
+        j += step
+
+
 def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     n = x.shape[1]
     base = pointer(x, 0)
@@ -156,6 +179,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     scales, losses = pointer(scale, 0), pointer(loss, 0)
     between = apart(x, 0)
     ahead = between * group_of(step, n)
+    again = n * x.itemsize > AGAIN
     for p in range(lo, hi, size):
         count, confident = smaller(size, hi - p), 0
         for k in range(count):
@@ -170,8 +194,12 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 keep = moved(kept, k * pitch)
                 lines = row if streamed else pointer(out, (p + k) * n)
                 m = row_max(row, n, ahead, lines)
-                total = row_total(row, n, m, keep, ahead, lines)
-                s, e_y = with_lane(s, k, computed(row, total)), with_lane(e_y, k, get(keep, y))
+                if again:
+                    total, own = row_total(row, n, m, None, ahead, lines), first_lane(exp_scaled(splat(row, x_y - m), None))
+                else:
+                    total = row_total(row, n, m, keep, ahead, lines)
+                    own = get(keep, y)
+                s, e_y = with_lane(s, k, computed(row, total)), with_lane(e_y, k, own)
             confident |= np.int64(total < CONFIDENT) << k
             put(tops, k, m)
             gap, rest = with_lane(gap, k, m - x_y), with_lane(rest, k, computed(row, total - 1.0))
@@ -199,6 +227,9 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 if get(coefs, k) == 0:
                     fill(result, n, 0.0)
                 else:
-                    _write_kept(moved(kept, k * pitch), result, n, get(factors, k), streamed)
+                    if again and not confident >> k & 1:
+                        _write_again(pointer(x, (p + k) * between), result, n, get(tops, k), get(factors, k), streamed)
+                    else:
+                        _write_kept(moved(kept, k * pitch), result, n, get(factors, k), streamed)
                     put(result, np.int64(target[p + k]) & mask, get(at_targets, k))
     release(tops)

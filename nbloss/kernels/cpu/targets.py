@@ -35,13 +35,14 @@ def _next(o, i, inner):
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, lo, hi):
     """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], and how many targets are no class.
 
-    ``mask`` undoes the sign that an unsigned target seems to have, ``wide`` says that a negative one is a uint64 beyond int64.
+    No weights are an empty array: None would be one more kernel to compile. ``mask`` undoes the sign that an unsigned target seems to
+    have, ``wide`` says that a negative one is a uint64 beyond int64.
     """
     for start in range(lo, hi, GROUP):
         count = smaller(hi, start + GROUP) - start
         given, scales = pointer(target, start), pointer(scale, start)
         total, outside = 0.0, 0
-        if weight is None:
+        if weight.size == 0:
             counted, k, step = 0, 0, lanes(scales)
             usual = not 0 <= ignore_index < classes
             while k < count:

@@ -29,10 +29,7 @@ def _whole(walk):
         numbers = room(pointer(x, 0), count + 1)
         scale, upstream = view(numbers, count), view(moved(numbers, count), 1)
         totals, wrong, ticket = view(local(np.float64, GROUPS), groups), view(local(np.int64, GROUPS), groups), view(local(np.int64, 8), 1)
-        if weight.size == 0:  # not None: that would be a second kernel to compile
-            _row_scale(target, mask, wide, None, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
-        else:
-            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
+        _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
         divisor, outside = 0.0, 0
         for k in range(groups):
             divisor += totals[k]
