@@ -22,8 +22,7 @@ from nbloss.kernels.cpu.parts import ALONE, PART
 __all__ = ["cache_dir", "compiled", "run"]
 
 OPTIONS = {"error_model": "numpy", "fastmath": False, "nogil": True}
-CHUNK = 65536  # numbers per chunk: some 20 us of work, a thousand times the price of a ticket
-CHUNK_OF_SHORT = 16384  # of short rows, whose numbers take longer: the last chunk is waited for
+ALONG, SHORT_ROWS, PIXELS = 65536, 16384, 262144  # numbers per chunk: at least 20 us of work, a thousand times the price of a ticket
 RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
 _compiled = {}
@@ -98,13 +97,21 @@ def compiled(body, variant, arguments, written, parallel=False, shares=False):
     return kernel
 
 
-def chunk_of(count, numbers, workers, multiple, most=CHUNK):
-    """How many positions a thread takes at a time: a whole ``multiple``, of ``numbers`` each."""
+def chunk_numbers(along, inner):
+    """How many numbers make a chunk: of rows that are walked along their classes; of short rows, whose numbers take longer while the last
+    chunk is waited for; of pixels, where a chunk begins in as many places as there are classes."""
+    if along:
+        return ALONG
+    return PIXELS if inner > 1 else SHORT_ROWS
+
+
+def chunk_of(count, numbers, workers, multiple, most):
+    """How many positions a thread takes at a time: a whole ``multiple``, of ``numbers`` each, about ``most`` together."""
     chunk = min(max(most // max(numbers, 1), RUN), -(-count // (4 * workers)))
     return -(-chunk // multiple) * multiple
 
 
-def run(body, variant, arguments, written, count, numbers, multiple=1, most=CHUNK):
+def run(body, variant, arguments, written, count, numbers, multiple=1, most=ALONG):
     """Run a kernel over ``count`` positions.
 
     ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole

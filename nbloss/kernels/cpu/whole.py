@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 
 from nbloss.kernels.cpu import lanes, rows, targets, threads
-from nbloss.kernels.cpu.jit import CHUNK, CHUNK_OF_SHORT, OPTIONS, chunk_of, compiled
+from nbloss.kernels.cpu.jit import OPTIONS, chunk_numbers, chunk_of, compiled
 from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.memory import fetch_add, moved, pointer, smaller
 from nbloss.kernels.cpu.parts import PART
@@ -71,7 +71,7 @@ def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
         return compiled(body, variant, arguments, _WRITTEN)(*arguments, count, 1)
     with threads.team() as workers:
         kernel = compiled(body, variant, arguments, _WRITTEN, workers > 1, True)
-        most = CHUNK_OF_SHORT if body is _SHORT and x.shape[2] == 1 else CHUNK
+        most = chunk_numbers(body is _LONG, x.shape[2])
         return kernel(*arguments, chunk_of(count, classes, workers, multiple, most), workers)
 
 
