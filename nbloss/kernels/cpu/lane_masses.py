@@ -3,10 +3,9 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, masses, tops, total_masses
+from nbloss.kernels.cpu.lane_sums import lane_sums, masses, sums_room, tops, total_masses
 from nbloss.kernels.cpu.lanes import numbers_of
 from nbloss.kernels.cpu.memory import (
-    apart,
     gather,
     get,
     get_integer,
@@ -24,7 +23,7 @@ from nbloss.kernels.cpu.memory import (
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import CONFIDENT, mass_loss, pick_loss
 from nbloss.kernels.cpu.simd import either, equal, less, select
-from nbloss.kernels.cpu.tiles import bring, carry, line_start, map_tile, slab_end, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, line_start, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, log1p, unit
 
 
@@ -49,10 +48,10 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     step = lanes(base)
     size = slab_tiles(3 * n, step)
     each = size * n * step
-    buffer = room(base, 3 * each + (2 * step + 1) * step)
+    buffer = room(base, 3 * each + (sums_room(step) + 1) * step)
     doubles = local(np.float64, 256)
     slab, kept, targets, sums = buffer, moved(buffer, each), moved(buffer, 2 * each), moved(buffer, 3 * each)
-    numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
+    numbers, losses = moved(sums, sums_room(step) * step), pointer(loss, 0)
     places = local(np.int64, 16)
     share, floor = splat(base, a), splat(base, b)
     before = line_start(base, out)
@@ -65,10 +64,8 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
         for k in range(tiles):
             shift, q = k * n * step, p + k * step
             tile, keep, mass = moved(slab, shift), moved(kept, shift), moved(targets, shift)
-            if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m = tops(tile, n)
-            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
+            s, rest = lane_sums(tile, n, m, keep, None, sums, doubles)
             total, gaps = total_masses(tile, classes, mass, share, floor, m, n, sums, doubles)
             store_first(losses, q, stop - q, mass_loss(total, log1p(rest), gaps))
             if out is not None:
@@ -95,10 +92,10 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     one = unit(loss.dtype.type(0))
     size = slab_tiles(2 * n, step)
     each = size * n * step
-    buffer = room(base, 2 * each + (2 * step + 1) * step)
+    buffer = room(base, 2 * each + (sums_room(step) + 1) * step)
     doubles = local(np.float64, 256)
     slab, kept, sums = buffer, moved(buffer, each), moved(buffer, 2 * each)
-    numbers, losses = moved(sums, 2 * step * step), pointer(loss, 0)
+    numbers, losses = moved(sums, sums_room(step) * step), pointer(loss, 0)
     places, hits = local(np.int64, 16), local(np.int64, 16)
     spreads = pointer(spread, 0)
     before = line_start(base, out)
@@ -110,11 +107,9 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
         for k in range(tiles):
             tile, keep, q = moved(slab, k * n * step), moved(kept, k * n * step), p + k * step
             _find_hits(pointer(target, 0), mask, spreads, q, stop, step, hits)
-            if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m = tops(tile, n)
             x_y = gather(tile, hits, 0)
-            s, rest = lane_sums(tile, n, m, keep, base, apart(x, 1), places, sums, doubles)
+            s, rest = lane_sums(tile, n, m, keep, None, sums, doubles)
             hit, b = numbers_of(pointer(scale, 0), scale.size, q, stop, numbers), numbers_of(spreads, spread.size, q, stop, numbers)
             nothing = equal(b, 0.0)
             mass, gaps = total_masses(tile, classes, None, b, b, m, n, sums, doubles)

@@ -7,12 +7,18 @@ Above, the sums take the order of ``rows.py``: class c goes to partial sum c mod
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import gather, get, lanes, load, load_doubles, load_four, smaller, splat, store
+from nbloss.kernels.cpu.memory import get, lanes, load, load_doubles, load_first_four, load_four, moved, smaller, splat, store, store_first
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT
 from nbloss.kernels.cpu.simd import any_lane, doubled, equal, fma, four, less, maximum, quarter, rounded, select
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, lost, unit
 
 SHORT = 48  # classes; up to here contiguous rows go one to a lane too: about where both ways take as long
+
+
+@njit(**STRICT)
+def sums_room(step):
+    """How many vectors ``sums`` are: two partial sums per lane, and eight that a step puts down."""
+    return 2 * step + 8
 
 
 @njit(**STRICT)
@@ -118,36 +124,72 @@ def _short_sums(tile, n, m, keep):
 
 
 @njit(**STRICT)
-def _long_sums(tile, n, m, keep, base, between, places, sums, doubles):
+def _slots(tile, first, stop, m, keep, spare):
+    """Four partial sums: of the classes from ``first`` on, and of every 2 * lanes classes after each."""
+    step = lanes(tile)
+    tops = four(m)
+    result = four(splat(tile, 0.0))
+    c = first
+    while c + 4 <= stop:
+        v = load_four(tile, c * step)
+        if spare is not None:
+            store(spare, c * step, v)
+        e = exp_scaled(v - tops, None)
+        if keep is not None:
+            store(keep, c * step, e)
+        result = result + e
+        c += 2 * step
+    if c < stop:
+        count = (stop - c) * step
+        v = load_first_four(tile, c * step, count, -np.inf)
+        if spare is not None:
+            store_first(spare, c * step, count, v)
+        e = exp_scaled(v - tops, None)
+        if keep is not None:
+            store_first(keep, c * step, count, e)
+        result = result + e
+    return result
+
+
+@njit(**STRICT)
+def _rest_block(tile, start, stop, m, keep, confident, ties, sums):
+    """Add the classes of a block with every digit to their partial sums; ``keep`` takes the terms of the confident lanes."""
+    step = lanes(tile)
+    tops = four(m)
+    terms, gaps = moved(sums, 2 * step * step), moved(sums, (2 * step + 4) * step)
+    for c in range(start, stop, 4):
+        v = load_first_four(tile, c * step, (stop - c) * step, -np.inf)
+        t = v - tops
+        store(terms, 0, exp_scaled(t, lost(v, tops, t)))
+        store(gaps, 0, t)
+        for k in range(smaller(4, stop - c)):
+            e = load(terms, k * step)
+            if keep is not None:
+                store(keep, (c + k) * step, select(confident, e, load(keep, (c + k) * step)))
+            ties, e = _apart(load(gaps, k * step), e, ties)
+            _add(sums, c + k, e)
+    return ties
+
+
+@njit(**STRICT)
+def _long_sums(tile, n, m, keep, spare, sums, doubles):
     """``(s, rest)`` per lane, as ``row_sums.row_sum``."""
     step = lanes(tile)
     inverse = 1.0 / np.float64(unit(get(tile, 0)))
-    zero = splat(tile, 0.0)
     for start in range(0, n, BLOCK):
         stop = smaller(n, start + BLOCK)
-        for c in range(start, stop):
-            e = exp_scaled(load(tile, c * step) - m, None)
-            if keep is not None:
-                store(keep, c * step, e)
-            _add(sums, c, e)
+        for k in range(0, smaller(step, stop - start), 4):
+            store(sums, k * step, _slots(tile, start + k, stop, m, keep, spare))
+            store(sums, (k + step) * step, _slots(tile, start + k + step, stop, m, keep, spare))
         _flush(sums, start, stop, doubles)
     total = _fold(sums, n, doubles) * inverse
     rest = total - 1.0
     confident = less(total, CONFIDENT)
     if any_lane(confident):
-        ties = zero - 1.0
-        first, beside = get(places, 0), get(places, step - 1) - get(places, 0) == step - 1
+        ties = splat(tile, -1.0)
         for start in range(0, n, BLOCK):
             stop = smaller(n, start + BLOCK)
-            for c in range(start, stop):
-                # from where the tile came from: it may hold the exponentials by now
-                v = load(base, first + c * between) if beside else gather(base, places, c * between)
-                t = v - m
-                e = exp_scaled(t, lost(v, m, t))
-                if keep is not None:
-                    store(keep, c * step, select(confident, e, load(keep, c * step)))
-                ties, e = _apart(t, e, ties)
-                _add(sums, c, e)
+            ties = _rest_block(tile if spare is None else spare, start, stop, m, keep, confident, ties, sums)
             _flush(sums, start, stop, doubles)
         exact = _fold(sums, n, doubles) * inverse + doubled(ties)
         rest = select(confident, exact, rest)
@@ -156,14 +198,14 @@ def _long_sums(tile, n, m, keep, base, between, places, sums, doubles):
 
 
 @njit(**STRICT)
-def lane_sums(tile, n, m, keep, base, between, places, sums, doubles):
-    """``(s, rest)`` per lane; ``keep`` (which may be ``tile``) takes the scaled exponentials.
+def lane_sums(tile, n, m, keep, spare, sums, doubles):
+    """``(s, rest)`` per lane; ``keep`` takes the scaled exponentials.
 
-    ``base``, ``between`` and ``places`` say where a tile of more than SHORT classes came from.
+    It may be ``tile``: then ``spare`` takes a tile of more than SHORT classes, whose confident lanes are summed again.
     """
     if n <= SHORT:
         return _short_sums(tile, n, m, keep)
-    return _long_sums(tile, n, m, keep, base, between, places, sums, doubles)
+    return _long_sums(tile, n, m, keep, spare, sums, doubles)
 
 
 @njit(**STRICT)

@@ -8,7 +8,7 @@ is one long chain of dependent instructions, and a processor can only work on se
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, tops, total
+from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, sums_room, tops, total
 from nbloss.kernels.cpu.memory import (
     apart,
     get,
@@ -27,7 +27,7 @@ from nbloss.kernels.cpu.memory import (
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import any_lane, either, equal, less, maximum, minimum, rounded, select
-from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, map_tile, packed, slab_end, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, packed, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LONGEST = 4096  # classes of one tile: 256 kB of buffer
@@ -41,9 +41,9 @@ def log_softmax(x, out, lo, hi):
     base = pointer(x, 0)
     step = lanes(base)
     size = slab_tiles(n, step)
-    buffer = room(base, (size * (n + 2) + 2 * step) * step)
+    buffer = room(base, (size * (n + 2) + sums_room(step)) * step)
     doubles = local(np.float64, 256)
-    slab, sums, found = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + 2 * step) * step)
+    slab, sums, found = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + sums_room(step)) * step)
     places = local(np.int64, 16)
     before = line_start(base, out)
     rows, lines = packed(x), packed(out)
@@ -57,10 +57,8 @@ def log_softmax(x, out, lo, hi):
             fetch(base, apart(x, 1), n, ahead + k * step)
             fetch_rows(base, rows, stop + k * step)
             fetch_lines(out, lines, q)
-            if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m = tops(tile, n)
-            _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), places, sums, doubles)
+            _, rest = lane_sums(tile, n, m, None, None, sums, doubles)
             store(found, 2 * k * step, m)
             store(found, (2 * k + 1) * step, rest)
         for k in range(tiles):
@@ -78,7 +76,7 @@ def log_softmax_backward(g, y, out, lo, hi):
     base = pointer(y, 0)
     step = lanes(base)
     size = slab_tiles(2 * n, step)
-    buffer = room(base, (2 * size * n + 2 * step) * step)
+    buffer = room(base, (2 * size * n + sums_room(step)) * step)
     doubles = local(np.float64, 256)
     slab, upstream, sums = buffer, moved(buffer, size * n * step), moved(buffer, 2 * size * n * step)
     places = local(np.int64, 16)
@@ -168,10 +166,12 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     step = lanes(base)
     one = unit(loss.dtype.type(0))
     size = slab_tiles(n, step)
-    buffer = room(base, (size * (n + 4) + 2 * step + 1) * step)
+    again = n if n > SHORT else 0  # a tile as it was before the exponentials took its place
+    buffer = room(base, (size * (n + 4) + sums_room(step) + 1 + again) * step)
     doubles = local(np.float64, 256)
-    slab, sums, numbers = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + 2 * step) * step)
+    slab, sums, numbers = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + sums_room(step)) * step)
     found = moved(numbers, step)
+    spare = moved(found, 4 * size * step)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     places = local(np.int64, 16)
     before = line_start(base, out)
@@ -187,13 +187,11 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             fetch_rows(base, rows, stop + k * step)
             fetch_lines(out, lines, q)
             y = _classes_of(targets, target.size, mask, q, stop, numbers)
-            if n > SHORT:
-                map_tile(x.shape[2], apart(x, 0), apart(x, 2), q, stop, step, places)
             m, x_y = _top_and_own(tile, n, y)
             if out is None:
-                _, rest = lane_sums(tile, n, m, None, base, apart(x, 1), places, sums, doubles)
+                _, rest = lane_sums(tile, n, m, None, None, sums, doubles)
             else:
-                s, rest = lane_sums(tile, n, m, tile, base, apart(x, 1), places, sums, doubles)
+                s, rest = lane_sums(tile, n, m, tile, spare, sums, doubles)
                 store(found, (4 * k + 2) * step, s)
                 store(found, (4 * k + 3) * step, y)
             store(found, 4 * k * step, m - x_y)

@@ -178,7 +178,9 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     rest, s, e_y = gap, gap, gap
     scales, losses = pointer(scale, 0), pointer(loss, 0)
     between = apart(x, 0)
-    ahead = between * group_of(step, n)
+    ahead = between * size
+    if out is None:  # the pass for the maximum is over before what was asked for last has come
+        ahead = between + (KEPT if between == n else 0)
     again = n * x.itemsize > AGAIN
     for p in range(lo, hi, size):
         count, confident = smaller(size, hi - p), 0
