@@ -118,7 +118,8 @@ def test_a_seed_repeats_a_run_and_another_does_not(capsys):
 @pytest.mark.usefixtures("demo_extras")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child")
 def test_ctrl_c_keeps_what_was_learnt(command, tmp_path):
-    process = command("demo", "--epochs", "100000")
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background jobs ignore it
+    process = command("demo", "--epochs", "100000", before=heard)
     lines = [process.stdout.readline() for _ in range(5)]
     assert lines[4].startswith("epoch")
     process.send_signal(signal.SIGINT)
