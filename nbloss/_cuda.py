@@ -10,9 +10,10 @@ from itertools import count
 import numpy as np
 
 from nbloss import _foreign
-from nbloss._host import HOST, ratio
+from nbloss._host import HOST
 from nbloss.kernels.cuda import memory
 from nbloss.kernels.cuda.memory import DeviceArray
+from nbloss.kernels.rowmath import mean
 
 REPORT = 4  # words of row_scale's report: the divisor's bits, how many targets are no class, the first one's position, its value
 ERRORS = 5  # words of a device's error record: the call's number, how many, position, value, classes
@@ -186,7 +187,7 @@ class Cuda:
         elif problem.divides and isinstance(problem.divisor, DeviceArray):
             self.kernels.ratio(float(g), problem.divisor, one)
         else:
-            self.kernels.ratio(float(ratio(g, problem.divisor) if problem.divides else g), None, one)
+            self.kernels.ratio(mean(float(g), problem.divisor) if problem.divides else float(g), None, one)
         return one
 
     def reduced(self, losses, problem):

@@ -9,14 +9,7 @@ from importlib import import_module
 import numpy as np
 
 from nbloss import _forks
-
-
-def ratio(a, n):
-    """a / n as IEEE has it: no row to average over gives nan, in silence."""
-    if n != 0:
-        return a / n
-    with np.errstate(all="ignore"):
-        return np.float64(a) / n
+from nbloss.kernels.rowmath import mean
 
 
 def _twin():
@@ -100,12 +93,12 @@ class Host:
 
     def upstream(self, g, problem):
         """What every position's gradient is multiplied by, as one number of the type that is computed in."""
-        g = g if type(g) is float else g[()]
-        return np.array([ratio(g, problem.divisor) if problem.divides else g]).astype(problem.dtype)
+        g = float(g)
+        return np.array([mean(g, problem.divisor) if problem.divides else g]).astype(problem.dtype)
 
     def reduced(self, losses, problem):
         total = self.kernels.row_sum(losses)
-        return problem.dtype.type(ratio(total, problem.divisor) if problem.divides else total)
+        return problem.dtype.type(mean(total, problem.divisor) if problem.divides else total)
 
 
 HOST = Host()

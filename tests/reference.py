@@ -67,17 +67,23 @@ def row_losses(logp, q, keep):
     return np.where(keep, terms.sum(axis=-1), 0)
 
 
+def mean(total, weights):
+    """PyTorch's: over weights that sum to 0 nan, even if the rows count for something by their smoothing."""
+    with np.errstate(all="ignore"):
+        return total / weights if weights else total * WIDE(np.nan)
+
+
 def reduced(rows, divisor, reduction):
     if reduction in (None, "none"):
         return rows
-    with np.errstate(all="ignore"):
-        return rows.sum() / (divisor if reduction == "mean" else WIDE(1))
+    return mean(rows.sum(), divisor) if reduction == "mean" else rows.sum()
 
 
 def upstream(grad_output, rows_shape, divisor, reduction):
     """What one row's own loss is multiplied by."""
     with np.errstate(all="ignore"):
-        g = np.asarray(grad_output).astype(WIDE) / (divisor if reduction == "mean" else WIDE(1))
+        g = np.asarray(grad_output).astype(WIDE)
+        g = mean(g, divisor) if reduction == "mean" else g
     return np.broadcast_to(g, rows_shape)
 
 

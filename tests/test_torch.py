@@ -152,6 +152,15 @@ def test_pytorch_s_own_samples_give_its_values_and_gradients(op_name, dtype):
         close(grad, expected, tolerance, 4, note)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_rows_of_no_weight_that_count_by_their_smoothing_give_what_torch_gives(reduction, rng):
+    x, y, w = rng.normal(size=(4, 3)), np.zeros(4, int), np.array([0.0, 1.0, 2.0])
+    options = {"label_smoothing": 0.1, "reduction": reduction}
+    loss, grad, g = torch_gradient(T.cross_entropy, x, torch.tensor(y), weight=torch.tensor(w), **options)
+    close(F.cross_entropy(x, y, w, **options), loss, np.float64)
+    close(F.cross_entropy_backward(g, x, y, w, **options), grad, np.float64)
+
+
 # ---- where the contract differs from torch --------------------------------------------------------------------------
 
 

@@ -108,6 +108,18 @@ def test_weights_all_0_give_mean_nan_and_sum_0(dtype, rng, device):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [2, 7, 65])
+def test_a_mean_over_no_weight_is_nan_though_its_rows_count_by_their_smoothing(count, dtype, rng, device):
+    x, y, w = logits(rng, (6, count), dtype), np.zeros(6, int), np.eye(count, dtype=dtype)[1]
+    y[1] = -100
+    options = {"label_smoothing": 0.1, "device": device}
+    loss, both = F.cross_entropy_value_and_grad(x, y, w, **options)
+    assert np.isnan([loss, F.cross_entropy(x, y, w, **options)]).all()
+    for gradient in (both, F.cross_entropy_backward(1.0, x, y, w, **options)):
+        assert np.isnan(gradient[y == 0].astype(float)).all() and (gradient[1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [NAN, INF, -INF], ids=str)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("count", [3, 7, 65, 2000])

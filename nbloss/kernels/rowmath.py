@@ -4,6 +4,8 @@ A row is three numbers: its maximum m, the sum s of exp(x - m), and ``rest`` = s
 term, which keeps its digits where s has rounded to 1. log s = log1p(rest).
 """
 
+from math import nan
+
 
 def loss(scale, log_s, gap):
     """scale * -log p[y], where gap = m - x[y] >= 0: the gap is taken first, so a large common offset costs nothing."""
@@ -18,3 +20,8 @@ def pull(coef, others, s):
 def mass_loss(mass, log_s, spread):
     """-sum_c q[c] log p[c] for target masses q: mass = sum q, spread = sum_c q[c] (m - x[c])."""
     return mass * log_s + spread
+
+
+def mean(total, weights):
+    """total / weights; nan over no weight, whatever the total: inf would hand its rows gradients whose signs are chance."""
+    return total / weights if weights != 0.0 else nan

@@ -103,9 +103,11 @@ def test_reduced(rng, dtype, count):
     assert np.isnan(calls.reduced(losses, report, "sum")) and np.isnan(calls.reduced(losses, report, "mean"))
 
 
-def test_nothing_over_nothing_is_nan():
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_mean_over_nothing_is_nan(size):
     report = np.array([np.float64(0).view(np.int64), 0, -1, 0])
-    assert np.isnan(calls.reduced(np.zeros(3, np.float32), report, "mean"))
+    assert np.isnan(calls.reduced(np.full(3, size, np.float32), report, "mean"))
+    assert np.isnan(calls.upstream(float(size), report, "mean", np.float32))
     assert np.isnan(calls.reduced(np.zeros(0, np.float32), None, "mean", 0.0))
 
 

@@ -7,9 +7,12 @@ Up to GROUP numbers one launch does both.
 import numpy as np
 from numba import cuda, float64
 
+from nbloss.kernels import rowmath
 from nbloss.kernels.cuda import launch, memory
 from nbloss.kernels.cuda.places import THREADS
 from nbloss.kernels.cuda.prims import barrier, device, get, integer, number, put
+
+mean = device(rowmath.mean)
 
 EACH = 32
 GROUP = THREADS * EACH
@@ -68,9 +71,9 @@ def final_sum(reported, divided):
                 if integer(report, 1) != 0:
                     total = np.float64(np.nan)
                 if divided:
-                    total = total / number(integer(report, 0))
+                    total = mean(total, number(integer(report, 0)))
             elif divided:
-                total = total / divisor
+                total = mean(total, divisor)
             put(out, 0, total)
 
     return kernel
@@ -96,14 +99,14 @@ def over_divisor(reported, stored):
         if stored:
             value = np.float64(get(g, 0))
         if reported:
-            value = value / number(integer(report, 0))
+            value = mean(value, number(integer(report, 0)))
         put(upstream, 0, value)
 
     return kernel
 
 
 def ratio(twin, g, report, upstream):
-    """upstream = g / divisor, computed in float64; ``g`` is a number or an Array of one."""
+    """upstream = ``rowmath.mean`` of g over the divisor, computed in float64; ``g`` is a number or an Array of one."""
     stored, reported = isinstance(g, memory.DeviceArray), report is not None
     room = memory.empty(1, np.int64, twin.device, twin.stream)
     given = 0.0 if stored else float(g)
