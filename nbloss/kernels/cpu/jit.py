@@ -115,7 +115,7 @@ def run(body, variant, arguments, written, count, numbers, multiple=1, most=ALON
     """Run a kernel over ``count`` positions.
 
     ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole
-    ``multiple``\\ s of positions.
+    ``multiple``\\ s of positions, of about ``most`` numbers.
     """
     if count * numbers < threads.SERIAL_BELOW:
         compiled(body, variant, arguments, written)(*arguments, 0, count)

@@ -30,7 +30,7 @@ from nbloss.kernels.cpu.simd import any_lane, either, equal, less, maximum, mini
 from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, packed, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
-LONGEST = 4096  # classes of one tile: 256 kB of buffer
+LONGEST = 4096  # classes of one tile: 256 kB of buffer, and as much where a confident tile must be summed again
 
 
 # ------------------------------ log_softmax ------------------------------
@@ -139,16 +139,6 @@ def _top_and_own(tile, n, y):
 
 
 @njit(**STRICT)
-def _own(tile, n, y):
-    step = lanes(tile)
-    own = splat(tile, 0.0)
-    for c in range(n):
-        own = select(equal(y, 0.0), load(tile, c * step), own)
-        y = y - 1.0
-    return own
-
-
-@njit(**STRICT)
 def _write(tile, n, y, factor, at_y, nothing):
     """The gradient in place of the exponentials; ``nothing`` is None where every row counts."""
     step = lanes(tile)
@@ -206,7 +196,8 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 s, y = load(found, (4 * k + 2) * step), load(found, (4 * k + 3) * step)
                 coef = each * numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
                 nothing = either(nothing, equal(coef, 0.0))
-                others = select(less(0.0, gap), s - _own(tile, n, y) / one, rest)
+                _, e_y = _top_and_own(tile, n, y)
+                others = select(less(0.0, gap), s - e_y / one, rest)
                 factor, at_y = coef / s / one, pull(coef, others, s)
                 if any_lane(nothing):
                     _write(tile, n, y, factor, at_y, nothing)

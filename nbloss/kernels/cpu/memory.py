@@ -247,17 +247,20 @@ def load_doubles(typingctx, base, offset, like):
     return vec(base, types.intp, like), codegen
 
 
+def _integers_at(builder, place, mask, count):
+    """As many integers of any size, & mask, in 64 bits."""
+    wide = ir.VectorType(_I64, count)
+    raw = builder.load(builder.bitcast(place, ir.VectorType(place.type.pointee, count).as_pointer()), align=1)
+    return builder.and_(raw if raw.type == wide else builder.sext(raw, wide), spread_lanes(builder, mask, count))
+
+
 @intrinsic
 def load_integers(typingctx, base, mask, like):
     """As many integers as ``like`` has lanes, & mask, in 32 bits, as numbers of its kind."""
 
     def codegen(context, builder, sig, args):
-        stored = ir.VectorType(args[0].type.pointee, like.lanes)
-        raw = builder.load(builder.bitcast(args[0], stored.as_pointer()), align=1)
-        wide = ir.VectorType(_I64, like.lanes)
-        raw = raw if stored == wide else builder.sext(raw, wide)
-        raw = builder.and_(raw, spread_lanes(builder, args[1], like.lanes))
-        return builder.sitofp(builder.trunc(raw, ir.VectorType(_I32, like.lanes)), ir.VectorType(_IR[like.elem], like.lanes))
+        wide = _integers_at(builder, args[0], args[1], like.lanes)
+        return builder.sitofp(builder.trunc(wide, ir.VectorType(_I32, like.lanes)), ir.VectorType(_IR[like.elem], like.lanes))
 
     return like(base, types.int64, like), codegen
 
@@ -268,11 +271,7 @@ def all_below(typingctx, base, mask, like, bound):
     count = LANES[COMPUTE[like.dtype]]
 
     def codegen(context, builder, sig, args):
-        wide = ir.VectorType(_I64, count)
-        raw = builder.load(builder.bitcast(args[0], ir.VectorType(args[0].type.pointee, count).as_pointer()), align=1)
-        raw = raw if raw.type == wide else builder.sext(raw, wide)
-        raw = builder.and_(raw, spread_lanes(builder, args[1], count))
-        outside = builder.icmp_unsigned(">=", raw, spread_lanes(builder, args[3], count))
+        outside = builder.icmp_unsigned(">=", _integers_at(builder, args[0], args[1], count), spread_lanes(builder, args[3], count))
         return builder.icmp_unsigned("==", builder.bitcast(outside, ir.IntType(count)), ir.IntType(count)(0))
 
     return types.boolean(base, types.int64, like, types.int64), codegen

@@ -1,9 +1,10 @@
-"""Floor 1: long rows whose classes lie side by side. One row at a time, vectors along the classes.
+"""Floor 1: long rows whose classes lie side by side. Vectors along the classes.
 
-Per row: the maximum, then exp and sum, then the output. The exponentials of ``value_and_grad`` stay in a thread's own buffer ``keep``,
-so that the gradient is a multiplication. While a row is worked on, the next one and the output's lines are prefetched, a quarter of
-them during the first pass, so that memory never rests: on a 2-core Sapphire Rapids that took (4096, 1000) from 2.2 times the time of a
-copy to about that of one. Output that no cache would hold is written past them instead.
+Per row: the maximum, then exp and sum, then the output. Shorter rows go through each step in groups, whose logarithms and divisions are
+one vector's. The exponentials of ``value_and_grad`` stay in a thread's own buffer ``keep``, so that the gradient is a multiplication.
+While a row is worked on, the next one and the output's lines are prefetched, a quarter of them during the first pass, so that memory
+never rests: on a 2-core Sapphire Rapids that took (4096, 1000) from 2.2 times the time of a copy to about that of one. Output that no
+cache would hold is written past them instead.
 """
 
 import numpy as np

@@ -4,7 +4,7 @@ A few tiles make a slab that is brought into L1, worked on there, and carried ou
 not throw each other out of the cache. How a slab moves is seen from where its positions lie:
 
 * BESIDE: neighbours in memory, as pixels are. Whole vectors, class by class.
-* TURNED: the classes are neighbours, as in rows. Transposed in registers.
+* TURNED: the classes are neighbours, as in rows, and make a piece of a vector or leave no gaps. Transposed in registers.
 * APART: anything else, and ragged tiles of rows; number by number.
 
 A slab of pixels ends where its image does, so that it moves in one way. The lanes of its last tile that hold no position of their own hold
@@ -96,8 +96,9 @@ def map_tile(inner, far, near, p, hi, step, places):
 
 
 @njit(**STRICT)
-def _look(inner, far, between, near, p, stop):
+def _look(array, n, p, stop):
     """How a slab moves, its first position's offset, and what its positions lie apart (0 if that differs)."""
+    inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
     if inner == 1:
         offset, distance = p * far, far
     else:
@@ -106,7 +107,7 @@ def _look(inner, far, between, near, p, stop):
         distance = near if i + stop - p <= inner or far == inner * near else 0
     if distance == 1:
         return BESIDE, offset, distance
-    if distance != 0 and between == 1:
+    if distance != 0 and between == 1 and (n >= piece(pointer(array, 0)) or (distance == n and n >= 2)):
         return TURNED, offset, distance
     return APART, offset, distance
 
@@ -120,7 +121,7 @@ def bring(array, n, p, stop, places, slab):
     base = pointer(array, 0)
     step = lanes(base)
     inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
-    kind, offset, distance = _look(inner, far, between, near, p, stop)
+    kind, offset, distance = _look(array, n, p, stop)
     whole, rest = (stop - p) // step, (stop - p) % step
     if kind == BESIDE:
         for c in range(n):
@@ -131,10 +132,9 @@ def bring(array, n, p, stop, places, slab):
                 store(slab, (whole * n + c) * step, load_first(row, whole * step, rest, 0.0))
         return offset + stop - p
     wide = piece(base)
-    turned = kind == TURNED and (n >= wide or (distance == n and n >= 2))
     for q in range(p, stop, step):
         tile, row = moved(slab, (q - p) * n), moved(base, offset + (q - p) * distance)
-        if not turned or q + step > stop:
+        if kind == APART or q + step > stop:
             map_tile(inner, far, near, q, stop, step, places)
             for c in range(n):
                 store(tile, c * step, gather(base, places, c * between))
@@ -195,7 +195,7 @@ def carry(array, n, p, stop, places, slab, source):
     streamed = past_caches(array, source, base)
     step = lanes(base)
     inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
-    kind, offset, distance = _look(inner, far, between, near, p, stop)
+    kind, offset, distance = _look(array, n, p, stop)
     whole, rest = (stop - p) // step, (stop - p) % step
     if kind == BESIDE:
         for c in range(n):
@@ -210,10 +210,9 @@ def carry(array, n, p, stop, places, slab, source):
                 store_first(row, whole * step, rest, load(slab, (whole * n + c) * step))
         return
     wide = piece(base)
-    turned = kind == TURNED and (n >= wide or (distance == n and n >= 2))
     for q in range(p, stop, step):
         tile, row = moved(slab, (q - p) * n), moved(base, offset + (q - p) * distance)
-        if not turned or q + step > stop:
+        if kind == APART or q + step > stop:
             map_tile(inner, far, near, q, stop, step, places)
             for c in range(n):
                 scatter(base, places, c * between, load(tile, c * step))
