@@ -31,6 +31,7 @@ from nbloss.kernels.cpu.simd import doubled, first_lane, less, maximum, quarter,
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, log1p, lost, unit
 
 BLOCK = 256
+KEPT = 1024  # numbers of rows that go through each pass together: in more of them reading and writing take longer turns, which was slower
 CONFIDENT = 2.0
 
 pick_loss = njit(**STRICT)(rowmath.loss)
@@ -39,49 +40,66 @@ mass_loss = njit(**STRICT)(rowmath.mass_loss)
 
 
 @njit(**STRICT)
+def fetched_first(x, n):
+    """How much of what is ahead the pass for the maximum asks for: a quarter, but nothing for rows in groups: their maxima take no time."""
+    return n // (4 * lanes(x)) * lanes(x) if 2 * n > KEPT else 0
+
+
+@njit(**STRICT)
+def fetch_both(x, ahead, out, place):
+    """Ask for a line of what is ``ahead`` of x, and of ``out``, which is to be written."""
+    prefetch_read(x, ahead + place)
+    if out is not None:
+        prefetch_write(out, place)
+
+
+@njit(**STRICT)
 def row_max(x, n, ahead, out):
-    """max x[j]; nan is passed over here and comes back through the sum. Fetches a quarter of what is ``ahead`` and of ``out``."""
+    """max x[j] of no fewer numbers than lanes; nan is passed over here and comes back through the sum."""
     step = lanes(x)
+    first = fetched_first(x, n)
     a = splat(x, -np.inf)
     b, c, d = a, a, a
     j = 0
     while j + 4 * step <= n:
-        prefetch_read(x, ahead + j // 4)
-        if out is not None:
-            prefetch_write(out, j // 4)
+        if first > 0:
+            fetch_both(x, ahead, out, j // 4)
         a = maximum(load(x, j), a)
         b = maximum(load(x, j + step), b)
         c = maximum(load(x, j + 2 * step), c)
         d = maximum(load(x, j + 3 * step), d)
         j += 4 * step
-    if j < n:
-        v = load_first_four(x, j, n - j, -np.inf)
-        a = maximum(quarter(v, 0), a)
-        b = maximum(quarter(v, 1), b)
-        c = maximum(quarter(v, 2), c)
-        d = maximum(quarter(v, 3), d)
+    while j + step <= n:
+        a = maximum(load(x, j), a)
+        j += step
+    b = maximum(load(x, n - step), b)  # once more for some, which is cheaper than a mask
     return reduce_max(maximum(maximum(a, b), maximum(c, d)))
 
 
 @njit(**STRICT)
-def _exp_block(x, start, stop, m, keep, ahead, out, fetched):
-    """Sum of the scaled exp(x[j] - m) over a block; ``keep`` takes the terms. Fetches the rest: three vectors for each four."""
+def _exp_block(x, start, stop, m, keep, ahead, out, first):
+    """Sum of the scaled exp(x[j] - m) over a block; ``keep`` takes the terms. Asks for what the pass for the maximum has left."""
     step = lanes(x)
     a = splat(x, 0.0)
     b = a
     j = start
     while j + 4 * step <= stop:
-        place = fetched + j // 4 * 3
+        place = j
+        if first > 0:
+            place = first + j // 4 * 3
+        else:
+            fetch_both(x, ahead, out, place + 3 * step)
         for k in range(3):
-            prefetch_read(x, ahead + place + k * step)
-            if out is not None:
-                prefetch_write(out, place + k * step)
+            fetch_both(x, ahead, out, place + k * step)
         e = exp_scaled(load_four(x, j) - m, None)
         if keep is not None:
             store(keep, j, e)
         a = (a + quarter(e, 0)) + quarter(e, 2)
         b = (b + quarter(e, 1)) + quarter(e, 3)
         j += 4 * step
+    if first == 0:
+        for place in range(j, stop, step):
+            fetch_both(x, ahead, out, place)
     if j + 2 * step < stop:
         e = exp_scaled(load_first_four(x, j, stop - j, -np.inf) - m, None)
         if keep is not None:
@@ -122,13 +140,19 @@ def _rest_block(x, start, stop, m, keep):
 
 
 @njit(**STRICT)
-def row_total(x, n, m, keep, ahead, out):
-    """s in float64; that of a confident row is to be replaced by 1 + ``row_rest``."""
+def row_terms(x, n, m, keep, ahead, out):
+    """The scaled exponentials' sum in float64, not yet folded: as many numbers as there are lanes."""
     sums = doubled(splat(x, 0.0))
-    fetched = n // (4 * lanes(x)) * lanes(x)
+    first = fetched_first(x, n)
     for start in range(0, n, BLOCK):
-        sums = sums + _exp_block(x, start, smaller(n, start + BLOCK), m, keep, ahead, out, fetched)
-    return reduce_add(sums) / np.float64(unit(m))
+        sums = sums + _exp_block(x, start, smaller(n, start + BLOCK), m, keep, ahead, out, first)
+    return sums
+
+
+@njit(**STRICT)
+def row_total(terms, m):
+    """s in float64 from ``row_terms``; that of a confident row is to be replaced by 1 + ``row_rest``."""
+    return reduce_add(terms) / np.float64(unit(m))
 
 
 @njit(**STRICT)
@@ -143,7 +167,7 @@ def row_rest(x, n, m, keep):
 @njit(**STRICT)
 def row_sum(x, n, m, keep, ahead, out):
     """``(s, rest)`` of a row."""
-    total = row_total(x, n, m, keep, ahead, out)
+    total = row_total(row_terms(x, n, m, keep, ahead, out), m)
     rest = total - 1.0
     if total < CONFIDENT:
         rest = row_rest(x, n, m, keep)

@@ -1,22 +1,26 @@
 """Floor 1: long rows whose classes lie side by side. Vectors along the classes.
 
-Per row: the maximum, then exp and sum, then the output. Shorter rows go through each step in groups, whose logarithms and divisions are
+Per row: the maximum, then exp and sum, then the output. Shorter rows go through each step in groups: a step of one row is a chain of
+instructions that wait for each other, and a processor can work on the chains of several rows; logarithms and divisions of a group are
 one vector's. The exponentials of ``value_and_grad`` stay in a thread's own buffer ``keep``, so that the gradient is a multiplication.
-While a row is worked on, the next one and the output's lines are prefetched, a quarter of them during the first pass, so that memory
-never rests: on a 2-core Sapphire Rapids that took (4096, 1000) from 2.2 times the time of a copy to about that of one. Output that no
-cache would hold is written past them instead.
+While a row is worked on, the next one and the output's lines are prefetched, so that memory never rests: on a 2-core Sapphire Rapids
+that took (4096, 1000) from 2.2 times the time of a copy to about that of one. Output that no cache would hold is written past them
+instead.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from nbloss.kernels.cpu.memory import (
     apart,
     computed,
     get,
+    get_integer,
     lanes,
     larger,
     load,
+    load_doubles,
     load_first,
     load_four,
     moved,
@@ -29,21 +33,31 @@ from nbloss.kernels.cpu.memory import (
     stream,
     to_aligned,
 )
-from nbloss.kernels.cpu.rooms import release, room
-from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, pick_loss, pitch_of, pull, row_max, row_rest, row_total
+from nbloss.kernels.cpu.rooms import local, release, room
+from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, KEPT, fill, pick_loss, pitch_of, pull, row_max, row_rest, row_terms, row_total
 from nbloss.kernels.cpu.simd import doubled, equal, first_lane, less, minimum, quarter, reduce_add, select, with_lane
 from nbloss.kernels.cpu.streams import past_caches
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 AGAIN = 400_000  # bytes: of a longer row the exponentials are computed twice; kept ones would push the next row out of the second cache
 STREAMED = 2048  # numbers: a shorter row is not worth the alignment
-KEPT = 1024  # numbers of a group: in longer ones reading and writing take longer turns, which was slower
 
 
 @njit(**STRICT)
 def group_of(step, n):
     """How many rows go through each step together: one to a lane when their logarithms and losses are found."""
     return larger(1, smaller(step, KEPT // n))
+
+
+def _lines(row, out, q, streamed):
+    """What to ask for before row q of ``out`` is written: nothing new if it goes past the caches; None without ``out``."""
+
+
+@overload(_lines, jit_options=STRICT)
+def _typed_lines(row, out, q, streamed):
+    if isinstance(out, types.NoneType):
+        return lambda row, out, q, streamed: None
+    return lambda row, out, q, streamed: row if streamed else pointer(out, q * out.shape[1])
 
 
 # ------------------------------ log_softmax ------------------------------
@@ -74,6 +88,7 @@ def log_softmax(x, out, lo, hi):
     tops = room(base, 2 * step)
     logs = moved(tops, step)
     rest = splat(base, 0.0)
+    terms = local(np.float64, 256)
     streamed = n >= STREAMED and past_caches(out, base, pointer(out, 0))
     between = apart(x, 0)
     ahead = between * size
@@ -81,12 +96,14 @@ def log_softmax(x, out, lo, hi):
         count, confident = smaller(size, hi - p), 0
         for k in range(count):
             row = pointer(x, (p + k) * between)
-            lines = row if streamed else pointer(out, (p + k) * n)
-            m = row_max(row, n, ahead, lines)
-            total = row_total(row, n, m, None, ahead, lines)
+            put(tops, k, row_max(row, n, ahead, _lines(row, out, p + k, streamed)))
+        for k in range(count):
+            row = pointer(x, (p + k) * between)
+            store(terms, k * step, row_terms(row, n, get(tops, k), None, ahead, _lines(row, out, p + k, streamed)))
+        for k in range(count):
+            total = row_total(load_doubles(terms, k * step, rest), get(tops, k))
             confident |= np.int64(total < CONFIDENT) << k
-            put(tops, k, m)
-            rest = with_lane(rest, k, computed(row, total - 1.0))
+            rest = with_lane(rest, k, computed(base, total - 1.0))
         for k in range(count):
             if confident >> k & 1:
                 rest = with_lane(rest, k, computed(base, row_rest(pointer(x, (p + k) * between), n, get(tops, k), None)))
@@ -169,43 +186,56 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     base = pointer(x, 0)
     step = lanes(base)
     one = unit(loss.dtype.type(0))
+    near = group_of(step, n)
     size, pitch, streamed = step, 0, False
     if out is not None:
-        size, pitch = group_of(step, n), pitch_of(base, n)
+        size, pitch = near, pitch_of(base, n)
         streamed = n >= STREAMED and past_caches(out, base, pointer(out, 0))
-    tops = room(base, 4 * step + size * pitch)
-    coefs, factors, at_targets, kept = moved(tops, step), moved(tops, 2 * step), moved(tops, 3 * step), moved(tops, 4 * step)
-    gap = splat(base, 0.0)
-    rest, s, e_y = gap, gap, gap
-    scales, losses = pointer(scale, 0), pointer(loss, 0)
+    tops = room(base, 5 * step + size * pitch)
+    gaps, coefs, factors = moved(tops, step), moved(tops, 2 * step), moved(tops, 3 * step)
+    at_targets, kept = moved(tops, 4 * step), moved(tops, 5 * step)
+    rest = splat(base, 0.0)
+    s, e_y = rest, rest
+    targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     between = apart(x, 0)
-    ahead = between * size
-    if out is None:  # the pass for the maximum is over before what was asked for last has come
-        ahead = between + (KEPT if between == n else 0)
+    ahead = between * near
+    if out is None and between == n:  # the pass for the maximum is over before what was asked for last has come
+        ahead += KEPT
+    terms = local(np.float64, 256)
     again = n * x.itemsize > AGAIN
     for p in range(lo, hi, size):
         count, confident = smaller(size, hi - p), 0
+        for first in range(0, count, near):
+            last = smaller(count, first + near)
+            for k in range(first, last):
+                if get(scales, p + k) != 0:
+                    row = pointer(x, (p + k) * between)
+                    m = row_max(row, n, ahead, _lines(row, out, p + k, streamed))
+                    put(tops, k, m)
+                    put(gaps, k, m - get(row, get_integer(targets, p + k) & mask))
+            for k in range(first, last):
+                if get(scales, p + k) != 0:
+                    row, m = pointer(x, (p + k) * between), get(tops, k)
+                    lines = _lines(row, out, p + k, streamed)
+                    if out is None:
+                        sums = row_terms(row, n, m, None, ahead, None)
+                    elif again:
+                        sums = row_terms(row, n, m, None, ahead, lines)
+                    else:
+                        sums = row_terms(row, n, m, moved(kept, k * pitch), ahead, lines)
+                    store(terms, k * step, sums)
         for k in range(count):
-            if scale[p + k] == 0:
+            if get(scales, p + k) == 0:
                 continue
-            row, y = pointer(x, (p + k) * between), np.int64(target[p + k]) & mask
-            x_y = get(row, y)
-            if out is None:
-                m = row_max(row, n, ahead, None)
-                total = row_total(row, n, m, None, ahead, None)
-            else:
-                keep = moved(kept, k * pitch)
-                lines = row if streamed else pointer(out, (p + k) * n)
-                m = row_max(row, n, ahead, lines)
-                if again:
-                    total, own = row_total(row, n, m, None, ahead, lines), first_lane(exp_scaled(splat(row, x_y - m), None))
-                else:
-                    total = row_total(row, n, m, keep, ahead, lines)
-                    own = get(keep, y)
-                s, e_y = with_lane(s, k, computed(row, total)), with_lane(e_y, k, own)
+            total = row_total(load_doubles(terms, k * step, rest), get(tops, k))
             confident |= np.int64(total < CONFIDENT) << k
-            put(tops, k, m)
-            gap, rest = with_lane(gap, k, m - x_y), with_lane(rest, k, computed(row, total - 1.0))
+            rest = with_lane(rest, k, computed(base, total - 1.0))
+            if out is not None:
+                if again:
+                    own = first_lane(exp_scaled(splat(base, -get(gaps, k)), None))
+                else:
+                    own = get(moved(kept, k * pitch), get_integer(targets, p + k) & mask)
+                s, e_y = with_lane(s, k, computed(base, total)), with_lane(e_y, k, own)
         for k in range(count):
             if confident >> k & 1:
                 row = pointer(x, (p + k) * between)
@@ -214,10 +244,10 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 else:
                     keep = moved(kept, k * pitch)
                     others = row_rest(row, n, get(tops, k), keep)
-                    s, e_y = with_lane(s, k, computed(row, others + 1.0)), with_lane(e_y, k, get(keep, np.int64(target[p + k]) & mask))
+                    s, e_y = with_lane(s, k, computed(row, others + 1.0)), with_lane(e_y, k, get(keep, get_integer(targets, p + k) & mask))
                 rest = with_lane(rest, k, computed(row, others))
         each = load_first(scales, p, count, 0.0)
-        nothing = equal(each, 0.0)
+        nothing, gap = equal(each, 0.0), load(gaps, 0)
         store_first(losses, p, count, select(nothing, 0.0, pick_loss(each, log1p(rest), gap)))
         if out is not None:
             g = splat(base, upstream[0]) if upstream.size == 1 else load_first(pointer(upstream, 0), p, count, 0.0)
@@ -234,5 +264,5 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                         _write_again(pointer(x, (p + k) * between), result, n, get(tops, k), get(factors, k), streamed)
                     else:
                         _write_kept(moved(kept, k * pitch), result, n, get(factors, k), streamed)
-                    put(result, np.int64(target[p + k]) & mask, get(at_targets, k))
+                    put(result, get_integer(targets, p + k) & mask, get(at_targets, k))
     release(tops)
