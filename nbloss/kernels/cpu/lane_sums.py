@@ -101,23 +101,17 @@ def _short_sums(tile, n, m, keep):
         ties, fourth = _apart(quarter(t, 3), quarter(e, 3), ties)
         total = total + doubled((first + second) + (third + fourth))
         c += 4
-    if c < n:  # one to three more; what is read beyond them is computed with, and left out
-        v = load_four(tile, c * step)
-        t = v - tops
-        e = exp_scaled(t, lost(v, tops, t))
-        ties, added = _apart(quarter(t, 0), quarter(e, 0), ties)
-        if keep is not None:
-            store(keep, c * step, quarter(e, 0))
-        if c + 1 < n:
-            ties, second = _apart(quarter(t, 1), quarter(e, 1), ties)
-            added = added + second
+    if c < n:
+        added = zero
+        while c < n:
+            v = load(tile, c * step)
+            t = v - m
+            e = exp_scaled(t, lost(v, m, t))
             if keep is not None:
-                store(keep, (c + 1) * step, quarter(e, 1))
-        if c + 2 < n:
-            ties, third = _apart(quarter(t, 2), quarter(e, 2), ties)
-            added = added + third
-            if keep is not None:
-                store(keep, (c + 2) * step, quarter(e, 2))
+                store(keep, c * step, e)
+            ties, e = _apart(t, e, ties)
+            added = added + e
+            c += 1
         total = total + doubled(added)
     rest = total * inverse + doubled(ties)
     return rounded(rest + 1.0, m), rounded(rest, m)

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.halves import COMPUTE, decode, encode
 from nbloss.kernels.cpu.memory import load_at, store_at, stored
-from nbloss.kernels.cpu.simd import LANES, joined, picked_lanes
+from nbloss.kernels.cpu.simd import LANES, call_llvm, joined, picked_lanes
 
 _I64 = ir.IntType(64)
 BLOCKS = 4  # of a vector, each with a piece of another row
@@ -33,6 +33,20 @@ def _interleaved(builder, vectors):
     return vectors
 
 
+def _fenced(builder, vector):
+    """The vector, of which LLVM knows nothing: it would rather shuffle each piece alone than whole vectors once."""
+    kind = f"v{vector.type.count}f{64 if vector.type.element == ir.DoubleType() else 32}"
+    return call_llvm(builder, f"llvm.arithmetic.fence.{kind}", vector.type, [vector])
+
+
+def _places(builder, base, apart, count):
+    """Where so many rows begin, counted from every fourth one: not a chain of additions as long as there are rows."""
+    for row in range(count):
+        if row % 4 == 0:
+            start = builder.gep(base, [builder.mul(apart, _I64(row))])
+        yield builder.gep(start, [builder.mul(apart, _I64(row % 4))])
+
+
 @intrinsic
 def piece(typingctx, base):
     """How many numbers of a row go together: rows must be as long."""
@@ -50,9 +64,8 @@ def turn_in(typingctx, source, apart, tile):
         base, apart, tile = args
         raw = ir.VectorType(stored(source.dtype), width)
         pieces = []
-        for _ in range(lanes):
-            pieces.append(builder.load(builder.bitcast(base, raw.as_pointer()), align=1))
-            base = builder.gep(base, [apart])
+        for place in _places(builder, base, apart, lanes):
+            pieces.append(builder.load(builder.bitcast(place, raw.as_pointer()), align=1))
         vectors = [decode(builder, joined(builder, pieces[j::width]), source.dtype, lanes) for j in range(width)]
         for c, vector in enumerate(_interleaved(builder, vectors)):
             store_at(builder, vector, builder.gep(tile, [_I64(c * lanes)]), tile_dtype)
@@ -72,12 +85,11 @@ def turn_out(typingctx, tile, target, apart):
         tile, base, apart = args
         raw = ir.VectorType(stored(target.dtype), width)
         vectors = [load_at(builder, builder.gep(tile, [_I64(c * lanes)]), tile_dtype) for c in range(width)]
-        vectors = [encode(builder, v, target.dtype, lanes) for v in _interleaved(builder, vectors)]
-        for row in range(lanes):
+        vectors = [encode(builder, _fenced(builder, v), target.dtype, lanes) for v in _interleaved(builder, vectors)]
+        for row, place in enumerate(_places(builder, base, apart, lanes)):
             vector, start = vectors[row % width], row // width * width
             part = picked_lanes(builder, vector, vector, list(range(start, start + width)))
-            builder.store(part, builder.bitcast(base, raw.as_pointer()), align=1)
-            base = builder.gep(base, [apart])
+            builder.store(part, builder.bitcast(place, raw.as_pointer()), align=1)
         return context.get_dummy_value()
 
     tile_dtype = tile.dtype
