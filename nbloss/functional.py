@@ -216,7 +216,8 @@ def nll_loss(
 
     Notes
     -----
-    Meaning: ``torch.nn.functional.nll_loss``. No row at all, or only ignored ones: the mean is nan, the sum 0.
+    Meaning: ``torch.nn.functional.nll_loss``. No row at all, or only ignored ones: the mean is nan, the sum 0. A mean over weights that
+    sum to 0 is nan.
 
     Examples
     --------
@@ -351,8 +352,9 @@ def cross_entropy(
     Notes
     -----
     Every float32 loss is within 4 units in its own last place: a confident row keeps its digits. No row at all, or only ignored ones:
-    the mean is nan, the sum 0. Results are the same bits for any number of threads. Meaning: ``torch.nn.functional.cross_entropy``;
-    label smoothing: Szegedy et al., "Rethinking the Inception Architecture" (2015), https://arxiv.org/abs/1512.00567.
+    the mean is nan, the sum 0. A mean over weights that sum to 0 is nan, and so are its rows' gradients, even where smoothing gives them
+    some mass. Results are the same bits for any number of threads. Meaning: ``torch.nn.functional.cross_entropy``; label smoothing:
+    Szegedy et al., "Rethinking the Inception Architecture" (2015), https://arxiv.org/abs/1512.00567.
 
     Examples
     --------
