@@ -158,6 +158,18 @@ def test_float64_keeps_the_digits_of_a_confident_row_too(margin, rng, device):
     np.testing.assert_allclose(F.log_softmax(x, device=device), logp, rtol=8 * eps(np.float64))
 
 
+@pytest.mark.parametrize("rows", [100, 9000, 130001, 1000003])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_mean_of_equal_float64_losses_is_that_loss(smoothing, rows, rng, device):
+    """Each addition rounds the same way, so a long sum drifts."""
+    x, y, w = np.zeros((rows, 3)), np.zeros(rows, np.int8), np.array([0.1, 0.1, 0.1])
+    for weight in (None, w):
+        loss = F.cross_entropy(x, y, weight, label_smoothing=smoothing, device=device)
+        np.testing.assert_allclose(loss, np.log(3), rtol=5 * eps(np.float64))
+        total = F.cross_entropy(x, y, weight, label_smoothing=smoothing, reduction="sum", device=device)
+        np.testing.assert_allclose(total, rows * np.log(3) * (1 if weight is None else 0.1), rtol=5 * eps(np.float64))
+
+
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
 @pytest.mark.parametrize("margin", [5, 12, 20])
 def test_half_logits_have_float32_losses(margin, kind, rng, device):

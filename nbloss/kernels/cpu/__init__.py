@@ -6,7 +6,7 @@ import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the 
 from nbloss.kernels.cpu import lane_masses, lanes, row_masses, rows, targets
 from nbloss.kernels.cpu.jit import chunk_numbers, run
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.whole import whole
+from nbloss.kernels.cpu.whole import GROUPS, whole
 
 __all__ = [
     "cross_entropy",
@@ -90,8 +90,12 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):
 
 
 def _added(totals):
-    """One after the other, as ``whole`` adds them: NumPy's sum takes another order from 8 numbers on."""
-    return float(np.add.accumulate(totals)[-1]) if totals.size else 0.0
+    """Runs of them one after the other, as ``whole`` adds as many as it takes; then the runs' sums, likewise."""
+    while totals.size > 1:
+        runs = np.zeros((-(-totals.size // GROUPS), GROUPS))
+        runs.flat[: totals.size] = totals
+        totals = np.add.accumulate(runs, axis=1)[:, -1]
+    return float(totals.sum())
 
 
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
