@@ -39,7 +39,7 @@ def pytest_ignore_collect(collection_path, config):
     return None if _alone(config) else True
 
 
-CASES = 8  # of one test; a simulated thread costs a millisecond, and all cases an hour
+CASES = 5  # of one test; a simulated thread costs a millisecond, and all cases an hour
 WHOLE = ("test_the_node_gives_what_onnx_expects", "test_pytorch_s_own_samples_give_its_values_and_gradients")
 
 
