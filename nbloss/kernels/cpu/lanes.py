@@ -30,7 +30,7 @@ from nbloss.kernels.cpu.simd import any_lane, either, equal, less, maximum, mini
 from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, packed, slab_end, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
-LONGEST = 4096  # classes of one tile: 256 kB of buffer, and as much where a confident tile must be summed again
+LONGEST = 4096  # classes of one tile: 256 kB of buffer, and as much for the tile as it was before its exponentials
 
 
 # ------------------------------ log_softmax ------------------------------

@@ -40,13 +40,25 @@ mass_loss = njit(**STRICT)(rowmath.mass_loss)
 
 
 @njit(**STRICT)
-def fetched_first(x, n):
-    """How much of what is ahead the pass for the maximum asks for: a quarter, but nothing for rows in groups: their maxima take no time."""
-    return n // (4 * lanes(x)) * lanes(x) if 2 * n > KEPT else 0
+def _alone(n):
+    """Whether a row goes through the passes by itself."""
+    return 2 * n > KEPT
 
 
 @njit(**STRICT)
-def fetch_both(x, ahead, out, place):
+def group_of(step, n):
+    """How many rows go through each step together: at most one to a lane when their logarithms and losses are found."""
+    return 1 if _alone(n) else smaller(step, KEPT // n)
+
+
+@njit(**STRICT)
+def _fetched_first(x, n):
+    """How much of what is ahead the pass for the maximum asks for: a quarter, but nothing for short rows, whose maxima take no time."""
+    return n // (4 * lanes(x)) * lanes(x) if _alone(n) else 0
+
+
+@njit(**STRICT)
+def _fetch_both(x, ahead, out, place):
     """Ask for a line of what is ``ahead`` of x, and of ``out``, which is to be written."""
     prefetch_read(x, ahead + place)
     if out is not None:
@@ -57,13 +69,13 @@ def fetch_both(x, ahead, out, place):
 def row_max(x, n, ahead, out):
     """max x[j] of no fewer numbers than lanes; nan is passed over here and comes back through the sum."""
     step = lanes(x)
-    first = fetched_first(x, n)
+    first = _fetched_first(x, n)
     a = splat(x, -np.inf)
     b, c, d = a, a, a
     j = 0
     while j + 4 * step <= n:
         if first > 0:
-            fetch_both(x, ahead, out, j // 4)
+            _fetch_both(x, ahead, out, j // 4)
         a = maximum(load(x, j), a)
         b = maximum(load(x, j + step), b)
         c = maximum(load(x, j + 2 * step), c)
@@ -88,9 +100,9 @@ def _exp_block(x, start, stop, m, keep, ahead, out, first):
         if first > 0:
             place = first + j // 4 * 3
         else:
-            fetch_both(x, ahead, out, place + 3 * step)
+            _fetch_both(x, ahead, out, place + 3 * step)
         for k in range(3):
-            fetch_both(x, ahead, out, place + k * step)
+            _fetch_both(x, ahead, out, place + k * step)
         e = exp_scaled(load_four(x, j) - m, None)
         if keep is not None:
             store(keep, j, e)
@@ -99,7 +111,7 @@ def _exp_block(x, start, stop, m, keep, ahead, out, first):
         j += 4 * step
     if first == 0:
         for place in range(j, stop, step):
-            fetch_both(x, ahead, out, place)
+            _fetch_both(x, ahead, out, place)
     if j + 2 * step < stop:
         e = exp_scaled(load_first_four(x, j, stop - j, -np.inf) - m, None)
         if keep is not None:
@@ -143,7 +155,7 @@ def _rest_block(x, start, stop, m, keep):
 def row_terms(x, n, m, keep, ahead, out):
     """The scaled exponentials' sum in float64, not yet folded: as many numbers as there are lanes."""
     sums = doubled(splat(x, 0.0))
-    first = fetched_first(x, n)
+    first = _fetched_first(x, n)
     for start in range(0, n, BLOCK):
         sums = sums + _exp_block(x, start, smaller(n, start + BLOCK), m, keep, ahead, out, first)
     return sums

@@ -18,7 +18,6 @@ from nbloss.kernels.cpu.memory import (
     get,
     get_integer,
     lanes,
-    larger,
     load,
     load_doubles,
     load_first,
@@ -34,19 +33,26 @@ from nbloss.kernels.cpu.memory import (
     to_aligned,
 )
 from nbloss.kernels.cpu.rooms import local, release, room
-from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, KEPT, fill, pick_loss, pitch_of, pull, row_max, row_rest, row_terms, row_total
+from nbloss.kernels.cpu.row_sums import (
+    BLOCK,
+    CONFIDENT,
+    KEPT,
+    fill,
+    group_of,
+    pick_loss,
+    pitch_of,
+    pull,
+    row_max,
+    row_rest,
+    row_terms,
+    row_total,
+)
 from nbloss.kernels.cpu.simd import doubled, equal, first_lane, less, minimum, quarter, reduce_add, select, with_lane
 from nbloss.kernels.cpu.streams import past_caches
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 AGAIN = 400_000  # bytes: of a longer row the exponentials are computed twice; kept ones would push the next row out of the second cache
 STREAMED = 2048  # numbers: a shorter row is not worth the alignment
-
-
-@njit(**STRICT)
-def group_of(step, n):
-    """How many rows go through each step together: one to a lane when their logarithms and losses are found."""
-    return larger(1, smaller(step, KEPT // n))
 
 
 def _lines(row, out, q, streamed):
