@@ -27,7 +27,7 @@ from nbloss.kernels.cpu.memory import (
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import any_lane, either, equal, less, maximum, minimum, rounded, select
-from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, packed, slab_end, slab_tiles
+from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, packed, slab_end, slab_lines, slab_tiles
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LONGEST = 4096  # classes of one tile: 256 kB of buffer, and as much for the tile as it was before its exponentials
@@ -52,11 +52,12 @@ def log_softmax(x, out, lo, hi):
         stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
         ahead = bring(x, n, p, stop, places, slab)
+        written = slab_lines(out, n, p, stop, base)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
             fetch(base, apart(x, 1), n, ahead + k * step)
             fetch_rows(base, rows, stop + k * step)
-            fetch_lines(out, lines, q)
+            fetch_lines(out, lines, n, q, written + k * step)
             m = tops(tile, n)
             _, rest = lane_sums(tile, n, m, None, None, sums, doubles)
             store(found, 2 * k * step, m)
@@ -171,11 +172,12 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         stop = slab_end(x.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
         ahead = bring(x, n, p, stop, places, slab)
+        written = slab_lines(out, n, p, stop, base)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
             fetch(base, apart(x, 1), n, ahead + k * step)
             fetch_rows(base, rows, stop + k * step)
-            fetch_lines(out, lines, q)
+            fetch_lines(out, lines, n, q, written + k * step)
             y = _classes_of(targets, target.size, mask, q, stop, numbers)
             m, x_y = _top_and_own(tile, n, y)
             if out is None:

@@ -48,7 +48,7 @@ from nbloss.kernels.cpu.row_sums import (
     row_total,
 )
 from nbloss.kernels.cpu.simd import doubled, equal, first_lane, less, minimum, quarter, reduce_add, select, with_lane
-from nbloss.kernels.cpu.streams import past_caches
+from nbloss.kernels.cpu.streams import LONG_ROWS, ROWS, past_caches
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 AGAIN = 400_000  # bytes: of a longer row the exponentials are computed twice; kept ones would push the next row out of the second cache
@@ -64,6 +64,13 @@ def _typed_lines(row, out, q, streamed):
     if isinstance(out, types.NoneType):
         return lambda row, out, q, streamed: None
     return lambda row, out, q, streamed: row if streamed else pointer(out, q * out.shape[1])
+
+
+@njit(**STRICT)
+def _streamed(x, n, out):
+    """Whether rows of ``out`` go past the caches."""
+    most = LONG_ROWS if n * out.itemsize > AGAIN else ROWS
+    return n >= STREAMED and past_caches(out, x, pointer(out, 0), most)
 
 
 # ------------------------------ log_softmax ------------------------------
@@ -95,7 +102,7 @@ def log_softmax(x, out, lo, hi):
     logs = moved(tops, step)
     rest = splat(base, 0.0)
     terms = local(np.float64, 256)
-    streamed = n >= STREAMED and past_caches(out, base, pointer(out, 0))
+    streamed = _streamed(base, n, out)
     between = apart(x, 0)
     ahead = between * size
     for p in range(lo, hi, size):
@@ -196,7 +203,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     size, pitch, streamed = step, 0, False
     if out is not None:
         size, pitch = near, pitch_of(base, n)
-        streamed = n >= STREAMED and past_caches(out, base, pointer(out, 0))
+        streamed = _streamed(base, n, out)
     tops = room(base, 5 * step + size * pitch)
     gaps, coefs, factors = moved(tops, step), moved(tops, 2 * step), moved(tops, 3 * step)
     at_targets, kept = moved(tops, 4 * step), moved(tops, 5 * step)

@@ -36,7 +36,7 @@ from nbloss.kernels.cpu.memory import (
     to_aligned,
 )
 from nbloss.kernels.cpu.parts import PART
-from nbloss.kernels.cpu.streams import past_caches
+from nbloss.kernels.cpu.streams import PIXELS, past_caches
 from nbloss.kernels.cpu.turn import deal_in, deal_out, piece, turn_in, turn_out
 from nbloss.kernels.cpu.vecmath import STRICT
 
@@ -167,17 +167,6 @@ def fetch_rows(base, n, p):
 
 
 @njit(**STRICT)
-def fetch_lines(out, n, p):
-    """Ask for the lines that a tile of packed rows will be written to: a store that misses the caches holds up those behind it."""
-    if out is None:
-        return
-    base = pointer(out, 0)
-    step = lanes(base)
-    for c in range(n):
-        prefetch_write(base, p * n + c * step)
-
-
-@njit(**STRICT)
 def fetch(base, between, n, offset):
     """Ask for a tile of the next slab while this one is worked on.
 
@@ -188,11 +177,34 @@ def fetch(base, between, n, offset):
             prefetch_read(base, offset + c * between)
 
 
+@njit(**STRICT)
+def slab_lines(out, n, p, stop, source):
+    """How far from the array's start a slab of pixels will be written; NOWHERE if it is of rows or goes past the caches."""
+    if out is None:
+        return NOWHERE
+    kind, offset, _ = _look(out, n, p, stop)
+    return offset if kind == BESIDE and not past_caches(out, source, pointer(out, 0), PIXELS) else NOWHERE
+
+
+@njit(**STRICT)
+def fetch_lines(out, packed_classes, n, p, offset):
+    """Ask for the lines that a tile will be written to: a store that misses the caches holds up those behind it."""
+    if out is None:
+        return
+    base = pointer(out, 0)
+    step = lanes(base)
+    for c in range(packed_classes):
+        prefetch_write(base, p * packed_classes + c * step)
+    if offset >= 0:
+        for c in range(smaller(n, FETCHED)):
+            prefetch_write(base, offset + c * apart(out, 1))
+
+
 @njit(**CALLED)
 def carry(array, n, p, stop, places, slab, source):
     """Write a slab out, whose numbers came from ``source``."""
     base = pointer(array, 0)
-    streamed = past_caches(array, source, base)
+    streamed = past_caches(array, source, base, PIXELS)
     step = lanes(base)
     inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
     kind, offset, distance = _look(array, n, p, stop)
