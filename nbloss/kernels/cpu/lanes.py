@@ -198,8 +198,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 s, y = load(found, (4 * k + 2) * step), load(found, (4 * k + 3) * step)
                 coef = each * numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
                 nothing = either(nothing, equal(coef, 0.0))
-                _, e_y = _top_and_own(tile, n, y)
-                others = select(less(0.0, gap), s - e_y / one, rest)
+                others = select(less(0.0, gap), s - exp_scaled(-gap, None) / one, rest)
                 factor, at_y = coef / s / one, pull(coef, others, s)
                 if any_lane(nothing):
                     _write(tile, n, y, factor, at_y, nothing)

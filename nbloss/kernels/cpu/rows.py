@@ -47,7 +47,7 @@ from nbloss.kernels.cpu.row_sums import (
     row_terms,
     row_total,
 )
-from nbloss.kernels.cpu.simd import doubled, equal, first_lane, less, minimum, quarter, reduce_add, select, with_lane
+from nbloss.kernels.cpu.simd import doubled, equal, less, minimum, quarter, reduce_add, select, with_lane
 from nbloss.kernels.cpu.streams import LONG_ROWS, ROWS, past_caches
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
@@ -208,7 +208,8 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     gaps, coefs, factors = moved(tops, step), moved(tops, 2 * step), moved(tops, 3 * step)
     at_targets, kept = moved(tops, 4 * step), moved(tops, 5 * step)
     rest = splat(base, 0.0)
-    s, e_y = rest, rest
+    s = rest
+    store(gaps, 0, rest)  # subnormal numbers in the lanes of no row would take the processor's slow path
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     between = apart(x, 0)
     ahead = between * near
@@ -243,21 +244,15 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             total = row_total(load_doubles(terms, k * step, rest), get(tops, k))
             confident |= np.int64(total < CONFIDENT) << k
             rest = with_lane(rest, k, computed(base, total - 1.0))
-            if out is not None:
-                if again:
-                    own = first_lane(exp_scaled(splat(base, -get(gaps, k)), None))
-                else:
-                    own = get(moved(kept, k * pitch), get_integer(targets, p + k) & mask)
-                s, e_y = with_lane(s, k, computed(base, total)), with_lane(e_y, k, own)
+            s = with_lane(s, k, computed(base, total))
         for k in range(count):
             if confident >> k & 1:
                 row = pointer(x, (p + k) * between)
                 if out is None:
                     others = row_rest(row, n, get(tops, k), None)
                 else:
-                    keep = moved(kept, k * pitch)
-                    others = row_rest(row, n, get(tops, k), keep)
-                    s, e_y = with_lane(s, k, computed(row, others + 1.0)), with_lane(e_y, k, get(keep, get_integer(targets, p + k) & mask))
+                    others = row_rest(row, n, get(tops, k), moved(kept, k * pitch))
+                    s = with_lane(s, k, computed(row, others + 1.0))
                 rest = with_lane(rest, k, computed(row, others))
         each = load_first(scales, p, count, 0.0)
         nothing, gap = equal(each, 0.0), load(gaps, 0)
@@ -267,7 +262,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             coef = select(nothing, 0.0, each * g)
             store(coefs, 0, coef)
             store(factors, 0, coef / s / one)
-            store(at_targets, 0, pull(coef, select(less(0.0, gap), s - e_y / one, rest), s))
+            store(at_targets, 0, pull(coef, select(less(0.0, gap), s - exp_scaled(-gap, None) / one, rest), s))
             for k in range(count):
                 result = pointer(out, (p + k) * n)
                 if get(coefs, k) == 0:
