@@ -10,7 +10,6 @@ from numba import njit
 
 from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, sums_room, tops, total
 from nbloss.kernels.cpu.memory import (
-    apart,
     get,
     get_integer,
     lanes,
@@ -27,7 +26,19 @@ from nbloss.kernels.cpu.memory import (
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import any_lane, either, equal, less, maximum, minimum, rounded, select
-from nbloss.kernels.cpu.tiles import bring, carry, fetch, fetch_lines, fetch_rows, line_start, packed, slab_end, slab_lines, slab_tiles
+from nbloss.kernels.cpu.tiles import (
+    bring,
+    carry,
+    classes_fetched,
+    fetch,
+    fetch_lines,
+    fetch_rows,
+    line_start,
+    packed,
+    slab_end,
+    slab_lines,
+    slab_tiles,
+)
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LONGEST = 4096  # classes of one tile: 256 kB of buffer, and as much for the tile as it was before its exponentials
@@ -47,6 +58,7 @@ def log_softmax(x, out, lo, hi):
     places = local(np.int64, 16)
     before = line_start(base, out)
     rows, lines = packed(x), packed(out)
+    classes_in, classes_out = classes_fetched(x, n), classes_fetched(out, n)
     p = lo
     while p < hi:
         stop = slab_end(x.shape[2], p, hi, size * step, before)
@@ -55,9 +67,9 @@ def log_softmax(x, out, lo, hi):
         written = slab_lines(out, n, p, stop, base)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
-            fetch(base, apart(x, 1), n, ahead + k * step)
+            fetch(x, classes_in, ahead + k * step)
             fetch_rows(base, rows, stop + k * step)
-            fetch_lines(out, lines, n, q, written + k * step)
+            fetch_lines(out, lines, q, classes_out, written + k * step)
             m = tops(tile, n)
             _, rest = lane_sums(tile, n, m, None, None, sums, doubles)
             store(found, 2 * k * step, m)
@@ -167,6 +179,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     places = local(np.int64, 16)
     before = line_start(base, out)
     rows, lines = packed(x), packed(out)
+    classes_in, classes_out = classes_fetched(x, n), classes_fetched(out, n)
     p = lo
     while p < hi:
         stop = slab_end(x.shape[2], p, hi, size * step, before)
@@ -175,9 +188,9 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         written = slab_lines(out, n, p, stop, base)
         for k in range(tiles):
             tile, q = moved(slab, k * n * step), p + k * step
-            fetch(base, apart(x, 1), n, ahead + k * step)
+            fetch(x, classes_in, ahead + k * step)
             fetch_rows(base, rows, stop + k * step)
-            fetch_lines(out, lines, n, q, written + k * step)
+            fetch_lines(out, lines, q, classes_out, written + k * step)
             y = _classes_of(targets, target.size, mask, q, stop, numbers)
             m, x_y = _top_and_own(tile, n, y)
             if out is None:

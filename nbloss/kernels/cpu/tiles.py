@@ -42,7 +42,8 @@ from nbloss.kernels.cpu.vecmath import STRICT
 
 BESIDE, TURNED, APART = 0, 1, 2
 NOWHERE = -(2**62)
-FETCHED = 12  # classes of a tile that are asked for ahead; a second cache has 8 to 16 places for numbers a power of two apart
+PLACES, PERIOD = 12, 65536  # a second cache has 8 to 16 places for lines that lie so many bytes, or a multiple, apart
+FEW = 64  # classes whose slabs and the next ones fit a first cache
 CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this code for all that is moved, not one per use
 
 
@@ -167,14 +168,25 @@ def fetch_rows(base, n, p):
 
 
 @njit(**STRICT)
-def fetch(base, between, n, offset):
-    """Ask for a tile of the next slab while this one is worked on.
+def classes_fetched(array, n):
+    """How many classes of the next slab of pixels are asked for.
 
-    Not for all of many classes: a power of two apart they share their places in a cache, and would throw each other out.
+    A power of two apart they share their places in a cache, and more of them would throw each other out; many do not fit.
     """
+    if array is None:
+        return 0
+    between = apart(array, 1) * array.itemsize
+    most = PLACES * (PERIOD // larger(1, smaller(PERIOD, between & -between))) if n <= FEW else PLACES
+    return smaller(n, most)
+
+
+@njit(**STRICT)
+def fetch(array, classes, offset):
+    """Ask for a tile of the next slab while this one is worked on."""
     if offset >= 0:
-        for c in range(smaller(n, FETCHED)):
-            prefetch_read(base, offset + c * between)
+        base = pointer(array, 0)
+        for c in range(classes):
+            prefetch_read(base, offset + c * apart(array, 1))
 
 
 @njit(**STRICT)
@@ -187,16 +199,19 @@ def slab_lines(out, n, p, stop, source):
 
 
 @njit(**STRICT)
-def fetch_lines(out, packed_classes, n, p, offset):
-    """Ask for the lines that a tile will be written to: a store that misses the caches holds up those behind it."""
+def fetch_lines(out, rows, p, classes, offset):
+    """Ask for the lines that a tile will be written to: a store that misses the caches holds up those behind it.
+
+    Of packed rows of so many numbers, from row ``p`` on; or of so many classes of pixels, at ``offset``.
+    """
     if out is None:
         return
     base = pointer(out, 0)
     step = lanes(base)
-    for c in range(packed_classes):
-        prefetch_write(base, p * packed_classes + c * step)
+    for c in range(rows):
+        prefetch_write(base, p * rows + c * step)
     if offset >= 0:
-        for c in range(smaller(n, FETCHED)):
+        for c in range(classes):
             prefetch_write(base, offset + c * apart(out, 1))
 
 
