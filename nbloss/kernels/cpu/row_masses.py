@@ -5,7 +5,7 @@ from numba import njit
 
 from nbloss.kernels.cpu.memory import apart, computed, get, lanes, load, load_first, pointer, put, smaller, splat, store_first
 from nbloss.kernels.cpu.rooms import release
-from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, log1p_of, mass_loss, pick_loss, row_max, row_room, row_sum
+from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, log1p_of, mass_loss, pick_loss, reach, row_max, row_room, row_sum
 from nbloss.kernels.cpu.simd import doubled, equal, fma, reduce_add, select
 from nbloss.kernels.cpu.vecmath import STRICT, unit
 
@@ -67,11 +67,14 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out, lo, hi):
     buffer = row_room(x, n)
     keep = buffer
     classes = pointer(w, 0)
+    between = apart(x, 0)
+    ahead = reach(n, between, 1)
+    top = get(buffer, 0)
     for p in range(lo, hi):
-        row = pointer(x, p * apart(x, 0))
+        row, following = pointer(x, p * between), pointer(x, smaller(p + 1, hi - 1) * between)
         masses = pointer(y, p * apart(y, 0))
-        m = row_max(row, n, apart(x, 0), None)
-        s, rest = row_sum(row, n, m, keep, apart(x, 0), None)
+        m = top if p > lo else row_max(row, n)
+        s, rest, top = row_sum(row, n, m, keep, ahead, following)
         total, gaps = _row_masses(row, classes, masses, a, b, m, n)
         loss[p] = mass_loss(total, log1p_of(row, rest), gaps)
         if out is not None:
@@ -88,6 +91,9 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     buffer = row_room(x, n)
     keep = buffer
     classes = pointer(w, 0)
+    between = apart(x, 0)
+    ahead = reach(n, between, 1)
+    top, known = get(buffer, 0), -1
     for p in range(lo, hi):
         b = spread[p]
         if b == 0:
@@ -95,11 +101,13 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
             if out is not None:
                 fill(pointer(out, p * n), n, 0.0)
             continue
-        row = pointer(x, p * apart(x, 0))
+        row = pointer(x, p * between)
         y = np.int64(target[p]) & mask
-        m = row_max(row, n, apart(x, 0), None)
+        m = top if known == p else row_max(row, n)
         x_y = get(row, y)
-        s, rest = row_sum(row, n, m, keep, apart(x, 0), None)
+        known = p + 1
+        following = pointer(x, known * between) if known < hi and spread[known] != 0 else row
+        s, rest, top = row_sum(row, n, m, keep, ahead, following)
         mass, gaps = _row_masses(row, classes, None, b, b, m, n)
         log_s = log1p_of(row, rest)
         hit = scale[p]

@@ -14,6 +14,7 @@ from nbloss.kernels import rowmath
 from nbloss.kernels.cpu.memory import (
     computed,
     lanes,
+    larger,
     load,
     load_first,
     load_first_four,
@@ -27,11 +28,12 @@ from nbloss.kernels.cpu.memory import (
     store_first,
 )
 from nbloss.kernels.cpu.rooms import room
-from nbloss.kernels.cpu.simd import doubled, first_lane, less, maximum, quarter, reduce_add, reduce_max, select
+from nbloss.kernels.cpu.simd import doubled, first_lane, four, less, maximum, quarter, reduce_add, reduce_max, select
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, log1p, lost, unit
 
 BLOCK = 256
 KEPT = 1024  # numbers of rows that go through each pass together: in more of them reading and writing take longer turns, which was slower
+AHEAD = 1024  # numbers that memory is asked for before the maximum is looked for among them
 CONFIDENT = 2.0
 
 pick_loss = njit(**STRICT)(rowmath.loss)
@@ -40,78 +42,61 @@ mass_loss = njit(**STRICT)(rowmath.mass_loss)
 
 
 @njit(**STRICT)
-def _alone(n):
-    """Whether a row goes through the passes by itself."""
-    return 2 * n > KEPT
-
-
-@njit(**STRICT)
 def group_of(step, n):
     """How many rows go through each step together: at most one to a lane when their logarithms and losses are found."""
-    return 1 if _alone(n) else smaller(step, KEPT // n)
+    return larger(1, smaller(step, KEPT // n))
 
 
 @njit(**STRICT)
-def _fetched_first(x, n):
-    """How much of what is ahead the pass for the maximum asks for: a quarter, but nothing for short rows, whose maxima take no time."""
-    return n // (4 * lanes(x)) * lanes(x) if _alone(n) else 0
+def reach(n, between, near):
+    """How far ahead of a row's numbers memory is asked for: beyond row ``near`` from it, where the maximum is looked for."""
+    return near * between + (AHEAD if between == n or n > AHEAD else AHEAD // n * between)
 
 
 @njit(**STRICT)
-def _fetch_both(x, ahead, out, place):
-    """Ask for a line of what is ``ahead`` of x, and of ``out``, which is to be written."""
-    prefetch_read(x, ahead + place)
-    if out is not None:
-        prefetch_write(out, place)
-
-
-@njit(**STRICT)
-def row_max(x, n, ahead, out):
+def row_max(x, n):
     """max x[j] of no fewer numbers than lanes; nan is passed over here and comes back through the sum."""
+    return _highest(x, n, 0, four(splat(x, -np.inf)))
+
+
+@njit(**STRICT)
+def _highest(x, n, start, peak):
+    """The maximum of what four vectors have found before ``start`` and of what is left."""
     step = lanes(x)
-    first = _fetched_first(x, n)
-    a = splat(x, -np.inf)
-    b, c, d = a, a, a
-    j = 0
+    j = start
     while j + 4 * step <= n:
-        if first > 0:
-            _fetch_both(x, ahead, out, j // 4)
-        a = maximum(load(x, j), a)
-        b = maximum(load(x, j + step), b)
-        c = maximum(load(x, j + 2 * step), c)
-        d = maximum(load(x, j + 3 * step), d)
+        peak = maximum(load_four(x, j), peak)
         j += 4 * step
+    a, b = maximum(quarter(peak, 0), quarter(peak, 1)), maximum(quarter(peak, 2), quarter(peak, 3))
     while j + step <= n:
         a = maximum(load(x, j), a)
         j += step
-    b = maximum(load(x, n - step), b)  # once more for some, which is cheaper than a mask
-    return reduce_max(maximum(maximum(a, b), maximum(c, d)))
+    return reduce_max(maximum(maximum(load(x, n - step), b), a))  # some once more, which is cheaper than a mask
 
 
 @njit(**STRICT)
-def _exp_block(x, start, stop, m, keep, ahead, out, first):
-    """Sum of the scaled exp(x[j] - m) over a block; ``keep`` takes the terms. Asks for what the pass for the maximum has left."""
+def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
+    """Sum of the scaled exp(x[j] - m) over a block, ``keep`` takes the terms; and ``peak``, raised to what stands in ``following``."""
     step = lanes(x)
     a = splat(x, 0.0)
     b = a
     j = start
     while j + 4 * step <= stop:
-        place = j
-        if first > 0:
-            place = first + j // 4 * 3
-        else:
-            _fetch_both(x, ahead, out, place + 3 * step)
-        for k in range(3):
-            _fetch_both(x, ahead, out, place + k * step)
+        for k in range(4):
+            prefetch_read(x, ahead + j + k * step)
+            if out is not None:
+                prefetch_write(out, j + k * step)
         e = exp_scaled(load_four(x, j) - m, None)
         if keep is not None:
             store(keep, j, e)
+        peak = maximum(load_four(following, j), peak)
         a = (a + quarter(e, 0)) + quarter(e, 2)
         b = (b + quarter(e, 1)) + quarter(e, 3)
         j += 4 * step
-    if first == 0:
-        for place in range(j, stop, step):
-            _fetch_both(x, ahead, out, place)
+    for place in range(j, stop, step):
+        prefetch_read(x, ahead + place)
+        if out is not None:
+            prefetch_write(out, place)
     if j + 2 * step < stop:
         e = exp_scaled(load_first_four(x, j, stop - j, -np.inf) - m, None)
         if keep is not None:
@@ -126,7 +111,7 @@ def _exp_block(x, start, stop, m, keep, ahead, out, first):
             store(keep, j + step, f)
         a = a + e
         b = b + f
-    return doubled(a + b)
+    return doubled(a + b), peak
 
 
 @njit(**STRICT)
@@ -152,13 +137,18 @@ def _rest_block(x, start, stop, m, keep):
 
 
 @njit(**STRICT)
-def row_terms(x, n, m, keep, ahead, out):
-    """The scaled exponentials' sum in float64, not yet folded: as many numbers as there are lanes."""
+def row_terms(x, n, m, keep, ahead, out, following):
+    """The scaled exponentials' sum in float64, not yet folded: as many numbers as there are lanes; and the maximum of row ``following``.
+
+    Its numbers come from memory while these are computed with.
+    """
     sums = doubled(splat(x, 0.0))
-    first = _fetched_first(x, n)
+    peak = four(splat(x, -np.inf))
     for start in range(0, n, BLOCK):
-        sums = sums + _exp_block(x, start, smaller(n, start + BLOCK), m, keep, ahead, out, first)
-    return sums
+        added, peak = _exp_block(x, start, smaller(n, start + BLOCK), m, keep, ahead, out, following, peak)
+        sums = sums + added
+    most = 4 * lanes(x)
+    return sums, computed(x, _highest(following, n, n // most * most, peak))
 
 
 @njit(**STRICT)
@@ -177,14 +167,15 @@ def row_rest(x, n, m, keep):
 
 
 @njit(**STRICT)
-def row_sum(x, n, m, keep, ahead, out):
-    """``(s, rest)`` of a row."""
-    total = row_total(row_terms(x, n, m, keep, ahead, out), m)
+def row_sum(x, n, m, keep, ahead, following):
+    """``(s, rest)`` of a row, and the maximum of row ``following``."""
+    terms, top = row_terms(x, n, m, keep, ahead, None, following)
+    total = row_total(terms, m)
     rest = total - 1.0
     if total < CONFIDENT:
         rest = row_rest(x, n, m, keep)
         total = rest + 1.0
-    return computed(x, total), computed(x, rest)
+    return computed(x, total), computed(x, rest), top
 
 
 @njit(**STRICT)

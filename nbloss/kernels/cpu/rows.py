@@ -36,12 +36,12 @@ from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import (
     BLOCK,
     CONFIDENT,
-    KEPT,
     fill,
     group_of,
     pick_loss,
     pitch_of,
     pull,
+    reach,
     row_max,
     row_rest,
     row_terms,
@@ -97,32 +97,34 @@ def log_softmax(x, out, lo, hi):
     n = x.shape[1]
     base = pointer(x, 0)
     step = lanes(base)
-    size = group_of(step, n)
-    tops = room(base, 2 * step)
-    logs = moved(tops, step)
+    size, ring = group_of(step, n), 2 * step - 1
+    tops = room(base, 3 * step)
+    logs = moved(tops, 2 * step)
     rest = splat(base, 0.0)
     terms = local(np.float64, 256)
     streamed = _streamed(base, n, out)
     between = apart(x, 0)
-    ahead = between * size
+    ahead = reach(n, between, size)
+    for p in range(lo, smaller(hi, lo + size)):
+        put(tops, p & ring, row_max(pointer(x, p * between), n))
     for p in range(lo, hi, size):
         count, confident = smaller(size, hi - p), 0
         for k in range(count):
-            row = pointer(x, (p + k) * between)
-            put(tops, k, row_max(row, n, ahead, _lines(row, out, p + k, streamed)))
+            row, following = pointer(x, (p + k) * between), pointer(x, smaller(p + k + size, hi - 1) * between)
+            m, lines = get(tops, (p + k) & ring), _lines(pointer(x, (p + k) * between), out, p + k, streamed)
+            sums, top = row_terms(row, n, m, None, ahead, lines, following)
+            store(terms, k * step, sums)
+            put(tops, (p + k + size) & ring, top)
         for k in range(count):
-            row = pointer(x, (p + k) * between)
-            store(terms, k * step, row_terms(row, n, get(tops, k), None, ahead, _lines(row, out, p + k, streamed)))
-        for k in range(count):
-            total = row_total(load_doubles(terms, k * step, rest), get(tops, k))
+            total = row_total(load_doubles(terms, k * step, rest), get(tops, (p + k) & ring))
             confident |= np.int64(total < CONFIDENT) << k
             rest = with_lane(rest, k, computed(base, total - 1.0))
         for k in range(count):
             if confident >> k & 1:
-                rest = with_lane(rest, k, computed(base, row_rest(pointer(x, (p + k) * between), n, get(tops, k), None)))
+                rest = with_lane(rest, k, computed(base, row_rest(pointer(x, (p + k) * between), n, get(tops, (p + k) & ring), None)))
         store(logs, 0, log1p(rest))
         for k in range(count):
-            _write_logs(pointer(x, (p + k) * between), pointer(out, (p + k) * n), n, get(tops, k), get(logs, k), streamed)
+            _write_logs(pointer(x, (p + k) * between), pointer(out, (p + k) * n), n, get(tops, (p + k) & ring), get(logs, k), streamed)
     release(tops)
 
 
@@ -204,17 +206,15 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     if out is not None:
         size, pitch = near, pitch_of(base, n)
         streamed = _streamed(base, n, out)
-    tops = room(base, 5 * step + size * pitch)
-    gaps, coefs, factors = moved(tops, step), moved(tops, 2 * step), moved(tops, 3 * step)
-    at_targets, kept = moved(tops, 4 * step), moved(tops, 5 * step)
+    tops, ring = room(base, 6 * step + size * pitch), 2 * step - 1
+    gaps, coefs, factors = moved(tops, 2 * step), moved(tops, 3 * step), moved(tops, 4 * step)
+    at_targets, kept = moved(tops, 5 * step), moved(tops, 6 * step)
     rest = splat(base, 0.0)
     s = rest
     store(gaps, 0, rest)  # subnormal numbers in the lanes of no row would take the processor's slow path
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     between = apart(x, 0)
-    ahead = between * near
-    if out is None and between == n:  # the pass for the maximum is over before what was asked for last has come
-        ahead += KEPT
+    ahead = reach(n, between, near)
     terms = local(np.float64, 256)
     again = n * x.itemsize > AGAIN
     for p in range(lo, hi, size):
@@ -224,24 +224,26 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             for k in range(first, last):
                 if get(scales, p + k) != 0:
                     row = pointer(x, (p + k) * between)
-                    m = row_max(row, n, ahead, _lines(row, out, p + k, streamed))
-                    put(tops, k, m)
-                    put(gaps, k, m - get(row, get_integer(targets, p + k) & mask))
+                    if p + k < lo + near or get(scales, p + k - near) == 0:
+                        put(tops, (p + k) & ring, row_max(row, n))
+                    put(gaps, k, get(tops, (p + k) & ring) - get(row, get_integer(targets, p + k) & mask))
             for k in range(first, last):
                 if get(scales, p + k) != 0:
-                    row, m = pointer(x, (p + k) * between), get(tops, k)
+                    row, m, later = pointer(x, (p + k) * between), get(tops, (p + k) & ring), p + k + near
+                    following = pointer(x, later * between) if later < hi and get(scales, later) != 0 else row
                     lines = _lines(row, out, p + k, streamed)
                     if out is None:
-                        sums = row_terms(row, n, m, None, ahead, None)
+                        sums, top = row_terms(row, n, m, None, ahead, None, following)
                     elif again:
-                        sums = row_terms(row, n, m, None, ahead, lines)
+                        sums, top = row_terms(row, n, m, None, ahead, lines, following)
                     else:
-                        sums = row_terms(row, n, m, moved(kept, k * pitch), ahead, lines)
+                        sums, top = row_terms(row, n, m, moved(kept, k * pitch), ahead, lines, following)
                     store(terms, k * step, sums)
+                    put(tops, later & ring, top)
         for k in range(count):
             if get(scales, p + k) == 0:
                 continue
-            total = row_total(load_doubles(terms, k * step, rest), get(tops, k))
+            total = row_total(load_doubles(terms, k * step, rest), get(tops, (p + k) & ring))
             confident |= np.int64(total < CONFIDENT) << k
             rest = with_lane(rest, k, computed(base, total - 1.0))
             s = with_lane(s, k, computed(base, total))
@@ -249,9 +251,9 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             if confident >> k & 1:
                 row = pointer(x, (p + k) * between)
                 if out is None:
-                    others = row_rest(row, n, get(tops, k), None)
+                    others = row_rest(row, n, get(tops, (p + k) & ring), None)
                 else:
-                    others = row_rest(row, n, get(tops, k), moved(kept, k * pitch))
+                    others = row_rest(row, n, get(tops, (p + k) & ring), moved(kept, k * pitch))
                     s = with_lane(s, k, computed(row, others + 1.0))
                 rest = with_lane(rest, k, computed(row, others))
         each = load_first(scales, p, count, 0.0)
@@ -269,7 +271,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                     fill(result, n, 0.0)
                 else:
                     if again and not confident >> k & 1:
-                        _write_again(pointer(x, (p + k) * between), result, n, get(tops, k), get(factors, k), streamed)
+                        _write_again(pointer(x, (p + k) * between), result, n, get(tops, (p + k) & ring), get(factors, k), streamed)
                     else:
                         _write_kept(moved(kept, k * pitch), result, n, get(factors, k), streamed)
                     put(result, get_integer(targets, p + k) & mask, get(at_targets, k))
