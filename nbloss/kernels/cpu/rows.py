@@ -48,7 +48,7 @@ from nbloss.kernels.cpu.row_sums import (
     row_total,
 )
 from nbloss.kernels.cpu.simd import doubled, equal, less, minimum, quarter, reduce_add, select, with_lane
-from nbloss.kernels.cpu.streams import LONG_ROWS, ROWS, past_caches
+from nbloss.kernels.cpu.streams import LONG_ROWS, ROWS, WIDE, past_caches
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 AGAIN = 400_000  # bytes: of a longer row the exponentials are computed twice; kept ones would push the next row out of the second cache
@@ -69,8 +69,9 @@ def _typed_lines(row, out, q, streamed):
 @njit(**STRICT)
 def _streamed(x, n, out):
     """Whether rows of ``out`` go past the caches."""
-    most = LONG_ROWS if n * out.itemsize > AGAIN else ROWS
-    return n >= STREAMED and past_caches(out, x, pointer(out, 0), most)
+    if n * out.itemsize > AGAIN:
+        return past_caches(out, x, pointer(out, 0), LONG_ROWS)
+    return n >= STREAMED and out.itemsize >= WIDE and past_caches(out, x, pointer(out, 0), ROWS)
 
 
 # ------------------------------ log_softmax ------------------------------
