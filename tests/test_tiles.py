@@ -10,6 +10,7 @@ from numpy.testing import assert_array_equal
 from problems import FLOATS, assert_gradient, assert_loss, class_index, logits
 
 import nbloss.functional as F
+from nbloss.kernels.cpu import streams
 
 CLASSES = [*range(1, 21), 31, 32, 33, 47, 48, 49, 63, 64, 65, 66, 70]
 DTYPES = [pytest.param(d, id=np.dtype(d).name) for d in FLOATS]
@@ -44,6 +45,36 @@ def test_rows_do_not_depend_on_their_number(classes, dtype, rng):
         assert_array_equal(F.log_softmax(x[start:stop], 1, out=inside), logp[start:stop])
         assert (room[0] == 7).all()
         assert (room[1 + stop - start :] == 7).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("classes", [10, 49, 100, 300, 700, 1100])
+def test_rows_do_not_depend_on_ignored_ones_between(classes, smoothing, rng):
+    """A row's maximum is found rows ahead; those that are skipped, and hold anything, leave no trace."""
+    x, y = logits(rng, (60, classes), np.float32), class_index(rng, (60, classes))
+    loss, grad, _ = results(x, y, label_smoothing=smoothing)
+    scattered = [np.flatnonzero(rng.random(60) < share) for share in (0.3, 0.9)]
+    for kept in ([0], [59], [0, 59], range(0, 60, 2), range(30, 60), *scattered):
+        some = np.isin(np.arange(60), kept)
+        dirty = np.where(some[:, None], x, rng.choice(np.float32([np.nan, np.inf, 1e30, -np.inf]), x.shape))
+        ours = results(dirty, np.where(some, y, -100), label_smoothing=smoothing)
+        assert_array_equal(ours[0], np.where(some, loss, 0))
+        assert_array_equal(ours[1], np.where(some[:, None], grad, 0))
+        assert_array_equal(F.cross_entropy(dirty, np.where(some, y, -100), reduction="none", label_smoothing=smoothing), ours[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(21, 97, 101), (21, 64, 64), (3, 250, 250), (150_001,)])
+def test_results_past_the_caches_are_those_that_stay(shape, dtype, rng):
+    """Of long rows and of pixels, so many that the results go past the caches, each has the bits that it has alone."""
+    most, size = streams.PIXELS if len(shape) > 1 else streams.LONG_ROWS, int(np.prod(shape))
+    count = min(most // (size * np.dtype(dtype).itemsize) + 1, 2**25 // size)
+    x = np.resize(logits(rng, (2, *shape), dtype), (count, *shape))
+    y = np.resize(class_index(rng, (2, *shape)), (count, *shape[1:]))
+    ours = results(x, y)
+    for p in range(count):
+        for many, alone in zip(ours, results(x[p : p + 1], y[p : p + 1]), strict=True):
+            assert_array_equal(many[p], alone[0])
 
 
 @pytest.mark.parametrize("shape", [(40, 3), (40, 16), (3, 5, 7), (3, 21, 40), (2, 10, 4, 9)])
