@@ -75,6 +75,14 @@ def _highest(x, n, start, peak):
 
 
 @njit(**STRICT)
+def _ask(x, ahead, out, place):
+    """Ask for a line of what is ``ahead`` of x, and of ``out``, which is to be written."""
+    prefetch_read(x, ahead + place)
+    if out is not None:
+        prefetch_write(out, place)
+
+
+@njit(**STRICT)
 def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
     """Sum of the scaled exp(x[j] - m) over a block, ``keep`` takes the terms; and ``peak``, raised to what stands in ``following``."""
     step = lanes(x)
@@ -83,9 +91,7 @@ def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
     j = start
     while j + 4 * step <= stop:
         for k in range(4):
-            prefetch_read(x, ahead + j + k * step)
-            if out is not None:
-                prefetch_write(out, j + k * step)
+            _ask(x, ahead, out, j + k * step)
         e = exp_scaled(load_four(x, j) - m, None)
         if keep is not None:
             store(keep, j, e)
@@ -94,9 +100,7 @@ def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
         b = (b + quarter(e, 1)) + quarter(e, 3)
         j += 4 * step
     for place in range(j, stop, step):
-        prefetch_read(x, ahead + place)
-        if out is not None:
-            prefetch_write(out, place)
+        _ask(x, ahead, out, place)
     if j + 2 * step < stop:
         e = exp_scaled(load_first_four(x, j, stop - j, -np.inf) - m, None)
         if keep is not None:

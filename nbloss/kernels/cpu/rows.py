@@ -112,8 +112,8 @@ def log_softmax(x, out, lo, hi):
         count, confident = smaller(size, hi - p), 0
         for k in range(count):
             row, following = pointer(x, (p + k) * between), pointer(x, smaller(p + k + size, hi - 1) * between)
-            m, lines = get(tops, (p + k) & ring), _lines(pointer(x, (p + k) * between), out, p + k, streamed)
-            sums, top = row_terms(row, n, m, None, ahead, lines, following)
+            lines = _lines(row, out, p + k, streamed)
+            sums, top = row_terms(row, n, get(tops, (p + k) & ring), None, ahead, lines, following)
             store(terms, k * step, sums)
             put(tops, (p + k + size) & ring, top)
         for k in range(count):
