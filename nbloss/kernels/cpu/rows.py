@@ -48,11 +48,8 @@ from nbloss.kernels.cpu.row_sums import (
     row_total,
 )
 from nbloss.kernels.cpu.simd import doubled, equal, less, minimum, quarter, reduce_add, select, with_lane
-from nbloss.kernels.cpu.streams import LONG_ROWS, ROWS, WIDE, past_caches
+from nbloss.kernels.cpu.streams import LONG, rows_pass
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
-
-AGAIN = 400_000  # bytes: of a longer row the exponentials are computed twice; kept ones would push the next row out of the second cache
-STREAMED = 2048  # numbers: a shorter row is not worth the alignment
 
 
 def _lines(row, out, q, streamed):
@@ -64,14 +61,6 @@ def _typed_lines(row, out, q, streamed):
     if isinstance(out, types.NoneType):
         return lambda row, out, q, streamed: None
     return lambda row, out, q, streamed: row if streamed else pointer(out, q * out.shape[1])
-
-
-@njit(**STRICT)
-def _streamed(x, n, out):
-    """Whether rows of ``out`` go past the caches."""
-    if n * out.itemsize > AGAIN:
-        return past_caches(out, x, pointer(out, 0), LONG_ROWS)
-    return n >= STREAMED and out.itemsize >= WIDE and past_caches(out, x, pointer(out, 0), ROWS)
 
 
 # ------------------------------ log_softmax ------------------------------
@@ -103,7 +92,7 @@ def log_softmax(x, out, lo, hi):
     logs = moved(tops, 2 * step)
     rest = splat(base, 0.0)
     terms = local(np.float64, 256)
-    streamed = _streamed(base, n, out)
+    streamed = rows_pass(out, n, base)
     between = apart(x, 0)
     ahead = reach(n, between, size)
     for p in range(lo, smaller(hi, lo + size)):
@@ -206,7 +195,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     size, pitch, streamed = step, 0, False
     if out is not None:
         size, pitch = near, pitch_of(base, n)
-        streamed = _streamed(base, n, out)
+        streamed = rows_pass(out, n, base)
     tops, ring = room(base, 6 * step + size * pitch), 2 * step - 1
     gaps, coefs, factors = moved(tops, 2 * step), moved(tops, 3 * step), moved(tops, 4 * step)
     at_targets, kept = moved(tops, 5 * step), moved(tops, 6 * step)
@@ -217,7 +206,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     between = apart(x, 0)
     ahead = reach(n, between, near)
     terms = local(np.float64, 256)
-    again = n * x.itemsize > AGAIN
+    again = n * x.itemsize > LONG  # compute them twice: kept ones would push the next row out of the second cache
     for p in range(lo, hi, size):
         count, confident = smaller(size, hi - p), 0
         for first in range(0, count, near):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from numba import njit
 
-from nbloss.kernels.cpu.memory import same_place
+from nbloss.kernels.cpu.memory import pointer, same_place
 from nbloss.kernels.cpu.vecmath import STRICT
 
 
@@ -22,14 +22,30 @@ def _cache(level, otherwise):
 # Constants of the compiled code: on a machine with the same processor and other caches they cost time, nothing else.
 _SECOND, _LAST = _cache(2, 1 << 20), _cache(3, 32 << 20)
 
+LONG = 400_000  # bytes: two longer rows, and the exponentials of one, are more than a second cache holds
+WORTH = 2048  # numbers: a shorter row is not worth the alignment
 WIDE = 4  # bytes: of narrower numbers a vector is half a line, which took 1.1 to 1.36 times as long past the caches as through them
 
-# From how many bytes of output on. Of rows, about what the last cache does not hold beside the logits. Rows that share a second
-# cache only with the next one gain sooner: the output's lines need no place there. So do pixels, whose lines lie classes apart.
+# From how many bytes of output on. Of rows, about what the last cache does not hold beside the logits. Long rows gain sooner: the
+# output's lines need no place in the second cache. So do pixels, whose lines lie classes apart.
 ROWS, LONG_ROWS, PIXELS = _LAST // 2, _LAST // 6, 2 * _SECOND
 
 
 @njit(**STRICT)
-def past_caches(out, source, result, most):
+def _beyond(out, most, source):
     """Whether ``out`` is larger, and not written in place: ``source`` has just been read."""
-    return out.size * out.itemsize > most and not same_place(source, result)
+    return out.size * out.itemsize > most and not same_place(source, pointer(out, 0))
+
+
+@njit(**STRICT)
+def rows_pass(out, n, source):
+    """Whether rows of n numbers go past the caches."""
+    if n * out.itemsize > LONG:
+        return _beyond(out, LONG_ROWS, source)
+    return n >= WORTH and out.itemsize >= WIDE and _beyond(out, ROWS, source)
+
+
+@njit(**STRICT)
+def pixels_pass(out, source):
+    """Whether pixels go past the caches."""
+    return out.itemsize >= WIDE and _beyond(out, PIXELS, source)

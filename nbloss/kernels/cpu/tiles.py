@@ -36,7 +36,7 @@ from nbloss.kernels.cpu.memory import (
     to_aligned,
 )
 from nbloss.kernels.cpu.parts import PART
-from nbloss.kernels.cpu.streams import PIXELS, WIDE, past_caches
+from nbloss.kernels.cpu.streams import pixels_pass
 from nbloss.kernels.cpu.turn import deal_in, deal_out, piece, turn_in, turn_out
 from nbloss.kernels.cpu.vecmath import STRICT
 
@@ -190,18 +190,12 @@ def fetch(array, classes, offset):
 
 
 @njit(**STRICT)
-def _streamed(out, source):
-    """Whether pixels of ``out`` go past the caches."""
-    return out.itemsize >= WIDE and past_caches(out, source, pointer(out, 0), PIXELS)
-
-
-@njit(**STRICT)
 def slab_lines(out, n, p, stop, source):
     """How far from the array's start a slab of pixels will be written; NOWHERE if it is of rows or goes past the caches."""
     if out is None:
         return NOWHERE
     kind, offset, _ = _look(out, n, p, stop)
-    return offset if kind == BESIDE and not _streamed(out, source) else NOWHERE
+    return offset if kind == BESIDE and not pixels_pass(out, source) else NOWHERE
 
 
 @njit(**STRICT)
@@ -225,7 +219,7 @@ def fetch_lines(out, rows, p, classes, offset):
 def carry(array, n, p, stop, places, slab, source):
     """Write a slab out, whose numbers came from ``source``."""
     base = pointer(array, 0)
-    streamed = _streamed(array, source)
+    streamed = pixels_pass(array, source)
     step = lanes(base)
     inner, far, between, near = array.shape[2], apart(array, 0), apart(array, 1), apart(array, 2)
     kind, offset, distance = _look(array, n, p, stop)
