@@ -207,6 +207,40 @@ def test_a_spoilt_row_is_nan_and_no_other_row_is_touched(soft, axes, count, whol
     assert_array_equal(F.cross_entropy(x, y, **clean)[at], NAN)
 
 
+# What a nan may hold beside its being one: all ones, a signalling one's, and, in float64, R's missing value.
+NANS = {
+    "float16": (np.uint16, [0x7E01, 0xFFFF, 0x7C01]),
+    "bfloat16": (np.uint16, [0x7FC1, 0xFFFF, 0x7F81]),
+    "float32": (np.uint32, [0x7FC00001, 0x7FC12345, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001]),
+    "float64": (np.uint64, [0x7FF8000000000001, 0x7FF800000000FFFF, 0xFFFFFFFFFFFFFFFF, 0x7FF00000000007A2]),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [2, 7, 16, 65, 2000])
+@pytest.mark.parametrize("axes", ["rows", "pixels"])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}], ids=["plain", "smoothed"])
+def test_a_nan_of_any_bits_stays_nan(options, axes, count, dtype, rng, device):
+    kind, patterns = NANS[np.dtype(dtype).name]
+    x = logits(rng, (19, count) if axes == "rows" else (2, count, 9), dtype)
+    y = class_index(rng, x.shape)
+    at = (1,) if axes == "rows" else (1, 4)
+    spoilt = (at[0], slice(None), *at[1:])
+    with np.errstate(invalid="ignore"):  # NumPy speaks up for signalling ones
+        for bits in patterns:
+            for place in {0, count - 1, int(y[at])}:
+                z = x.copy()
+                z.view(kind)[at[0], place, *at[1:]] = bits
+                loss, grad = F.cross_entropy_value_and_grad(z, y, reduction="none", device=device, **options)
+                others = F.cross_entropy(z, y, reduction="none", device=device, **options)
+                logp = F.log_softmax(z, 1, device=device)
+                back = F.log_softmax_backward(np.ones_like(z), z, 1, device=device)
+                for found in (grad[spoilt], logp[spoilt], back[at[0], place, *at[1:]], loss[at], others[at]):
+                    assert np.isnan(found).all(), (hex(bits), place)
+                assert np.isfinite(np.delete(loss.ravel(), np.ravel_multi_index(at, loss.shape))).all()
+                assert np.isfinite(np.delete(grad, at[0], 0).astype(float)).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [3, 7, 65, 2000])
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])

@@ -116,7 +116,7 @@ def _first_vec(*args):
     return next(a for a in args if isinstance(a, Vec))
 
 
-def _by_lanes(builder, vec, emit, args):
+def by_lanes(builder, vec, emit, args):
     """``emit`` on one register's worth of lanes after the other: masks of more lanes than that are put together bit by bit."""
     count = LANES[vec.elem]
     pieces = []
@@ -175,17 +175,6 @@ def maximum(typingctx, a, b):
 
 
 @intrinsic
-def at_least(typingctx, bound, a):
-    """The larger of a number and ``a``; nan stays."""
-
-    def codegen(context, builder, sig, args):
-        bottom = widen(context, builder, args[0], bound, a)
-        return _by_lanes(builder, a, lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y), [bottom, args[1]])
-
-    return a(bound, a), codegen
-
-
-@intrinsic
 def minimum(typingctx, a, bound):
     """The smaller of ``a`` and a number; nan stays."""
 
@@ -233,7 +222,7 @@ def zero_below(typingctx, bound, t, a):
     def codegen(context, builder, sig, args):
         bottom = widen(context, builder, args[0], bound, t)
         zero = ir.Constant(ir.VectorType(_IR[a.elem], LANES[a.elem]), None)
-        return _by_lanes(builder, a, lambda x, y, z: builder.select(builder.fcmp_ordered("<", y, x), zero, z), [bottom, *args[1:]])
+        return by_lanes(builder, a, lambda x, y, z: builder.select(builder.fcmp_ordered("<", y, x), zero, z), [bottom, *args[1:]])
 
     return a(bound, t, a), codegen
 
@@ -323,23 +312,6 @@ def reduce_add(typingctx, a):
 @intrinsic
 def first_lane(typingctx, a):
     return a.elem(a), lambda context, builder, sig, args: builder.extract_element(args[0], _I32(0))
-
-
-_BITS = {types.float32: types.int32, types.float64: types.int64}
-
-
-@intrinsic
-def exponent_add(typingctx, a, power):
-    """a * 2**n, where the float ``power`` carries n in its low mantissa bits (the rounding trick of ``exp``)."""
-    shift = {types.float32: 23, types.float64: 52}[a.elem]
-
-    def codegen(context, builder, sig, args):
-        whole = ir.VectorType(_IR[_BITS[a.elem]], a.lanes)
-        bits, n = (builder.bitcast(v, whole) for v in args)
-        moved = builder.shl(n, ir.Constant(whole, [shift] * a.lanes))
-        return builder.bitcast(builder.add(bits, moved), _ir_type(a))
-
-    return a(a, power), codegen
 
 
 @intrinsic

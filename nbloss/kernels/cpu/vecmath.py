@@ -3,8 +3,10 @@
 ``exp_scaled(t)`` is exp(t) * 2**SCALE. The kernels never undo the scale element by element: it cancels in e / sum(e). It keeps every
 term normal down to exp(-104), the smallest float32, so no processor falls into its slow path for subnormal numbers.
 
-exp: t = n ln 2 + r with n integer and |r| <= ln(2) / 2 (Cody and Waite's reduction, the constant split in two), a polynomial for
-exp(r), and n added to the exponent bits. n is rounded by adding 1.5 * 2**23, after which it stands in the low bits of the sum.
+exp: t = n ln 2 + r (Cody and Waite's reduction), 2**n (``powers.py``) and a polynomial for exp(r). float64: n integer, |r| <= ln(2) / 2.
+float32: n in eighths, |r| <= ln(2) / 16, which takes three terms instead of six (P. T. P. Tang, "Table-driven implementation of the
+exponential function in IEEE floating-point arithmetic", ACM TOMS 15, 1989). n is rounded by adding 1.5 * 2**52, or 2**20, after which
+it stands in the low bits of the sum.
 log1p: u = 1 + x = 2**k (1 + f), log(1 + f) = f - s (f - R(s^2)) with s = f / (2 + f), as in fdlibm (https://www.netlib.org/fdlibm/),
 with a correction for the rounding of 1 + x. The polynomials are minimax fits of our own.
 """
@@ -15,7 +17,8 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from nbloss.kernels.cpu.parts import PART
-from nbloss.kernels.cpu.simd import at_least, call_llvm, exponent_add, fma, less, rough_inverse, select, split_exponent, zero_below
+from nbloss.kernels.cpu.powers import MAGIC32, MAGIC64, SCALE32, SCALE64, power64, raised
+from nbloss.kernels.cpu.simd import call_llvm, fma, less, rough_inverse, select, split_exponent, zero_below
 
 # No flags: contraction, reassociation and the rest would fold the rounding tricks away. Stated, since unset options are inherited
 # from whichever caller is compiled first.
@@ -37,42 +40,31 @@ def log1p(x):
 @overload(unit, jit_options=STRICT)
 def _unit(x):
     if types.unliteral(x) == types.float32:
-        return lambda x: np.float32(SCALE32)
-    return lambda x: SCALE64
+        return lambda x: np.float32(UNIT32)
+    return lambda x: UNIT64
 
 
-SCALE32, SCALE64 = 2.0**33, 2.0**64
+UNIT32, UNIT64 = 2.0**SCALE32, 2.0**SCALE64
 TOP = 60.0  # the largest t whose scaled exponential is finite in both types
-LOG2E = 1.4426950408889634
+LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
 
-# n may have 8 bits (float32) or 11 (float64): the high part of ln 2 has few enough that n * high is exact.
-MAGIC32, HIGH32, LOW32, CUT32 = 1.5 * 2.0**23 + 33, 0.693145751953125, 1.428606765330187e-06, -108.0
-# Below FLOOR32 = 160 * (ln 2 rounded to float32), which is exact, t is taken to be FLOOR32: there r is 0, the polynomial 1, and adding
-# -160 + 33 to its exponent leaves 0. That is one instruction less than a comparison and a selection. A loss is within 4 ulp without the
-# low part of ln 2: its share is n * 1.9e-9, and the terms that count are near the maximum.
-LN2 = 0.6931471805599453
-FLOOR32 = -110.903549194335938
-MAGIC64, HIGH64, LOW64, CUT64 = 1.5 * 2.0**52 + 64, 0.6931471805592082, 7.371002565167799e-13, -746.0
+# n has 11 bits: the high part of ln 2 has few enough that n * high is exact. A loss is within 4 ulp without the low part of ln 2, where
+# not every digit is asked for: its share is n * 1.9e-9, and the terms that count are near the maximum.
+HIGH32, LOW32 = 0.693145751953125, 1.428606765330187e-06
+HIGH64, LOW64, CUT64 = 0.6931471805592082, 7.371002565167799e-13, -746.0
 
 
 @njit(**STRICT)
 def _exp32(t, low):
+    z = fma(t, LOG2E, MAGIC32)
+    n = z - MAGIC32
     if low is None:
-        t = at_least(FLOOR32, t)
-        z = fma(t, LOG2E, MAGIC32)
-        r = fma(z - MAGIC32, -LN2, t)
+        r = fma(n, -LN2, t)
     else:
-        z = fma(t, LOG2E, MAGIC32)
-        n = z - MAGIC32
         r = fma(n, -LOW32, fma(n, -HIGH32, t)) + low
-    p = fma(r, 0.0013814586041017358584, 0.0083687180668084339802)
-    p = fma(p, r, 0.041668388308271557126)
-    p = fma(p, r, 0.1666652061894424664)
-    p = fma(p, r, 0.49999993446490381334)
+    p = fma(r, 0.16668136, 0.50006475)
     p = fma(p, r, 1.0)
-    p = fma(p, r, 1.0)
-    e = exponent_add(p, z)
-    return e if low is None else zero_below(CUT32, t, e)
+    return raised(p * r, z, n)
 
 
 @njit(**STRICT)
@@ -94,7 +86,7 @@ def _exp64(t, low):
     p = fma(p, r, 0.50000000000000106318)
     p = fma(p, r, 1.0)
     p = fma(p, r, 1.0)
-    return zero_below(CUT64, t, exponent_add(p, z))
+    return zero_below(CUT64, t, p * power64(z))
 
 
 @overload(exp_scaled, jit_options=STRICT)
