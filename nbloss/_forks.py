@@ -10,7 +10,26 @@ import os
 import sys
 import threading
 
-compiling = threading.RLock()  # held by whoever compiles a kernel
+
+class _Compiling:
+    """The lock of whoever compiles a kernel."""
+
+    def __init__(self):
+        lock = threading.RLock()
+        self.acquire, self.release = lock.acquire, lock.release
+        self._watched = False
+
+    def __enter__(self):
+        if not self._watched:
+            self._watched = True
+            _watch_first()
+        self.acquire()
+
+    def __exit__(self, *error):
+        self.release()
+
+
+compiling = _Compiling()
 
 forked = False
 alone = False  # a child whose parent's TBB workers did not end at the fork
@@ -21,6 +40,7 @@ _gate = threading.Condition()  # held while a thread enters or leaves a parallel
 _inside: list[int] = []  # the threads that are in one
 _forking = 0  # how many threads wait to fork: nobody enters meanwhile
 _held: list = []
+_forker: int | None = None  # the thread that forks, once all this is held for it
 
 
 def enter(may):
@@ -63,7 +83,9 @@ def leave():
 
 def _before():
     """Let kernels and compilations come to their end, and no other begin."""
-    global _forking, _joined
+    global _forking, _joined, _forker
+    if _forker == threading.get_ident():
+        return  # the other registration was first
     numba_lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
     me = threading.get_ident()  # a signal handler may fork while its own thread is inside: that one is not waited for
     _gate.acquire()
@@ -79,10 +101,14 @@ def _before():
         if lock is not None:
             lock.acquire()
             _held.append(lock)
+    _forker = me
 
 
 def _after():
-    global _forking
+    global _forking, _forker
+    if _forker is None:
+        return
+    _forker = None
     _forking = max(0, _forking - 1)
     _gate.notify_all()
     while _held:
@@ -91,12 +117,26 @@ def _after():
 
 def _after_in_child():
     global forked, alone, _forking
+    if _forker is None:
+        return
     forked, alone, _forking = True, alone or not _joined, 1  # the other threads that waited to fork are not here
     _after()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)
+def _register():
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)
+
+
+def _watch_first():
+    """Register once more, after logging: whoever registered last is asked first, and a fork that has closed logging's lock before it waits
+    for a compilation would wait for ever, as compilations import modules that ask for their loggers."""
+    import logging  # noqa: F401  registers itself
+
+    _register()
+
+
+_register()
 
 
 def shielded(function, *arguments):

@@ -1,7 +1,10 @@
 """A kernel's own buffers: aligned, given back, and a MemoryError where there is no memory."""
 
+import sys
+
 import numpy as np
 import pytest
+from work import run_script
 
 numba = pytest.importorskip("numba")
 
@@ -37,3 +40,30 @@ def test_no_memory_is_an_error():
     with pytest.raises(MemoryError):
         last_of_a_room(np.zeros(1, np.float32), 2**50)
     assert last_of_a_room(np.zeros(1, np.float32), 3)[0] == 2
+
+
+WITHOUT_MEMORY = """
+import resource
+import numpy as np
+import nbloss, nbloss.functional as F
+nbloss.set_num_threads(int(sys.argv[1]))
+small = np.zeros((16, 10_000), np.float32)
+F.cross_entropy_value_and_grad(small, np.zeros(16, int))  # all that is needed is loaded, and the threads run
+x, y = np.zeros((3, 20_000_000), np.float32), np.zeros(3, int)
+grad = np.empty_like(x)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, -1))  # a row's exponentials take 80 MB
+try:
+    F.cross_entropy_value_and_grad(x, y, out=grad)
+except MemoryError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(F.cross_entropy(x, y))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's limit of a process's memory")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_kernel_without_memory_says_so_in_whatever_thread(threads, tmp_path):
+    said = run_script(tmp_path, WITHOUT_MEMORY.replace("sys.argv[1]", threads))
+    assert " ".join(said) == "no memory for a kernel's buffers 16.811243"

@@ -135,6 +135,35 @@ print(answer == digest("log_softmax"))
     assert run_forked(tmp_path, code, "default", NBLOSS_CACHE_DIR=str(tmp_path / "cache")) == ["True"]
 
 
+def test_a_compilation_that_a_fork_waits_for_may_ask_for_a_logger(tmp_path):
+    """logging closes its lock at a fork; where that came before our waiting, both waited for ever. It is imported after nbloss here."""
+    code = """
+import os, signal, sys, threading
+import nbloss
+from nbloss._forks import compiling
+assert "logging" not in sys.modules
+import logging
+signal.alarm(60)
+begun = threading.Event()
+def compile():
+    with compiling:
+        begun.set()
+        threading.Event().wait(0.5)
+        logging.getLogger("numba.of.its.own")
+thread = threading.Thread(target=compile)
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    with compiling:
+        logging.getLogger("numba.of.its.own")
+    os._exit(0)
+thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+    assert run_script(tmp_path, code) == ["0"]
+
+
 def test_a_fork_while_somebody_else_s_kernel_is_compiled(tmp_path):
     code = """
 from numba import njit

@@ -1,27 +1,28 @@
 """Floor 1: from a kernel's source to a compiled call.
 
-A kernel is a plain function ``body(*arguments, lo, hi)`` that works on the positions [lo, hi). It is compiled twice, each when first
-needed: as it stands, for small work, and inside a parallel loop whose threads take chunks of positions from a common counter, so that
-one slow core does not hold the others. Signatures are explicit (any strides, read-only allowed), so no layout or constness of a
-user's array starts a compilation, and one dispatcher holds one signature.
+A kernel is a plain function ``body(*arguments, lo, hi)`` that works on the positions [lo, hi). It is compiled when first needed, for one
+thread or several, which take chunks of positions from a common counter, so that one slow core does not hold the others. Signatures are
+explicit (any strides, read-only allowed), so no layout or constness of a user's array starts a compilation, and one dispatcher holds
+one signature.
 """
 
 import gc
 import inspect
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, types
 from numba.np import numpy_support
 
 from nbloss import _forks
 from nbloss.kernels.cpu import threads
 from nbloss.kernels.cpu.cache import KernelCache, cache_dir
-from nbloss.kernels.cpu.memory import fetch_add, smaller
+from nbloss.kernels.cpu.memory import fetch_add, put, smaller
 from nbloss.kernels.cpu.parts import ALONE, PART
+from nbloss.kernels.cpu.rooms import local
+from nbloss.kernels.cpu.shares import OPTIONS, compile_loop, share
 
 __all__ = ["cache_dir", "compiled", "run"]
 
-OPTIONS = {"error_model": "numpy", "fastmath": False, "nogil": True}
 ALONG, SHORT_ROWS, PIXELS = 65536, 16384, 262144  # numbers per chunk: at least 20 us of work, a thousand times the price of a ticket
 RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
@@ -38,63 +39,77 @@ def _argument_type(name, value, written):
     return {bool: types.boolean, int: types.int64, float: types.float64}[type(value)]
 
 
-def _parallel_body(body, names):
-    """The same work, by several threads; the source is made here because Numba's parallel loops take no ``*args``."""
-    given = ", ".join(names)
+def shared(body):
+    """``body`` for so many positions, in chunks of so many, by so many threads of the loop at an address.
+
+    The source is made here because Numba's functions take no ``*args`` of arrays and None; its own names are none of a body's.
+    """
+    given = ", ".join(list(inspect.signature(body).parameters)[:-2])
     source = (
-        f"def {body.__name__}({given}, count, chunk, workers, ticket):\n"
-        "    for worker in prange(workers):\n"
-        "        lo = fetch_add(ticket, chunk)\n"
-        "        while lo < count:\n"
-        f"            body({given}, lo, smaller(lo + chunk, count))\n"
-        "            lo = fetch_add(ticket, chunk)\n"
+        f"def _part({given}, _count, _chunk, _ticket):\n"
+        "    _lo = _fetch_add(_ticket, _chunk)\n"
+        "    while _lo < _count:\n"
+        f"        _body({given}, _lo, _smaller(_lo + _chunk, _count))\n"
+        "        _lo = _fetch_add(_ticket, _chunk)\n"
+        f"def {body.__name__}({given}, _count, _chunk, _workers, _loop):\n"
+        "    _ticket = _local(_int64, 8)\n"
+        "    _put(_ticket, 0, 0)\n"
+        f"    _share(_loop, _workers, _part, ({given}, _count, _chunk, _ticket))\n"
     )
-    space = {"__name__": __name__, "prange": prange, "fetch_add": fetch_add, "smaller": smaller, "body": njit(**OPTIONS, **PART)(body)}
+    tools = {"_fetch_add": fetch_add, "_smaller": smaller, "_share": share, "_local": local, "_put": put, "_int64": np.int64}
+    space = {"__name__": body.__module__, "_body": njit(**OPTIONS, **PART)(body), **tools}
     exec(compile(source, body.__code__.co_filename, "exec"), space)
+    space["_part"] = njit(**OPTIONS, **PART)(space["_part"])
     return space[body.__name__]
 
 
-def _compile(body, arguments, written, parallel, shares):
-    names = list(inspect.signature(body).parameters)[:-2]
-    signature = [_argument_type(n, a, written) for n, a in zip(names, arguments, strict=True)]
-    signature += [types.int64, types.int64]
-    name = f"{body.__module__.rpartition('.')[2]}.{body.__qualname__}.{'parallel' if parallel else 'serial'}"
-    if parallel:
-        threads.load_tbb()
-    if parallel and not shares:
-        body = _parallel_body(body, names)
-        signature += [types.int64, types.Array(types.int64, 1, "C")]
-    dispatcher = njit(parallel=parallel, **OPTIONS, **ALONE)(body)
-    dispatcher._cache = KernelCache(name)
-    dispatcher.compile(tuple(signature))
+def _compile(body, arguments, written):
+    names = list(inspect.signature(body).parameters)
+    shares = names[-2:] == ["workers", "loop"]
+    signature = [_argument_type(n, a, written) for n, a in zip(names[: -4 if shares else -2], arguments, strict=True)]
+    dispatcher = njit(**OPTIONS, **ALONE)(body if shares else shared(body))
+    dispatcher._cache = KernelCache(f"{body.__module__.rpartition('.')[2]}.{body.__qualname__}")
+    dispatcher.compile((*signature, types.int64, types.int64, types.int64, types.int64))
     dispatcher.disable_compile()
     return dispatcher
 
 
-def _compile_once(key, arguments, written, shares):
+def _compile_loop():
+    threads.load_tbb()
+    return compile_loop(KernelCache("shares.loop"))
+
+
+def _once(key, make, *arguments):
     with _forks.compiling:
         if key not in _compiled:
-            body, _, parallel = key
             collects = gc.isenabled()
             gc.disable()  # a compilation makes millions of objects and few of them garbage: a fifth of its time
             try:
-                _compiled[key] = _compile(body, arguments, written, parallel, shares)
+                _compiled[key] = make(*arguments)
             finally:
                 if collects:
                     gc.enable()
         return _compiled[key]
 
 
-def compiled(body, variant, arguments, written, parallel=False, shares=False):
+def compiled(body, variant, arguments, written):
     """The dispatcher of a kernel for arguments of these types; compiled, or read from disk, when first needed.
 
-    A body that ``shares`` its work has a parallel loop of its own, and takes (chunk, workers) in place of (lo, hi).
+    It takes (count, chunk, workers, loop) after the arguments, as a body may itself: one that ``shares`` its work.
     """
-    key = body, variant, parallel
+    key = body, variant
     kernel = _compiled.get(key)
     if kernel is None:
-        kernel = _forks.shielded(_compile_once, key, arguments, written, shares)
+        kernel = _forks.shielded(_once, key, _compile, body, arguments, written)
     return kernel
+
+
+def loop(workers):
+    """What a kernel is given for so many threads: the address of the loop that runs them, 0 for one alone."""
+    if workers == 1:
+        return 0
+    found = _compiled.get("loop") or _forks.shielded(_once, "loop", _compile_loop)
+    return found[1]
 
 
 def chunk_numbers(along, inner):
@@ -117,12 +132,10 @@ def run(body, variant, arguments, written, count, numbers, multiple=1, most=ALON
     ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole
     ``multiple``\\ s of positions, of about ``most`` numbers.
     """
+    kernel = compiled(body, variant, arguments, written)
     if count * numbers < threads.SERIAL_BELOW:
-        compiled(body, variant, arguments, written)(*arguments, 0, count)
+        kernel(*arguments, count, count, 1, 0)
         return
     with threads.team() as workers:
-        kernel = compiled(body, variant, arguments, written, workers > 1)
-        if workers == 1:
-            kernel(*arguments, 0, count)
-            return
-        kernel(*arguments, count, chunk_of(count, numbers, workers, multiple, most), workers, np.zeros(8, np.int64))
+        chunk = count if workers == 1 else chunk_of(count, numbers, workers, multiple, most)
+        kernel(*arguments, count, chunk, workers, loop(workers))

@@ -377,11 +377,10 @@ prefetch_write = _prefetch(1)
 
 
 @intrinsic
-def fetch_add(typingctx, array, amount):
-    """Take a ticket: add to ``array[0]`` for all threads at once, return what was there."""
+def fetch_add(typingctx, base, amount):
+    """Take a ticket: add to the number at a pointer for all threads at once, return what was there."""
 
     def codegen(context, builder, sig, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        return builder.atomic_rmw("add", data, args[1], "seq_cst")
+        return builder.atomic_rmw("add", args[0], args[1], "seq_cst")
 
-    return types.int64(array, types.int64), codegen
+    return types.int64(base, types.int64), codegen

@@ -5,14 +5,15 @@ caches. The targets are judged, and the losses added, by the thread that calls: 
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from nbloss.kernels.cpu import lanes, rows, targets, threads
-from nbloss.kernels.cpu.jit import OPTIONS, chunk_numbers, chunk_of, compiled
+from nbloss.kernels.cpu.jit import chunk_numbers, chunk_of, compiled, loop, shared
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.memory import fetch_add, moved, pointer, smaller
+from nbloss.kernels.cpu.memory import moved, pointer
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
+from nbloss.kernels.cpu.shares import OPTIONS
 
 GROUPS = 16  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
 
@@ -23,12 +24,11 @@ _row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
 def _whole(walk):
     """A kernel over ``walk``, the cross entropy of rows or of lanes."""
 
-    def cross_entropy(x, target, mask, wide, weight, ignore_index, mean, loss, out, chunk, workers):
-        count = target.size
+    def cross_entropy(x, target, mask, wide, weight, ignore_index, mean, loss, out, count, chunk, workers, loop):
         groups = (count + targets.GROUP - 1) // targets.GROUP
         numbers = room(pointer(x, 0), count + 1)
         scale, upstream = view(numbers, count), view(moved(numbers, count), 1)
-        totals, wrong, ticket = view(local(np.float64, GROUPS), groups), view(local(np.int64, GROUPS), groups), view(local(np.int64, 8), 1)
+        totals, wrong = view(local(np.float64, GROUPS), groups), view(local(np.int64, GROUPS), groups)
         _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
         divisor, outside = 0.0, 0
         for k in range(groups):
@@ -38,12 +38,7 @@ def _whole(walk):
             release(numbers)
             return 0.0, 0.0, True
         upstream[0] = 1.0 / divisor if mean else 1.0
-        ticket[0] = 0
-        for _ in prange(workers):
-            lo = fetch_add(ticket, chunk)
-            while lo < count:
-                walk(x, target, mask, scale, upstream, loss, out, lo, smaller(lo + chunk, count))
-                lo = fetch_add(ticket, chunk)
+        walk(x, target, mask, scale, upstream, loss, out, count, chunk, workers, loop)
         _row_sum(loss, totals, 0, count)
         total = 0.0
         for k in range(groups):
@@ -54,7 +49,7 @@ def _whole(walk):
     return cross_entropy
 
 
-_SHORT, _LONG = _whole(njit(**OPTIONS, **PART)(lanes.cross_entropy)), _whole(njit(**OPTIONS, **PART)(rows.cross_entropy))
+_SHORT, _LONG = (_whole(njit(**OPTIONS, **PART)(shared(walk.cross_entropy))) for walk in (lanes, rows))
 _SHORT.__qualname__, _LONG.__qualname__ = "short", "long"
 
 
@@ -67,12 +62,13 @@ def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
     body, multiple = (_LONG, 1) if classes > SHORT and x.shape[2] == 1 else (_SHORT, 16)
     variant = x.dtype, target.dtype, out is None
     arguments = x, target, mask, wide, weight, ignore_index, mean, loss, out
+    kernel = compiled(body, variant, arguments, _WRITTEN)
     if count * classes < threads.SERIAL_BELOW:
-        return compiled(body, variant, arguments, _WRITTEN)(*arguments, count, 1)
+        return kernel(*arguments, count, count, 1, 0)
     with threads.team() as workers:
-        kernel = compiled(body, variant, arguments, _WRITTEN, workers > 1, True)
         most = chunk_numbers(body is _LONG, x.shape[2])
-        return kernel(*arguments, chunk_of(count, classes, workers, multiple, most), workers)
+        chunk = count if workers == 1 else chunk_of(count, classes, workers, multiple, most)
+        return kernel(*arguments, count, chunk, workers, loop(workers))
 
 
 _WRITTEN = {"loss", "out"}
