@@ -42,12 +42,12 @@ lint: .venv-lint/ready
 .venv-test/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test
+	NBLOSS_PRECOMPILED=0 .venv-test/bin/python -m pip install --quiet -e ".[demo,cuda]" --group test
 	touch $@
 
 .venv-free-threaded/ready: pyproject.toml
 	python3.14t -m venv .venv-free-threaded
-	.venv-free-threaded/bin/python -m pip install --quiet -e . pytest hypothesis ml_dtypes
+	NBLOSS_PRECOMPILED=0 .venv-free-threaded/bin/python -m pip install --quiet -e . pytest hypothesis ml_dtypes
 	touch $@
 
 .venv-bench/ready: pyproject.toml
@@ -58,7 +58,7 @@ lint: .venv-lint/ready
 .venv-lint/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lint
 	.venv-lint/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-lint/bin/python -m pip install --quiet -e . --group lint
+	NBLOSS_PRECOMPILED=0 .venv-lint/bin/python -m pip install --quiet -e . --group lint
 	touch $@
 
 clean:

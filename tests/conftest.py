@@ -9,6 +9,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # reference, problems, layouts and refusals, under pytest's importlib mode
 
+# What the package may have been installed with would hide whether kernels are compiled, kept and found; test_cache.py asks for it.
+os.environ["NBLOSS_PRECOMPILED"] = "0"
+
 try:
     from hypothesis import settings
 

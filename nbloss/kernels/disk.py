@@ -1,5 +1,7 @@
 """Floor 1: small files of compiled code that may be truncated, swapped or impossible to write, and never do harm.
 
+They are in the user's cache folder, and in the package: those that were compiled when it was installed (``hatch_build.py``).
+
 A file begins with a digest of its content and of the name that it was written under (which holds all that the code depends on), so a
 damaged file and one under another's name are misses; it is written beside its place and moved there at once, so nobody reads half of
 one. Whatever goes wrong with the disk is answered by compiling again: slower, never wrong, never an error.
@@ -13,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 CPU, GPU, PART = ".kernel", ".cubin", ".part"  # what there is, and a file that is being written
+INSTALLED = Path(__file__).parents[1] / "_compiled"  # laid out as a cache folder, and only read
 UNKNOWN = "unknown"  # the stamp of sources that cannot be read: it would be everybody's
 
 
@@ -57,13 +60,21 @@ def _digest(path, content):
     return hashlib.sha256(f"{path.parent.name}/{path.name}\n".encode() + content).digest()
 
 
+def _installed(stamp):
+    """The folder of what was compiled for a stamp at the installation; ``NBLOSS_PRECOMPILED=0`` leaves it alone."""
+    return INSTALLED / stamp if os.environ.get("NBLOSS_PRECOMPILED") != "0" else Path(os.devnull)
+
+
 def read(path):
-    """The content of a file, or None where there is no whole one that was written under this name."""
-    try:
-        written = path.read_bytes()
-    except OSError:
-        return None
-    return written[32:] if _digest(path, written[32:]) == written[:32] else None
+    """The content of a file of the cache, or of its like in the package; None where no whole one was written under this name."""
+    for place in (path, _installed(path.parent.name) / path.name):
+        try:
+            written = place.read_bytes()
+        except OSError:
+            continue
+        if _digest(path, written[32:]) == written[:32]:
+            return written[32:]
+    return None
 
 
 def write(path, content):
@@ -109,6 +120,7 @@ def clear():
 def describe(current):
     """Name and text of each line of ``python -m nbloss cache info``; ``current`` is the stamp of the CPU's kernels."""
     files, place = kept(), cache_dir()
+    installed = list(_installed(current).glob(f"*{CPU}"))
     try:
         with tempfile.TemporaryFile(dir=next(p for p in (place, *place.parents) if p.exists())):
             note = ""
@@ -120,4 +132,5 @@ def describe(current):
         "folder": f"{place}{note}",
         "kernels": f"{len(cpu)} for the CPU, {ours} of them of these sources and versions; {len(gpu)} for GPUs",
         "size": f"{sum(f.stat().st_size for f in files) / 1e6:.1f} MB",
+        "installed": f"{len(installed)} for the CPU came with the package",
     }

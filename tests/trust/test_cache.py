@@ -196,6 +196,39 @@ def test_processors_that_share_a_folder_have_files_of_their_own(processor, cache
     assert files(cache) == after
 
 
+# ---- kernels that came with the package ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(filled, tmp_path):
+    """A copy of the package as an installation leaves it, with its kernels compiled."""
+    package = shutil.copytree(ROOT / "nbloss", tmp_path / "install" / "nbloss", ignore=shutil.ignore_patterns("__pycache__", "_compiled"))
+    shutil.copytree(filled, package / "_compiled")
+    return package
+
+
+def call_installed(tmp_path, package, **environment):
+    call(tmp_path, tmp_path / "cache", **{"PYTHONPATH": str(package.parent), "NBLOSS_PRECOMPILED": "1"} | environment)
+    return files(tmp_path / "cache")
+
+
+def test_kernels_of_the_package_are_not_compiled_again(installed, tmp_path):
+    before = files(installed / "_compiled")
+    assert call_installed(tmp_path, installed) == {}
+    assert files(installed / "_compiled") == before
+    assert call_installed(tmp_path, installed, NBLOSS_PRECOMPILED="0").keys() == before.keys()
+
+
+def test_a_damaged_or_foreign_kernel_of_the_package_is_compiled_into_the_cache(installed, tmp_path):
+    (damaged, *_) = sorted(files(installed / "_compiled"))
+    path = installed / "_compiled" / damaged
+    path.write_bytes(path.read_bytes()[:-1])
+    assert call_installed(tmp_path, installed).keys() == {damaged}
+    sources = installed / "kernels" / "rowmath.py"
+    sources.write_text(sources.read_text() + "\n")  # no longer what was compiled
+    assert len(call_installed(tmp_path, installed)) == 1 + len(files(installed / "_compiled"))
+
+
 # ---- changed sources -------------------------------------------------------------------------------------------------
 
 
