@@ -1,8 +1,8 @@
 """Compile the usual kernels, for the processor that the package is installed on: a first call then takes no seconds.
 
 They go to ``nbloss/_compiled``, laid out as the cache folder, and are only used by the Python, versions, sources and processor that
-they were made with. Whatever goes wrong here leaves a package without them, which compiles at its first call. ``NBLOSS_PRECOMPILED=0``
-skips all this, and makes a wheel for any platform.
+they were made with. Whatever goes wrong here leaves a package without them, which compiles at its first call. ``NBLOSS_PRECOMPILED``
+names the dtypes of the logits (default: ``float32 float64``); ``NBLOSS_PRECOMPILED=0`` skips all this, and makes a wheel for any platform.
 """
 
 import os
@@ -30,11 +30,12 @@ class CompiledKernels(BuildHookInterface):
     """Hatch's hook for wheels, also editable ones."""
 
     def initialize(self, version, build_data):
-        if os.environ.get("NBLOSS_PRECOMPILED") == "0":
+        dtypes = os.environ.get("NBLOSS_PRECOMPILED", "float32 float64").split()
+        if dtypes == ["0"]:
             return
         root = Path(self.root)
         try:
-            python(root, "-m", "nbloss", "warmup", "--jobs", str(min(JOBS, os.cpu_count() or 1)))
+            python(root, "-m", "nbloss", "warmup", "--dtypes", *dtypes, "--jobs", str(min(JOBS, os.cpu_count() or 1)))
             stamp = python(root, "-c", "from nbloss.kernels.cpu.cache import STAMP; print(STAMP)")
             for folder in (root / "nbloss" / "_compiled").iterdir():
                 if folder.name != stamp:  # of other sources or versions
