@@ -146,12 +146,21 @@ def main(args):
     absent = missing(wanted)
     if args.check or not absent:
         return _told(wanted, absent, folder)
-    try:
-        _fill([step for step, _ in absent], min(args.jobs or nbloss.get_num_threads(), len(absent)))
-    except BrokenProcessPool:
-        print("nbloss warmup: a process ended before its work was done; is there memory enough for so many jobs?", file=sys.stderr)
-        return 1
-    return _told(wanted, missing([step for step, _ in absent]), folder)
+    jobs, before = args.jobs or nbloss.get_num_threads(), []
+    while absent and absent != before:  # until nothing is missing, or nothing helps, as where nothing can be written
+        some = _different(absent)
+        try:
+            _fill(some, min(jobs, len(some)))
+        except BrokenProcessPool:
+            print("nbloss warmup: a process ended before its work was done; is there memory enough for so many jobs?", file=sys.stderr)
+            return 1
+        before, absent = absent, missing([step for step, _ in absent])
+    return _told(wanted, absent, folder)
+
+
+def _different(absent):
+    """The steps of which no two want the same kernel first: two processes would compile it at once."""
+    return list({(step[:2], kernel): step for step, kernel in reversed(absent)}.values())[::-1]
 
 
 def _told(wanted, absent, folder):
