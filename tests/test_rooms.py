@@ -46,7 +46,7 @@ WITHOUT_MEMORY = """
 import resource
 import numpy as np
 import nbloss, nbloss.functional as F
-nbloss.set_num_threads(int(sys.argv[1]))
+nbloss.set_num_threads(THREADS)
 small = np.zeros((16, 10_000), np.float32)
 F.cross_entropy_value_and_grad(small, np.zeros(16, int))  # all that is needed is loaded, and the threads run
 x, y = np.zeros((3, 20_000_000), np.float32), np.zeros(3, int)
@@ -65,5 +65,5 @@ print(F.cross_entropy(x, y))
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's limit of a process's memory")
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_kernel_without_memory_says_so_in_whatever_thread(threads, tmp_path):
-    said = run_script(tmp_path, WITHOUT_MEMORY.replace("sys.argv[1]", threads))
+    said = run_script(tmp_path, WITHOUT_MEMORY.replace("THREADS", threads))
     assert " ".join(said) == "no memory for a kernel's buffers 16.811243"
