@@ -4,7 +4,7 @@ import numpy as np
 
 import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the sources before they are read
 from nbloss.kernels.cpu import lane_masses, lanes, row_masses, rows, targets
-from nbloss.kernels.cpu.jit import chunk_numbers, run
+from nbloss.kernels.cpu.jit import run
 from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.whole import GROUPS, whole
 
@@ -62,7 +62,8 @@ def _run(name, variant, arguments, inputs, result):
         x.shape[0] * x.shape[2],
         classes,
         multiple,
-        chunk_numbers(kernels is ROWS, x.shape[2]),
+        kernels is ROWS,
+        x.shape[2],
     )
     if gathered and result is not None:
         result[...] = np.moveaxis(out.reshape(result.shape[0], result.shape[2], classes), 2, 1)

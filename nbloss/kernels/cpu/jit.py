@@ -23,7 +23,9 @@ from nbloss.kernels.cpu.shares import OPTIONS, compile_loop, share
 
 __all__ = ["cache_dir", "compiled", "run"]
 
-ALONG, SHORT_ROWS, PIXELS = 65536, 16384, 262144  # numbers per chunk: at least 20 us of work, a thousand times the price of a ticket
+# Numbers per chunk, at least 20 us of work, a thousand times the price of a ticket: of rows that are walked along their classes; of
+# short rows, whose numbers take longer while the last chunk is waited for; of pixels, where a chunk begins in as many places as classes.
+ALONG, SHORT_ROWS, PIXELS = 65536, 16384, 262144
 RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
 _compiled = {}
@@ -112,30 +114,22 @@ def loop(workers):
     return found[1]
 
 
-def chunk_numbers(along, inner):
-    """How many numbers make a chunk: of rows that are walked along their classes; of short rows, whose numbers take longer while the last
-    chunk is waited for; of pixels, where a chunk begins in as many places as there are classes."""
-    if along:
-        return ALONG
-    return PIXELS if inner > 1 else SHORT_ROWS
-
-
-def chunk_of(count, numbers, workers, multiple, most):
-    """How many positions a thread takes at a time: a whole ``multiple``, of ``numbers`` each, about ``most`` together."""
+def chunk_of(count, numbers, workers, multiple, along, inner):
+    """How many positions a thread takes at a time: a whole ``multiple``, of ``numbers`` each."""
+    most = ALONG if along else PIXELS if inner > 1 else SHORT_ROWS
     chunk = min(max(most // max(numbers, 1), RUN), -(-count // (4 * workers)))
     return -(-chunk // multiple) * multiple
 
 
-def run(body, variant, arguments, written, count, numbers, multiple=1, most=ALONG):
-    """Run a kernel over ``count`` positions.
+def run(body, variant, arguments, written, count, numbers, multiple=1, along=True, inner=1):
+    """Run a kernel over ``count`` positions; what it returns.
 
     ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole
-    ``multiple``\\ s of positions, of about ``most`` numbers.
+    ``multiple``\\ s of positions, which are walked ``along`` their numbers or side by side, ``inner`` of them next to each other in memory.
     """
     kernel = compiled(body, variant, arguments, written)
     if count * numbers < threads.SERIAL_BELOW:
-        kernel(*arguments, count, count, 1, 0)
-        return
+        return kernel(*arguments, count, count, 1, 0)
     with threads.team() as workers:
-        chunk = count if workers == 1 else chunk_of(count, numbers, workers, multiple, most)
-        kernel(*arguments, count, chunk, workers, loop(workers))
+        chunk = count if workers == 1 else chunk_of(count, numbers, workers, multiple, along, inner)
+        return kernel(*arguments, count, chunk, workers, loop(workers))

@@ -7,8 +7,8 @@ caches. The targets are judged, and the losses added, by the thread that calls: 
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu import lanes, rows, targets, threads
-from nbloss.kernels.cpu.jit import chunk_numbers, chunk_of, compiled, loop, shared
+from nbloss.kernels.cpu import lanes, rows, targets
+from nbloss.kernels.cpu.jit import run, shared
 from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.memory import moved, pointer
 from nbloss.kernels.cpu.parts import PART
@@ -62,13 +62,7 @@ def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
     body, multiple = (_LONG, 1) if classes > SHORT and x.shape[2] == 1 else (_SHORT, 16)
     variant = x.dtype, target.dtype, out is None
     arguments = x, target, mask, wide, weight, ignore_index, mean, loss, out
-    kernel = compiled(body, variant, arguments, _WRITTEN)
-    if count * classes < threads.SERIAL_BELOW:
-        return kernel(*arguments, count, count, 1, 0)
-    with threads.team() as workers:
-        most = chunk_numbers(body is _LONG, x.shape[2])
-        chunk = count if workers == 1 else chunk_of(count, classes, workers, multiple, most)
-        return kernel(*arguments, count, chunk, workers, loop(workers))
+    return run(body, variant, arguments, _WRITTEN, count, classes, multiple, body is _LONG, x.shape[2])
 
 
 _WRITTEN = {"loss", "out"}
