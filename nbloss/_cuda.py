@@ -145,18 +145,20 @@ class Cuda:
     # -------------------- steps of a loss --------------------
 
     def row_scale(self, problem, *arguments):
+        *given, spread = arguments
+        scale = self.room(problem.positions, problem.dtype)
         self.report = self._empty(REPORT, np.int64)
         if problem.positions == 0:
             memory.put(np.array([0, 0, -1, 0]), self.report, self.stream)
-            return self.report
+            return scale, self.report
         self.raising = problem.out_of_range
         serial = next(_serials)
         if self.family is not None:
             _calls[serial] = problem.out_of_range
             while len(_calls) > REMEMBERED:
                 _calls.popitem(last=False)
-        self.kernels.row_scale(*arguments, self.report, self._record(), serial)
-        return self.report
+        self.kernels.row_scale(*given, scale, spread, self.report, self._record(), serial)
+        return scale, self.report
 
     def _record(self):
         """Where late errors of a device wait; NumPy callers get theirs at once and leave none there."""

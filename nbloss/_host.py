@@ -85,11 +85,18 @@ class Host:
     # -------------------- steps of a loss --------------------
 
     def row_scale(self, problem, *arguments):
-        """Judge the targets: the divisor of the mean. A bad one is an IndexError before anything is written."""
-        divisor, wrong, first = self.kernels.row_scale(*arguments)
+        """Judge the targets: (scale, the divisor of the mean). A bad one is an IndexError before anything is written."""
+        *given, spread = arguments
+        count = problem.positions
+        alike = count > 1 and problem.weight is None and spread is None  # if no row is ignored
+        scale = self.room(1 if alike else count, problem.dtype)
+        divisor, wrong, first = self.kernels.row_scale(*given, scale, spread)
         if wrong:
             raise problem.out_of_range(wrong, first, problem.target_array[np.unravel_index(first, problem.shape)])
-        return divisor
+        if alike and divisor < count:
+            scale = self.room(count, problem.dtype)
+            self.kernels.row_scale(*given, scale, spread)
+        return scale, divisor
 
     def upstream(self, g, problem):
         """What every position's gradient is multiplied by, as one number of the type that is computed in."""

@@ -242,13 +242,12 @@ class Problem:
         seen, self.mask, wide = signed(target.dtype)
         self.target = place.flat(target).view(seen or target.dtype)
         smooth = self.smoothing > 0
-        self.scale = place.room(self.positions, self.dtype)
         self.spread = place.room(self.positions, self.dtype) if smooth else None
         share = self.smoothing / self.classes if self.classes else 0.0
         weight = None if self.weight is None else place.flat(self.weight)
-        self.divisor = place.row_scale(
+        self.scale, self.divisor = place.row_scale(
             self, self.target, self.mask, wide, weight, self.classes, self.ignore_index,
-            1.0 - self.smoothing, share, self.scale, self.spread,
+            1.0 - self.smoothing, share, self.spread,
         )  # fmt: skip
         return self
 

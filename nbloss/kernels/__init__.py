@@ -1,8 +1,8 @@
 """The contract that both twins keep: same names, same parameters, same formulas.
 
 Arrays are views (outer, C, inner) of the caller's; float16 comes as uint16 and bfloat16 as int16. ``target`` (signed integers of its
-size), ``scale``, ``spread`` and ``loss`` hold one number per position, the last three in the type that is computed in (float32, or float64
-for float64 logits), ``upstream`` one number or one per position. m, s and rest are those of ``rowmath``. Outputs come last and are
+size), ``spread`` and ``loss`` hold one number per position, ``scale`` and ``upstream`` one per position or one for all, the last four in
+the type that is computed in (float32, or float64 for float64 logits). m, s and rest are those of ``rowmath``. Outputs come last and are
 filled in place; ``out`` may be ``x``; None asks for the losses alone. Kernels assume what ``nbloss._problem`` has checked.
 
 ================================  ====================================================================================
@@ -13,7 +13,8 @@ filled in place; ``out`` may be ``x``; None asks for the losses alone. Kernels a
 ``cross_entropy``                 loss = scale (log s + (m - x[y]));  out = scale upstream (p - [c is y])
 ``cross_entropy_smooth``          the same plus masses q[c] = spread w[c] on every class
 ``cross_entropy_soft``            masses q[c] = w[c] (a y[c] + b): loss = sum q (log s + m - x);  out = upstream (p sum q - q)
-``row_scale``                     scale = hit w[y], spread = share; 0 where ignored. Sum of w[y]; how many targets are no class
+``row_scale``                     scale = hit w[y], spread = share; 0 where ignored. Sum of w[y]; how many targets are no class.
+                                  A scale of one number holds ``hit``: it is right if the sum says that all rows count alike
 ``row_sum``                       a float64 sum over positions, the same bits for any number of threads
 ``whole``                         ``row_scale``, ``cross_entropy`` and ``row_sum`` in one call
 ================================  ====================================================================================

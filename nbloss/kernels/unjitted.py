@@ -84,6 +84,7 @@ def nll(logp, target, mask, scale, loss):
 
 
 def nll_backward(target, mask, scale, upstream, out):
+    scale = np.broadcast_to(scale, target.shape)
     gradient = np.zeros((scale.size, out.shape[1]), WIDE)
     with np.errstate(all="ignore"):
         np.put_along_axis(gradient, _classes(target, mask, scale != 0), -(scale * upstream)[:, None], axis=1)
@@ -120,6 +121,7 @@ def _masses_of_classes(classes, target, mask, scale, spread, w):
 
 
 def cross_entropy(x, target, mask, scale, upstream, loss, out):
+    scale = np.broadcast_to(scale, loss.shape)
     q = _masses_of_classes(x.shape[1], target, mask, scale, np.zeros_like(scale), 0.0)
     _loss_of_masses(_rows(x), q, scale != 0, upstream, loss, out)
 
@@ -139,7 +141,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
     wrong = counts & ((y < 0) | (y >= classes))
     w = np.ones(y.size) if weight is None else weight[np.where(counts & ~wrong, y, 0)].astype(float)
     w = np.where(counts, w, 0)
-    scale[...] = hit * w
+    scale[...] = hit * w if scale.size == w.size else hit
     if spread is not None:
         spread[...] = np.where(counts, share, 0)
     return float(w.sum()), int(wrong.sum()), int(wrong.argmax()) if wrong.any() else -1

@@ -3,10 +3,10 @@
 import numpy as np
 
 import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the sources before they are read
-from nbloss.kernels.cpu import lane_masses, lanes, row_masses, rows, targets
+from nbloss.kernels.cpu import lane_masses, lanes, pixels, row_masses, rows, targets
 from nbloss.kernels.cpu.jit import run
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.whole import GROUPS, whole
+from nbloss.kernels.cpu.whole import GROUPS, lies_in_pixels, whole
 
 __all__ = [
     "cross_entropy",
@@ -54,8 +54,11 @@ def _run(name, variant, arguments, inputs, result):
         inputs = [a.transpose(2, 1, 0) for a in inputs]  # rows that are neighbours are pixels
         out = None if result is None else result.transpose(2, 1, 0)
     x = inputs[0]
+    body = kernels[name]
+    if body is lanes.cross_entropy and lies_in_pixels(x, out):
+        body = pixels.cross_entropy
     run(
-        kernels[name],
+        body,
         (x.dtype, *variant, out is None),
         arguments(*inputs, out),
         WRITTEN,
@@ -78,6 +81,8 @@ def log_softmax_backward(g, y, out):
 
 
 def cross_entropy(x, target, mask, scale, upstream, loss, out):
+    if scale.size < loss.size and x.shape[1] > SHORT:  # rows take one number each; there are few of so many classes
+        scale = np.full(loss.size, scale[0])
     _run("cross_entropy", (target.dtype,), lambda x, out: (x, target, mask, scale, upstream, loss, out), [x], out)
 
 
@@ -101,14 +106,16 @@ def _added(totals):
 
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
     """Fill scale and spread; returns (sum of the weights that count, how many targets are no class, position of the first or -1)."""
-    groups = -(-scale.size // targets.GROUP)
+    groups = -(-target.size // targets.GROUP)
     totals, wrong = np.zeros(groups), np.zeros(groups, np.int64)
     variant = target.dtype, scale.dtype, spread is None
     if weight is None:
         weight = np.empty(0, scale.dtype)
     arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong
     written = {"scale", "spread", "totals", "wrong"}
-    run(targets.row_scale, variant, arguments, written, scale.size, 1, targets.GROUP)
+    run(targets.row_scale, variant, arguments, written, target.size, 1, targets.GROUP)
+    if scale.size < target.size:
+        scale[0] = hit
     bad = int(wrong.sum())
     if not bad:
         return _added(totals), 0, -1
@@ -126,13 +133,13 @@ def row_sum(values):
 
 
 def nll(logp, target, mask, scale, loss):
-    run(targets.nll, (logp.dtype, target.dtype), (logp, target, mask, scale, loss), {"loss"}, scale.size, 1, 64)
+    run(targets.nll, (logp.dtype, target.dtype), (logp, target, mask, scale, loss), {"loss"}, loss.size, 1, 64)
 
 
 def nll_backward(target, mask, scale, upstream, out):
     out.fill(0)
     variant = out.dtype, target.dtype
-    run(targets.nll_backward, variant, (target, mask, scale, upstream, out), {"out"}, scale.size, 1, 64)
+    run(targets.nll_backward, variant, (target, mask, scale, upstream, out), {"out"}, target.size, 1, 64)
 
 
 def nll_soft(logp, y, w, loss):

@@ -3,8 +3,8 @@
 import numpy as np
 from numba import njit
 
+from nbloss.kernels.cpu.lane_losses import numbers_of
 from nbloss.kernels.cpu.lane_sums import lane_sums, masses, sums_room, tops, total_masses
-from nbloss.kernels.cpu.lanes import numbers_of
 from nbloss.kernels.cpu.memory import (
     gather,
     get,

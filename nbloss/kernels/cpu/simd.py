@@ -247,6 +247,23 @@ def either(typingctx, mask, other):
 
 
 @intrinsic
+def both(typingctx, mask, other):
+    """Where one mask and the other hold."""
+    return mask(mask, other), lambda context, builder, sig, args: builder.and_(*args)
+
+
+@intrinsic
+def every_lane(typingctx, mask):
+    """Whether the mask holds in every lane."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
+        return builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
+
+    return types.boolean(mask), codegen
+
+
+@intrinsic
 def any_lane(typingctx, mask):
     """Whether the mask holds in any lane."""
 
@@ -335,7 +352,7 @@ def split_exponent(typingctx, a, pivot):
 
 @intrinsic
 def rough_inverse(typingctx, a):
-    """1 / a to an eighth, by turning the sign of its exponent; a positive, normal float32."""
+    """1 / a to a twentieth, by turning the sign of its exponent; a positive, normal float32."""
 
     def codegen(context, builder, sig, args):
         whole = ir.VectorType(_I32, a.lanes)

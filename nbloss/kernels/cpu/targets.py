@@ -57,25 +57,28 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
     """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], and how many targets are no class.
 
     No weights are an empty array: None would be one more kernel to compile. ``mask`` undoes the sign that an unsigned target seems to
-    have, ``wide`` says that a negative one is a uint64 beyond int64.
+    have, ``wide`` says that a negative one is a uint64 beyond int64. Of a scale of one number the caller takes care.
     """
+    written = scale.size == target.size
     for start in range(lo, hi, GROUP):
         count = smaller(hi, start + GROUP) - start
-        given, scales = pointer(target, start), pointer(scale, start)
+        given, scales = pointer(target, start), pointer(scale, start if written else 0)
         total, outside = 0.0, 0
         if weight.size == 0:
             counted, k, step = 0, 0, lanes(scales)
             usual = not 0 <= ignore_index < classes
             while k < count:
                 if usual and k + step <= count and all_below(moved(given, k), mask, scales, classes):
-                    store(scales, k, splat(scales, hit))
+                    if written:
+                        store(scales, k, splat(scales, hit))
                     counted += step
                     k += step
                     continue
                 for _ in range(smaller(step, count - k)):
                     y = get_integer(given, k) & mask
                     counts = (y != ignore_index) | (wide & (y < 0))
-                    put(scales, k, hit if counts else 0.0)
+                    if written:
+                        put(scales, k, hit if counts else 0.0)
                     counted += counts
                     outside += counts & ((y < 0) | (y >= classes))
                     k += 1
@@ -122,11 +125,12 @@ def nll(logp, target, mask, scale, loss, lo, hi):
     base = pointer(logp, 0)
     o, i = lo // inner, lo % inner
     for p in range(lo, hi):
-        if scale[p] == 0:
+        each = scale[p * (scale.size > 1)]
+        if each == 0:
             loss[p] = 0
         else:
             y = np.int64(target[p]) & mask
-            loss[p] = -(scale[p] * get(base, _offset(logp, o, y, i)))
+            loss[p] = -(each * get(base, _offset(logp, o, y, i)))
         o, i = _next(o, i, inner)
 
 
@@ -136,9 +140,10 @@ def nll_backward(target, mask, scale, upstream, out, lo, hi):
     base = pointer(out, 0)
     o, i = lo // inner, lo % inner
     for p in range(lo, hi):
-        if scale[p] != 0:
+        each = scale[p * (scale.size > 1)]
+        if each != 0:
             y = np.int64(target[p]) & mask
-            put(base, _offset(out, o, y, i), -(scale[p] * upstream[p * (upstream.size > 1)]))
+            put(base, _offset(out, o, y, i), -(each * upstream[p * (upstream.size > 1)]))
         o, i = _next(o, i, inner)
 
 

@@ -18,7 +18,7 @@ from numba.extending import intrinsic, overload
 
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.powers import MAGIC32, MAGIC64, SCALE32, SCALE64, power64, raised
-from nbloss.kernels.cpu.simd import call_llvm, fma, less, rough_inverse, select, split_exponent, zero_below
+from nbloss.kernels.cpu.simd import call_llvm, fma, less, minimum, rough_inverse, select, split_exponent, zero_below
 
 # No flags: contraction, reassociation and the rest would fold the rounding tricks away. Stated, since unset options are inherited
 # from whichever caller is compiled first.
@@ -33,8 +33,20 @@ def exp_scaled(t, low):
     """exp(t + low) * 2**SCALE for t up to 0; ``low`` (None for 0) is what rounding took from t."""
 
 
+def exp_bare(x):
+    """exp(x) * 2**SCALE with every digit; for larger x that of some number beyond any ``bounds``."""
+
+
+def bounds(x):
+    """Between which sums of bare exponentials have every digit, in the type of ``x``: no term that counts is 0, none has overflown."""
+
+
 def log1p(x):
     """log(1 + x) for x >= 0."""
+
+
+def quotient(a, b):
+    """a / b for b > 0 where neither it nor 1 / b leaves the range of normal numbers: a processor's division takes twice as long."""
 
 
 @overload(unit, jit_options=STRICT)
@@ -46,6 +58,7 @@ def _unit(x):
 
 UNIT32, UNIT64 = 2.0**SCALE32, 2.0**SCALE64
 TOP = 60.0  # the largest t whose scaled exponential is finite in both types
+OVER32, OVER64 = 64.5, 620.0
 LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
 
 # n has 11 bits: the high part of ln 2 has few enough that n * high is exact. A loss is within 4 ulp without the low part of ln 2, where
@@ -55,16 +68,26 @@ HIGH64, LOW64, CUT64 = 0.6931471805592082, 7.371002565167799e-13, -746.0
 
 
 @njit(**STRICT)
+def _raised32(r, z, n):
+    p = fma(r, 0.16668136, 0.50006475)
+    p = fma(p, r, 1.0)
+    return raised(p * r, z, n)
+
+
+@njit(**STRICT)
 def _exp32(t, low):
     z = fma(t, LOG2E, MAGIC32)
     n = z - MAGIC32
     if low is None:
-        r = fma(n, -LN2, t)
-    else:
-        r = fma(n, -LOW32, fma(n, -HIGH32, t)) + low
-    p = fma(r, 0.16668136, 0.50006475)
-    p = fma(p, r, 1.0)
-    return raised(p * r, z, n)
+        return _raised32(fma(n, -LN2, t), z, n)
+    return _raised32(fma(n, -LOW32, fma(n, -HIGH32, t)) + low, z, n)
+
+
+@njit(**STRICT)
+def _bare32(x):
+    z = fma(x, LOG2E, MAGIC32)
+    n = z - MAGIC32
+    return _raised32(fma(n, -LOW32, fma(n, -HIGH32, x)), z, n)
 
 
 @njit(**STRICT)
@@ -96,11 +119,52 @@ def _exp_scaled(t, low):
     return lambda t, low: _exp64(t, low)
 
 
+@overload(bounds, jit_options=STRICT)
+def _bounds(x):
+    if types.unliteral(x) == types.float32:
+        return lambda x: (2.0**-93, 2.0**119)
+    return lambda x: (2.0**-900, 2.0**900)
+
+
+@overload(exp_bare, jit_options=STRICT)
+def _exp_bare(x):
+    if x.elem == types.float32:
+        return lambda x: _bare32(minimum(x, OVER32))
+    return lambda x: _exp64(minimum(x, OVER64), None)
+
+
 @njit(**STRICT)
 def lost(x, m, t):
     """What rounding took from t = x - m, exactly (Knuth's TwoSum)."""
     b = t - x
     return (x - (t - b)) - (m + b)
+
+
+@njit(**STRICT)
+def _refined(r, b):
+    """1 / b to the third power of the error of ``r``."""
+    t = fma(-b, r, 1.0)
+    return fma(r, fma(t, t, t), r)
+
+
+@njit(**STRICT)
+def _corrected(a, b, r):
+    """a / b from 1 / b, to half a unit in the last place."""
+    q = a * r
+    return fma(fma(-b, q, a), r, q)
+
+
+@njit(**STRICT)
+def _quotient32(a, b):
+    r = _refined(rough_inverse(b), b)
+    return _corrected(a, b, fma(r, fma(-b, r, 1.0), r))
+
+
+@overload(quotient, jit_options=STRICT)
+def _quotient(a, b):
+    if b.elem == types.float32:
+        return lambda a, b: _quotient32(a, b)
+    return lambda a, b: a / b
 
 
 @njit(**STRICT)
@@ -110,7 +174,8 @@ def _log1p32(x):
     whole = less(k, 0.5)  # u < sqrt(2): x itself is the fraction, and has every digit
     f = select(whole, x, g - 1.0)
     rest = select(whole, 0.0, (x - (u - 1.0)) * rough_inverse(u))  # half an ulp of u, of which an eighth does not matter
-    s = f / (f + 2.0)
+    v = f + 2.0
+    s = _corrected(f, v, _refined(fma(v, -0.2390159992264842, 0.9850615000483449), v))
     z = s * s
     p = fma(z, 0.23583585054881745054, 0.28537237335944786366)
     p = fma(p, z, 0.40000336238085987849)

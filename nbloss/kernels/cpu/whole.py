@@ -7,7 +7,7 @@ caches. The targets are judged, and the losses added, by the thread that calls: 
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu import lanes, rows, targets
+from nbloss.kernels.cpu import lanes, pixels, rows, targets
 from nbloss.kernels.cpu.jit import run, shared
 from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.memory import moved, pointer
@@ -49,8 +49,14 @@ def _whole(walk):
     return cross_entropy
 
 
-_SHORT, _LONG = (_whole(njit(**OPTIONS, **PART)(shared(walk.cross_entropy))) for walk in (lanes, rows))
-_SHORT.__qualname__, _LONG.__qualname__ = "short", "long"
+_SHORT, _PIXELS, _LONG = (_whole(njit(**OPTIONS, **PART)(shared(walk.cross_entropy))) for walk in (lanes, pixels, rows))
+_SHORT.__qualname__, _PIXELS.__qualname__, _LONG.__qualname__ = "short", "pixels", "long"
+
+
+def lies_in_pixels(x, out):
+    """Whether ``pixels.py`` can walk arrays that ``lanes.py`` would."""
+    side_by_side = x.strides[2] == x.itemsize and (out is None or out.strides[2] == out.itemsize)
+    return side_by_side and x.shape[2] >= pixels.LEAST and x.shape[1] <= SHORT
 
 
 def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
@@ -59,7 +65,10 @@ def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
     Returns the sum of the losses, the sum of the weights that count, and whether a target is no class: nothing has been written then.
     """
     classes, count = x.shape[1], target.size
-    body, multiple = (_LONG, 1) if classes > SHORT and x.shape[2] == 1 else (_SHORT, 16)
+    if x.shape[2] == 1:
+        body, multiple = (_SHORT, 16) if classes <= SHORT else (_LONG, 1)
+    else:
+        body, multiple = _PIXELS if lies_in_pixels(x, out) else _SHORT, 64
     variant = x.dtype, target.dtype, out is None
     arguments = x, target, mask, wide, weight, ignore_index, mean, loss, out
     return run(body, variant, arguments, _WRITTEN, count, classes, multiple, body is _LONG, x.shape[2])
