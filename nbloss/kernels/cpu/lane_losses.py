@@ -7,7 +7,6 @@ from nbloss.kernels.cpu.lane_sums import bare_enough, bare_sums, lane_sums
 from nbloss.kernels.cpu.memory import get, get_integer, lanes, load, load_integers, moved, put, smaller, splat, store, store_first
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import both, either, equal, every_lane, less, maximum, select
-from nbloss.kernels.cpu.tiles import bring
 from nbloss.kernels.cpu.vecmath import STRICT, bounds, exp_scaled, log1p, quotient, unit
 
 FOUND = 5  # vectors that are laid aside for a tile
@@ -51,44 +50,54 @@ def _top_and_own(tile, n, y):
 
 
 @njit(**STRICT)
-def lay_aside(at, x, n, q, stop, places, tile, y, uncounted, bare, keep, spare, sums, doubles, moving, run):
-    """Find the sums of a tile's rows and lay them ``at`` a place, for ``tile_losses``; ``keep`` takes the scaled exponentials.
-
-    Five vectors: m - x[y], the sum without the term it is taken from, and, where there is a gradient, s and the sum of what is not y's,
-    both scaled alike, and y. ``bare`` says whether to look first at exponentials as they are (``bare_sums`` has ``moving`` and
-    ``run``); what they do not tell is taken from the logits again, whose place ``keep`` may be. ``uncounted`` rows need not be known.
-    """
-    step = lanes(tile)
-    like = get(tile, 0)
-    one = unit(like)
-    gap = rest = s = others = splat(tile, 0.0)
-    enough = less(gap, gap)
-    if bare:
-        own, others = bare_sums(tile, n, y, keep, moving, run)
-        s, rest = own + others, quotient(others, own)
-        enough = either(uncounted, bare_enough(own, others, rest, like))
-    if not every_lane(enough):
-        there = tile
-        if bare:
-            bring(x, n, q, smaller(q + step, stop), places, spare)
-            there = spare
-        m, x_y = _top_and_own(there, n, y)
-        if keep is None:
-            _, its_rest = lane_sums(there, n, m, None, None, sums, doubles)
-        else:
-            its_s, its_rest = lane_sums(there, n, m, there, spare, sums, doubles)
-            its_others = select(less(0.0, m - x_y), its_s - exp_scaled(x_y - m, None) / one, its_rest)
-            s, others = select(enough, s, its_s * one), select(enough, others, its_others * one)
-            if bare:
-                for c in range(n):
-                    store(keep, c * step, select(enough, load(keep, c * step), load(spare, c * step)))
-        gap, rest = select(enough, gap, m - x_y), select(enough, rest, its_rest)
+def _lay_aside(at, gap, rest, s, others, y, keep):
+    """Five vectors per tile, for ``tile_losses`` and ``tile_factors``: m - x[y], the sum without the term it is taken from, and, where
+    there is a gradient, s and the sum of what is not y's, both scaled alike, and y."""
+    step = lanes(at)
     store(at, 0, gap)
     store(at, step, rest)
     if keep is not None:
         store(at, 2 * step, s)
         store(at, 3 * step, others)
         store(at, 4 * step, y)
+
+
+@njit(**STRICT)
+def bare_tile(at, tile, n, y, uncounted, keep, moving, run):
+    """Lay aside what exponentials as they are say of a tile; in which lanes that is enough. ``uncounted`` rows need not be known."""
+    own, others = bare_sums(tile, n, y, keep, moving, run)
+    rest = quotient(others, own)
+    _lay_aside(at, own - own, rest, own + others, others, y, keep)
+    return either(uncounted, bare_enough(own, others, rest, get(tile, 0)))
+
+
+@njit(**STRICT)
+def exact_tile(at, tile, n, y, enough, keep, spare, sums, doubles):
+    """Lay aside what a tile's maxima and sums are, but in the lanes of which ``enough`` is laid there. The tile may be ``keep``; or be
+    ``spare``, and ``keep`` hold exponentials."""
+    step = lanes(at)
+    one = unit(get(at, 0))
+    m, x_y = _top_and_own(tile, n, y)
+    if keep is None:
+        s, rest = lane_sums(tile, n, m, None, None, sums, doubles)
+    else:
+        s, rest = lane_sums(tile, n, m, tile, spare, sums, doubles)
+    others = rest
+    if keep is not None:
+        others = select(less(0.0, m - x_y), s - exp_scaled(x_y - m, None) / one, rest) * one
+    gap, s = select(enough, load(at, 0), m - x_y), s * one
+    rest = select(enough, load(at, step), rest)
+    if keep is not None:
+        s, others = select(enough, load(at, 2 * step), s), select(enough, load(at, 3 * step), others)
+    _lay_aside(at, gap, rest, s, others, y, keep)
+
+
+@njit(**STRICT)
+def blend(tile, other, n, mask):
+    """``tile``, and where the mask does not hold the other one."""
+    step = lanes(tile)
+    for c in range(n):
+        store(tile, c * step, select(mask, load(tile, c * step), load(other, c * step)))
 
 
 @njit(**STRICT)

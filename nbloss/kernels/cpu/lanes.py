@@ -8,11 +8,11 @@ is one long chain of dependent instructions, and a processor can only work on se
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_losses import FOUND, classes_of, lay_aside, numbers_of, tile_factors, tile_losses
+from nbloss.kernels.cpu.lane_losses import FOUND, bare_tile, blend, classes_of, exact_tile, numbers_of, tile_factors, tile_losses
 from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, sums_room, tops, total
-from nbloss.kernels.cpu.memory import get, lanes, load, moved, pointer, store
+from nbloss.kernels.cpu.memory import get, lanes, load, moved, pointer, smaller, store
 from nbloss.kernels.cpu.rooms import local, release, room
-from nbloss.kernels.cpu.simd import equal, minimum, rounded, select
+from nbloss.kernels.cpu.simd import equal, every_lane, less, minimum, rounded, select
 from nbloss.kernels.cpu.tiles import (
     bring,
     carry,
@@ -138,10 +138,23 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             fetch_lines(out, lines, q, classes_out, written + k * step)
             y = classes_of(targets, target.size, mask, q, stop, numbers)
             uncounted = equal(numbers_of(scales, scale.size, q, stop, numbers), 0.0)
-            if out is None:
-                lay_aside(at, x, n, q, stop, places, tile, y, uncounted, n <= SHORT, None, spare, sums, doubles, None, 0)
-            else:
-                lay_aside(at, x, n, q, stop, places, tile, y, uncounted, n <= SHORT, tile, spare, sums, doubles, None, 0)
+            enough = less(y, y)
+            if n <= SHORT:
+                if out is None:
+                    enough = bare_tile(at, tile, n, y, uncounted, None, None, 0)
+                else:
+                    enough = bare_tile(at, tile, n, y, uncounted, tile, None, 0)
+            if not every_lane(enough):
+                there = tile
+                if n <= SHORT:
+                    bring(x, n, q, smaller(q + step, stop), places, spare)
+                    there = spare
+                if out is None:
+                    exact_tile(at, there, n, y, enough, None, spare, sums, doubles)
+                else:
+                    exact_tile(at, there, n, y, enough, tile, spare, sums, doubles)
+                    if n <= SHORT:
+                        blend(tile, spare, n, enough)
         for k in range(tiles):
             tile, at, q = moved(slab, k * n * step), moved(found, FOUND * k * step), p + k * step
             each = numbers_of(scales, scale.size, q, stop, numbers)

@@ -6,14 +6,14 @@ The arithmetic is that of ``lanes.py``, to the last bit; memory is walked as ``m
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_losses import FOUND, classes_of, lay_aside, numbers_of, tile_factors, tile_losses
+from nbloss.kernels.cpu.lane_losses import FOUND, bare_tile, blend, classes_of, exact_tile, numbers_of, tile_factors, tile_losses
 from nbloss.kernels.cpu.lane_sums import SHORT, sums_room
 from nbloss.kernels.cpu.memory import apart, lanes, moved, pointer, prefetch_read, smaller, store, to_aligned
 from nbloss.kernels.cpu.moves import TILES, move, move_in, move_out
 from nbloss.kernels.cpu.rooms import local, release, room
-from nbloss.kernels.cpu.simd import equal
+from nbloss.kernels.cpu.simd import equal, every_lane
 from nbloss.kernels.cpu.streams import pixels_pass
-from nbloss.kernels.cpu.tiles import line_start, slab_end
+from nbloss.kernels.cpu.tiles import bring, line_start, slab_end
 from nbloss.kernels.cpu.vecmath import STRICT
 
 LEAST = 64  # positions of an image: shorter ones are walked in ``lanes.py``
@@ -66,9 +66,16 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             y = classes_of(targets, target.size, mask, q, stop, numbers)
             uncounted = equal(numbers_of(scales, scale.size, q, stop, numbers), 0.0)
             if out is None:
-                lay_aside(at, x, n, q, stop, places, tile, y, uncounted, True, None, spare, sums, doubles, moving, run)
+                enough = bare_tile(at, tile, n, y, uncounted, None, moving, run)
             else:
-                lay_aside(at, x, n, q, stop, places, tile, y, uncounted, True, tile, spare, sums, doubles, moving, run)
+                enough = bare_tile(at, tile, n, y, uncounted, tile, moving, run)
+            if not every_lane(enough):
+                bring(x, n, q, smaller(q + step, stop), places, spare)
+                if out is None:
+                    exact_tile(at, spare, n, y, enough, None, spare, sums, doubles)
+                else:
+                    exact_tile(at, spare, n, y, enough, tile, spare, sums, doubles)
+                    blend(tile, spare, n, enough)
             run += (n + 3) // 4
         for c in range(run, n):
             move(moving, c)
