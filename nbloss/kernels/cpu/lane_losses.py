@@ -4,12 +4,28 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.lane_sums import bare_enough, bare_sums, lane_sums
-from nbloss.kernels.cpu.memory import get, get_integer, lanes, load, load_integers, moved, put, smaller, splat, store, store_first
+from nbloss.kernels.cpu.memory import (
+    get,
+    get_integer,
+    lanes,
+    load,
+    load_four,
+    load_integers,
+    moved,
+    put,
+    smaller,
+    splat,
+    store,
+    store_first,
+)
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
 from nbloss.kernels.cpu.simd import both, either, equal, every_lane, less, maximum, select
-from nbloss.kernels.cpu.vecmath import STRICT, bounds, exp_scaled, log1p, quotient, unit
+from nbloss.kernels.cpu.vecmath import STRICT, bounds, exp_scaled, inverse, log1p, over, unit
 
-FOUND = 5  # vectors that are laid aside for a tile
+# What is laid aside for a tile, a vector each, and the same kind of some tiles side by side: m - x[y]; what is to be divided by what, for
+# the sum without the term that it is taken from; where there is a gradient, s and the sum of what is not y's, scaled alike, and y.
+GAP, UP, DOWN, SUM, OTHERS, CLASS = range(6)
+FOUND = 6
 
 
 @njit(**STRICT)
@@ -50,46 +66,49 @@ def _top_and_own(tile, n, y):
 
 
 @njit(**STRICT)
-def _lay_aside(at, gap, rest, s, others, y, keep):
-    """Five vectors per tile, for ``tile_losses`` and ``tile_factors``: m - x[y], the sum without the term it is taken from, and, where
-    there is a gradient, s and the sum of what is not y's, both scaled alike, and y."""
-    step = lanes(at)
-    store(at, 0, gap)
-    store(at, step, rest)
-    if keep is not None:
-        store(at, 2 * step, s)
-        store(at, 3 * step, others)
-        store(at, 4 * step, y)
+def _seen(at, kind, span):
+    """Where one kind of what is laid aside for a tile begins."""
+    return moved(at, kind * span * lanes(at))
 
 
 @njit(**STRICT)
-def bare_tile(at, tile, n, y, uncounted, keep, moving, run):
+def bare_tile(at, span, tile, n, y, uncounted, keep, moving, run):
     """Lay aside what exponentials as they are say of a tile; in which lanes that is enough. ``uncounted`` rows need not be known."""
     own, others = bare_sums(tile, n, y, keep, moving, run)
-    rest = quotient(others, own)
-    _lay_aside(at, own - own, rest, own + others, others, y, keep)
-    return either(uncounted, bare_enough(own, others, rest, get(tile, 0)))
+    s = own + others
+    store(_seen(at, GAP, span), 0, splat(at, 0.0))
+    store(_seen(at, UP, span), 0, others)
+    store(_seen(at, DOWN, span), 0, own)
+    if keep is not None:
+        store(_seen(at, SUM, span), 0, s)
+        store(_seen(at, OTHERS, span), 0, others)
+        store(_seen(at, CLASS, span), 0, y)
+    return either(uncounted, bare_enough(own, others, s, get(tile, 0)))
 
 
 @njit(**STRICT)
-def exact_tile(at, tile, n, y, enough, keep, spare, sums, doubles):
+def exact_tile(at, span, tile, n, y, enough, keep, spare, sums, doubles):
     """Lay aside what a tile's maxima and sums are, but in the lanes of which ``enough`` is laid there. The tile may be ``keep``; or be
     ``spare``, and ``keep`` hold exponentials."""
-    step = lanes(at)
     one = unit(get(at, 0))
     m, x_y = _top_and_own(tile, n, y)
     if keep is None:
         s, rest = lane_sums(tile, n, m, None, None, sums, doubles)
     else:
         s, rest = lane_sums(tile, n, m, tile, spare, sums, doubles)
-    others = rest
+    _replace(_seen(at, GAP, span), enough, m - x_y)
+    _replace(_seen(at, UP, span), enough, rest)
+    _replace(_seen(at, DOWN, span), enough, splat(at, 1.0))
     if keep is not None:
-        others = select(less(0.0, m - x_y), s - exp_scaled(x_y - m, None) / one, rest) * one
-    gap, s = select(enough, load(at, 0), m - x_y), s * one
-    rest = select(enough, load(at, step), rest)
-    if keep is not None:
-        s, others = select(enough, load(at, 2 * step), s), select(enough, load(at, 3 * step), others)
-    _lay_aside(at, gap, rest, s, others, y, keep)
+        others = select(less(0.0, m - x_y), s - exp_scaled(x_y - m, None) / one, rest)
+        _replace(_seen(at, SUM, span), enough, s * one)
+        _replace(_seen(at, OTHERS, span), enough, others * one)
+        store(_seen(at, CLASS, span), 0, y)
+
+
+@njit(**STRICT)
+def _replace(at, kept, value):
+    store(at, 0, select(kept, load(at, 0), value))
 
 
 @njit(**STRICT)
@@ -101,23 +120,37 @@ def blend(tile, other, n, mask):
 
 
 @njit(**STRICT)
-def tile_losses(at, each, losses, q, stop):
-    """Write the losses of a tile."""
-    step = lanes(at)
-    store_first(losses, q, stop - q, select(equal(each, 0.0), 0.0, pick_loss(each, log1p(load(at, step)), load(at, 0))))
+def logarithms(found, span, tiles, gradient):
+    """log s in the place of ``UP``, and 1 / s in that of ``DOWN`` if there is a ``gradient``, of four tiles at a time: each is one long
+    chain of instructions, and a processor looks ahead no further than to the next one."""
+    step = lanes(found)
+    for k in range(0, tiles, 4):
+        at = moved(found, k * step)
+        down = load_four(_seen(at, DOWN, span), 0)
+        store(_seen(at, UP, span), 0, log1p(over(load_four(_seen(at, UP, span), 0), down, inverse(down))))
+        if gradient is not None:
+            store(_seen(at, DOWN, span), 0, inverse(load_four(_seen(at, SUM, span), 0)))
 
 
 @njit(**STRICT)
-def tile_factors(at, tile, n, each, above, bare):
-    """``(factor, at_y, y)``: the gradient is e * factor, but ``at_y`` at class y; of a loss each * ..., times ``above``.
+def tile_losses(at, span, each, losses, q, stop):
+    """Write the losses of a tile."""
+    loss = pick_loss(each, load(_seen(at, UP, span), 0), load(_seen(at, GAP, span), 0))
+    store_first(losses, q, stop - q, select(equal(each, 0.0), 0.0, loss))
+
+
+@njit(**STRICT)
+def tile_factors(at, span, tile, n, each, above, bare):
+    """``(factor, at_y, y)``: the gradient is e * factor, but ``at_y`` at class y; of losses that count ``each``, times ``above``.
 
     Where that would not have every digit, or a row does not count, the gradient takes the exponentials' place at once: factor 1, no y.
     """
     step = lanes(at)
-    s, others, y = load(at, 2 * step), load(at, 3 * step), load(at, 4 * step)
+    s, others, y = load(_seen(at, SUM, span), 0), load(_seen(at, OTHERS, span), 0), load(_seen(at, CLASS, span), 0)
+    r = load(_seen(at, DOWN, span), 0)
     coef = select(equal(each, 0.0), 0.0, each * above)  # above may be nan where no row counts
     if bare:
-        factor = quotient(coef, s)
+        factor = over(coef, s, r)
         at_y = -(factor * others)
         least, most = bounds(get(at, 0))
         size = maximum(factor, -factor)
@@ -128,10 +161,11 @@ def tile_factors(at, tile, n, each, above, bare):
         fine = either(less(factor, 0.0), less(0.0, factor))
     if not every_lane(fine):
         nothing = equal(coef, 0.0)
-        at_y = select(fine, at_y, pull(coef, others, s))
-        inverse, coef = select(fine, factor, 1.0 / s), select(fine, 1.0, coef)
+        if bare:
+            at_y = select(fine, at_y, -(coef * over(others, s, r)))
+        first, second = select(fine, factor, r), select(fine, 1.0, coef)
         for c in range(n):
-            d = select(equal(y, 0.0), at_y, (load(tile, c * step) * inverse) * coef)
+            d = select(equal(y, 0.0), at_y, (load(tile, c * step) * first) * second)
             store(tile, c * step, select(nothing, 0.0, d))
             y = y - 1.0
         factor, y = splat(at, 1.0), splat(at, -1.0)

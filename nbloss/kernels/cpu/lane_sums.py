@@ -26,7 +26,7 @@ from nbloss.kernels.cpu.simd import any_lane, both, doubled, equal, fma, four, l
 from nbloss.kernels.cpu.vecmath import STRICT, bounds, exp_bare, exp_scaled, lost, unit
 
 SHORT = 48  # classes; up to here contiguous rows go one to a lane too: about where both ways take as long
-NARROWEST, WIDEST = 2.0**-100, 2.0**100  # ratios that float32 divides without leaving its normal numbers
+WIDEST = 2.0**100  # a ratio that float32 divides without leaving its normal numbers
 
 
 @njit(**STRICT)
@@ -179,11 +179,11 @@ def bare_sums(tile, n, y, keep, moving, run):
 
 
 @njit(**STRICT)
-def bare_enough(own, others, rest, like):
-    """Where sums of bare exponentials, and their ratio, have every digit; nowhere where one is nan."""
+def bare_enough(own, others, s, like):
+    """Where sums of bare exponentials have every digit, and will when one is divided by the other; nowhere where one is nan."""
     least, most = bounds(like)
-    whole = both(less(least, others), less(own + others, most))
-    return both(whole, both(less(NARROWEST, rest), less(rest, WIDEST)))
+    whole = both(less(least, others), less(s, most))
+    return both(whole, both(less(own, others * WIDEST), less(others, own * WIDEST)))
 
 
 @njit(**STRICT)

@@ -8,12 +8,23 @@ is one long chain of dependent instructions, and a processor can only work on se
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_losses import FOUND, bare_tile, blend, classes_of, exact_tile, numbers_of, tile_factors, tile_losses
+from nbloss.kernels.cpu.lane_losses import (
+    FOUND,
+    bare_tile,
+    blend,
+    classes_of,
+    exact_tile,
+    logarithms,
+    numbers_of,
+    tile_factors,
+    tile_losses,
+)
 from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, sums_room, tops, total
 from nbloss.kernels.cpu.memory import get, lanes, load, moved, pointer, smaller, store
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import equal, every_lane, less, minimum, rounded, select
 from nbloss.kernels.cpu.tiles import (
+    MOST,
     bring,
     carry,
     classes_fetched,
@@ -115,11 +126,11 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     base = pointer(x, 0)
     step = lanes(base)
     size = slab_tiles(n, step)
-    buffer = room(base, (size * (n + FOUND) + sums_room(step) + 1 + n) * step)
+    buffer = room(base, (size * n + MOST * FOUND + sums_room(step) + 1 + n) * step)
     doubles = local(np.float64, 256)
     slab, sums, numbers = buffer, moved(buffer, size * n * step), moved(buffer, (size * n + sums_room(step)) * step)
     found = moved(numbers, step)
-    spare = moved(found, FOUND * size * step)  # a tile as it was before the exponentials took its place
+    spare = moved(found, FOUND * MOST * step)  # a tile as it was before the exponentials took its place
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     places = local(np.int64, 16)
     before = line_start(base, out)
@@ -132,7 +143,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         ahead = bring(x, n, p, stop, places, slab)
         written = slab_lines(out, n, p, stop, base)
         for k in range(tiles):
-            tile, at, q = moved(slab, k * n * step), moved(found, FOUND * k * step), p + k * step
+            tile, at, q = moved(slab, k * n * step), moved(found, k * step), p + k * step
             fetch(x, classes_in, ahead + k * step)
             fetch_rows(base, rows, stop + k * step)
             fetch_lines(out, lines, q, classes_out, written + k * step)
@@ -141,27 +152,28 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             enough = less(y, y)
             if n <= SHORT:
                 if out is None:
-                    enough = bare_tile(at, tile, n, y, uncounted, None, None, 0)
+                    enough = bare_tile(at, MOST, tile, n, y, uncounted, None, None, 0)
                 else:
-                    enough = bare_tile(at, tile, n, y, uncounted, tile, None, 0)
+                    enough = bare_tile(at, MOST, tile, n, y, uncounted, tile, None, 0)
             if not every_lane(enough):
                 there = tile
                 if n <= SHORT:
                     bring(x, n, q, smaller(q + step, stop), places, spare)
                     there = spare
                 if out is None:
-                    exact_tile(at, there, n, y, enough, None, spare, sums, doubles)
+                    exact_tile(at, MOST, there, n, y, enough, None, spare, sums, doubles)
                 else:
-                    exact_tile(at, there, n, y, enough, tile, spare, sums, doubles)
+                    exact_tile(at, MOST, there, n, y, enough, tile, spare, sums, doubles)
                     if n <= SHORT:
                         blend(tile, spare, n, enough)
+        logarithms(found, MOST, tiles, out)
         for k in range(tiles):
-            tile, at, q = moved(slab, k * n * step), moved(found, FOUND * k * step), p + k * step
+            tile, at, q = moved(slab, k * n * step), moved(found, k * step), p + k * step
             each = numbers_of(scales, scale.size, q, stop, numbers)
-            tile_losses(at, each, losses, q, stop)
+            tile_losses(at, MOST, each, losses, q, stop)
             if out is not None:
                 above = numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
-                factor, at_y, y = tile_factors(at, tile, n, each, above, n <= SHORT)
+                factor, at_y, y = tile_factors(at, MOST, tile, n, each, above, n <= SHORT)
                 _write(tile, n, factor, at_y, y)
         if out is not None:
             carry(out, n, p, stop, places, slab, base)

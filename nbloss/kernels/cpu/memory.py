@@ -265,16 +265,19 @@ def load_integers(typingctx, base, mask, like):
     return like(base, types.int64, like), codegen
 
 
-@intrinsic
-def all_below(typingctx, base, mask, like, bound):
-    """Whether as many integers as ``like``'s numbers have lanes, & mask, are all in [0, bound)."""
-    count = LANES[COMPUTE[like.dtype]]
+@intrinsic(prefer_literal=True)
+def all_below(typingctx, base, mask, count, bound):
+    """Whether so many integers (a constant, whole eights), & mask, are all in [0, bound)."""
 
     def codegen(context, builder, sig, args):
-        outside = builder.icmp_unsigned(">=", _integers_at(builder, args[0], args[1], count), spread_lanes(builder, args[3], count))
-        return builder.icmp_unsigned("==", builder.bitcast(outside, ir.IntType(count)), ir.IntType(count)(0))
+        given = [_integers_at(builder, _address(builder, args[0], _I64(k)), args[1], 8) for k in range(0, count.literal_value, 8)]
+        most = given[0]
+        for numbers in given[1:]:
+            most = builder.select(builder.icmp_unsigned(">", numbers, most), numbers, most)
+        outside = builder.icmp_unsigned(">=", most, spread_lanes(builder, args[3], 8))
+        return builder.icmp_unsigned("==", builder.bitcast(outside, ir.IntType(8)), ir.IntType(8)(0))
 
-    return types.boolean(base, types.int64, like, types.int64), codegen
+    return types.boolean(base, types.int64, count, types.int64), codegen
 
 
 @intrinsic

@@ -6,7 +6,17 @@ The arithmetic is that of ``lanes.py``, to the last bit; memory is walked as ``m
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_losses import FOUND, bare_tile, blend, classes_of, exact_tile, numbers_of, tile_factors, tile_losses
+from nbloss.kernels.cpu.lane_losses import (
+    FOUND,
+    bare_tile,
+    blend,
+    classes_of,
+    exact_tile,
+    logarithms,
+    numbers_of,
+    tile_factors,
+    tile_losses,
+)
 from nbloss.kernels.cpu.lane_sums import SHORT, sums_room
 from nbloss.kernels.cpu.memory import apart, lanes, moved, pointer, prefetch_read, smaller, store, to_aligned
 from nbloss.kernels.cpu.moves import TILES, move, move_in, move_out
@@ -61,32 +71,33 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         run = 0
         for q in range(p, stop, step):
             k = (q - p) // step
-            tile, at = moved(slab, k * n * step), moved(found, FOUND * k * step)
+            tile, at = moved(slab, k * n * step), moved(found, k * step)
             prefetch_read(targets, q + 2 * full)
             y = classes_of(targets, target.size, mask, q, stop, numbers)
             uncounted = equal(numbers_of(scales, scale.size, q, stop, numbers), 0.0)
             if out is None:
-                enough = bare_tile(at, tile, n, y, uncounted, None, moving, run)
+                enough = bare_tile(at, TILES, tile, n, y, uncounted, None, moving, run)
             else:
-                enough = bare_tile(at, tile, n, y, uncounted, tile, moving, run)
+                enough = bare_tile(at, TILES, tile, n, y, uncounted, tile, moving, run)
             if not every_lane(enough):
                 bring(x, n, q, smaller(q + step, stop), places, spare)
                 if out is None:
-                    exact_tile(at, spare, n, y, enough, None, spare, sums, doubles)
+                    exact_tile(at, TILES, spare, n, y, enough, None, spare, sums, doubles)
                 else:
-                    exact_tile(at, spare, n, y, enough, tile, spare, sums, doubles)
+                    exact_tile(at, TILES, spare, n, y, enough, tile, spare, sums, doubles)
                     blend(tile, spare, n, enough)
             run += (n + 3) // 4
         for c in range(run, n):
             move(moving, c)
+        logarithms(found, TILES, TILES, out)
         for q in range(p, stop, step):
             k = (q - p) // step
-            tile, at = moved(slab, k * n * step), moved(found, FOUND * k * step)
+            tile, at = moved(slab, k * n * step), moved(found, k * step)
             each = numbers_of(scales, scale.size, q, stop, numbers)
-            tile_losses(at, each, losses, q, stop)
+            tile_losses(at, TILES, each, losses, q, stop)
             if out is not None:
                 above = numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
-                factor, at_y, y = tile_factors(at, tile, n, each, above, True)
+                factor, at_y, y = tile_factors(at, TILES, tile, n, each, above, True)
                 term = moved(terms, 3 * k * step)
                 store(term, 0, factor)
                 store(term, step, at_y)

@@ -216,6 +216,17 @@ def select(typingctx, mask, a, b):
 
 
 @intrinsic
+def where_less(typingctx, a, b, x, y):
+    """``x`` where a < b, ``y`` elsewhere, in one register after the other; b and x may be numbers."""
+
+    def codegen(context, builder, sig, args):
+        whole = [widen(context, builder, v, t, a) for v, t in zip(args, sig.args, strict=True)]
+        return by_lanes(builder, a, lambda a, b, x, y: builder.select(builder.fcmp_ordered("<", a, b), x, y), whole)
+
+    return a(a, b, x, y), codegen
+
+
+@intrinsic
 def zero_below(typingctx, bound, t, a):
     """``a``, but 0 where ``t`` is below a number."""
 

@@ -65,16 +65,24 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
         given, scales = pointer(target, start), pointer(scale, start if written else 0)
         total, outside = 0.0, 0
         if weight.size == 0:
-            counted, k, step = 0, 0, lanes(scales)
+            counted, k = 0, 0
             usual = not 0 <= ignore_index < classes
             while k < count:
-                if usual and k + step <= count and all_below(moved(given, k), mask, scales, classes):
+                if usual and k + 64 <= count and all_below(moved(given, k), mask, 64, classes):
                     if written:
-                        store(scales, k, splat(scales, hit))
-                    counted += step
-                    k += step
+                        for part in range(0, 64, lanes(scales)):
+                            store(scales, k + part, splat(scales, hit))
+                    counted += 64
+                    k += 64
                     continue
-                for _ in range(smaller(step, count - k)):
+                if usual and k + 16 <= count and all_below(moved(given, k), mask, 16, classes):
+                    if written:
+                        for part in range(0, 16, lanes(scales)):
+                            store(scales, k + part, splat(scales, hit))
+                    counted += 16
+                    k += 16
+                    continue
+                for _ in range(smaller(16, count - k)):
                     y = get_integer(given, k) & mask
                     counts = (y != ignore_index) | (wide & (y < 0))
                     if written:

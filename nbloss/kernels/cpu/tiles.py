@@ -40,6 +40,7 @@ from nbloss.kernels.cpu.streams import pixels_pass
 from nbloss.kernels.cpu.turn import deal_in, deal_out, piece, turn_in, turn_out
 from nbloss.kernels.cpu.vecmath import STRICT
 
+MOST = 12  # tiles of a slab
 BESIDE, TURNED, APART = 0, 1, 2
 NOWHERE = -(2**62)
 PLACES, PERIOD = 12, 65536  # a second cache has 8 to 16 places for lines that lie so many bytes, or a multiple, apart
@@ -51,11 +52,11 @@ CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this
 def slab_tiles(n, step):
     """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too.
 
-    Of few classes twelve tiles: longer slabs were slower, as loads wait for older stores to addresses that end like theirs. Of many
+    Of few classes MOST tiles: longer slabs were slower, as loads wait for older stores to addresses that end like theirs. Of many
     classes four, while that is a quarter of an L2 cache: every class is on another page, which is not worth opening for one vector.
     """
     least = 4 if n * step <= 16384 else 2 if n * step <= 32768 else 1
-    return larger(least, smaller(12, 4096 // (n * step)))
+    return larger(least, smaller(MOST, 4096 // (n * step)))
 
 
 @njit(**STRICT)

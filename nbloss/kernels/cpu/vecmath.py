@@ -18,7 +18,7 @@ from numba.extending import intrinsic, overload
 
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.powers import MAGIC32, MAGIC64, SCALE32, SCALE64, power64, raised
-from nbloss.kernels.cpu.simd import call_llvm, fma, less, minimum, rough_inverse, select, split_exponent, zero_below
+from nbloss.kernels.cpu.simd import call_llvm, fma, minimum, rough_inverse, split_exponent, where_less, zero_below
 
 # No flags: contraction, reassociation and the rest would fold the rounding tricks away. Stated, since unset options are inherited
 # from whichever caller is compiled first.
@@ -45,8 +45,12 @@ def log1p(x):
     """log(1 + x) for x >= 0."""
 
 
-def quotient(a, b):
-    """a / b for b > 0 where neither it nor 1 / b leaves the range of normal numbers: a processor's division takes twice as long."""
+def inverse(b):
+    """1 / b for b > 0, where it is a normal number: a processor's division takes twice as long."""
+
+
+def over(a, b, r):
+    """a / b, to half a unit in the last place, from r = 1 / b."""
 
 
 @overload(unit, jit_options=STRICT)
@@ -155,25 +159,31 @@ def _corrected(a, b, r):
 
 
 @njit(**STRICT)
-def _quotient32(a, b):
+def _inverse32(b):
     r = _refined(rough_inverse(b), b)
-    return _corrected(a, b, fma(r, fma(-b, r, 1.0), r))
+    return fma(r, fma(-b, r, 1.0), r)
 
 
-@overload(quotient, jit_options=STRICT)
-def _quotient(a, b):
+@overload(inverse, jit_options=STRICT)
+def _inverse(b):
     if b.elem == types.float32:
-        return lambda a, b: _quotient32(a, b)
-    return lambda a, b: a / b
+        return lambda b: _inverse32(b)
+    return lambda b: 1.0 / b
+
+
+@overload(over, jit_options=STRICT)
+def _over(a, b, r):
+    if b.elem == types.float32:
+        return lambda a, b, r: _corrected(a, b, r)
+    return lambda a, b, r: a / b
 
 
 @njit(**STRICT)
 def _log1p32(x):
     u = x + 1.0
     k, g = split_exponent(u, 0.70710678118654752)
-    whole = less(k, 0.5)  # u < sqrt(2): x itself is the fraction, and has every digit
-    f = select(whole, x, g - 1.0)
-    rest = select(whole, 0.0, (x - (u - 1.0)) * rough_inverse(u))  # half an ulp of u, of which an eighth does not matter
+    f = where_less(k, 0.5, x, g - 1.0)  # u < sqrt(2): x itself is the fraction, and has every digit
+    rest = where_less(k, 0.5, 0.0, (x - (u - 1.0)) * rough_inverse(u))  # half an ulp of u, of which an eighth does not matter
     v = f + 2.0
     s = _corrected(f, v, _refined(fma(v, -0.2390159992264842, 0.9850615000483449), v))
     z = s * s

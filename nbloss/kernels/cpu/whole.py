@@ -21,22 +21,30 @@ _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
 _row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
 
 
-def _whole(walk):
-    """A kernel over ``walk``, the cross entropy of rows or of lanes."""
+def _whole(walk, takes_one):
+    """A kernel over ``walk``, the cross entropy of rows, lanes or pixels, which may take one scale for all."""
 
     def cross_entropy(x, target, mask, wide, weight, ignore_index, mean, loss, out, count, chunk, workers, loop):
         groups = (count + targets.GROUP - 1) // targets.GROUP
         numbers = room(pointer(x, 0), count + 1)
-        scale, upstream = view(numbers, count), view(moved(numbers, count), 1)
+        upstream = view(moved(numbers, count), 1)
         totals, wrong = view(local(np.float64, GROUPS), groups), view(local(np.int64, GROUPS), groups)
-        _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
-        divisor, outside = 0.0, 0
-        for k in range(groups):
-            divisor += totals[k]
-            outside += wrong[k]
-        if outside > 0:
-            release(numbers)
-            return 0.0, 0.0, True
+        divisor, size = 0.0, 1 if takes_one and weight.size == 0 else count
+        for again in range(2):
+            if again:
+                if size == count or divisor == count:
+                    break
+                size = count  # some row is ignored
+            scale = view(numbers, size)
+            scale[0] = 1.0
+            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
+            divisor, outside = 0.0, 0
+            for k in range(groups):
+                divisor += totals[k]
+                outside += wrong[k]
+            if outside > 0:
+                release(numbers)
+                return 0.0, 0.0, True
         upstream[0] = 1.0 / divisor if mean else 1.0
         walk(x, target, mask, scale, upstream, loss, out, count, chunk, workers, loop)
         _row_sum(loss, totals, 0, count)
@@ -49,7 +57,7 @@ def _whole(walk):
     return cross_entropy
 
 
-_SHORT, _PIXELS, _LONG = (_whole(njit(**OPTIONS, **PART)(shared(walk.cross_entropy))) for walk in (lanes, pixels, rows))
+_SHORT, _PIXELS, _LONG = (_whole(njit(**OPTIONS, **PART)(shared(walk.cross_entropy)), walk is not rows) for walk in (lanes, pixels, rows))
 _SHORT.__qualname__, _PIXELS.__qualname__, _LONG.__qualname__ = "short", "pixels", "long"
 
 
