@@ -19,7 +19,7 @@ import nbloss.functional as F
 from nbloss.progress import Progress
 
 # Short rows, long ones and very long ones, pixels; little work and much of it.
-SHAPES = ((32, 10), (32, 1000), (65536, 10), (1024, 1000), (16, 50257), (1, 10, 16, 16), (2, 10, 256, 256))
+SHAPES = ((32, 10), (32, 1000), (70000, 10), (1024, 1000), (16, 50257), (1, 10, 16, 16), (2, 10, 256, 256))
 
 
 # ------------------------------ what is usual ------------------------------

@@ -19,13 +19,14 @@ from nbloss.kernels.cpu.memory import (
     store_first,
 )
 from nbloss.kernels.cpu.row_sums import pick_loss, pull
-from nbloss.kernels.cpu.simd import both, either, equal, every_lane, less, maximum, select
+from nbloss.kernels.cpu.simd import both, either, equal, every_lane, fma, less, maximum, select
 from nbloss.kernels.cpu.vecmath import STRICT, bounds, exp_scaled, inverse, log1p, over, unit
 
 # What is laid aside for a tile, a vector each, and the same kind of some tiles side by side: m - x[y]; what is to be divided by what, for
-# the sum without the term that it is taken from; where there is a gradient, s and the sum of what is not y's, scaled alike, and y.
-GAP, UP, DOWN, SUM, OTHERS, CLASS = range(6)
-FOUND = 6
+# the sum without the term that it is taken from, and what rounding took from the first; where there is a gradient, s and the sum of
+# what is not y's, scaled alike, and y.
+GAP, UP, DOWN, LOW, SUM, OTHERS, CLASS = range(7)
+FOUND = 7
 
 
 @njit(**STRICT)
@@ -74,11 +75,11 @@ def _seen(at, kind, span):
 @njit(**STRICT)
 def bare_tile(at, span, tile, n, y, uncounted, keep, moving, run):
     """Lay aside what exponentials as they are say of a tile; in which lanes that is enough. ``uncounted`` rows need not be known."""
-    own, others = bare_sums(tile, n, y, keep, moving, run)
-    s = own + others
+    own, others, low, s = bare_sums(tile, n, y, keep, moving, run)
     store(_seen(at, GAP, span), 0, splat(at, 0.0))
     store(_seen(at, UP, span), 0, others)
     store(_seen(at, DOWN, span), 0, own)
+    store(_seen(at, LOW, span), 0, low)
     if keep is not None:
         store(_seen(at, SUM, span), 0, s)
         store(_seen(at, OTHERS, span), 0, others)
@@ -99,6 +100,7 @@ def exact_tile(at, span, tile, n, y, enough, keep, spare, sums, doubles):
     _replace(_seen(at, GAP, span), enough, m - x_y)
     _replace(_seen(at, UP, span), enough, rest)
     _replace(_seen(at, DOWN, span), enough, splat(at, 1.0))
+    _replace(_seen(at, LOW, span), enough, splat(at, 0.0))
     if keep is not None:
         others = select(less(0.0, m - x_y), s - exp_scaled(x_y - m, None) / one, rest)
         _replace(_seen(at, SUM, span), enough, s * one)
@@ -126,8 +128,11 @@ def logarithms(found, span, tiles, gradient):
     step = lanes(found)
     for k in range(0, tiles, 4):
         at = moved(found, k * step)
-        down = load_four(_seen(at, DOWN, span), 0)
-        store(_seen(at, UP, span), 0, log1p(over(load_four(_seen(at, UP, span), 0), down, inverse(down))))
+        up, down = load_four(_seen(at, UP, span), 0), load_four(_seen(at, DOWN, span), 0)
+        r = inverse(down)
+        rest = over(up, down, r)
+        low = (fma(-rest, down, up) + load_four(_seen(at, LOW, span), 0)) * r
+        store(_seen(at, UP, span), 0, log1p(rest, low))
         if gradient is not None:
             store(_seen(at, DOWN, span), 0, inverse(load_four(_seen(at, SUM, span), 0)))
 
@@ -152,9 +157,9 @@ def tile_factors(at, span, tile, n, each, above, bare):
     if bare:
         factor = over(coef, s, r)
         at_y = -(factor * others)
-        least, most = bounds(get(at, 0))
+        tiny, _, most = bounds(get(at, 0))
         size = maximum(factor, -factor)
-        fine = both(less(least, size), less(size, most))
+        fine = both(less(tiny, size), less(size, most))
     else:  # as ``rows.py`` does
         one = unit(get(at, 0))
         factor, at_y = coef / (s / one) / one, pull(coef, others, s)

@@ -139,7 +139,9 @@ def _taken(own, e, mine):
 
 @njit(**STRICT)
 def bare_sums(tile, n, y, keep, moving, run):
-    """The scaled exponential of each lane's class y, and the sum of all others; ``keep`` takes them.
+    """The scaled exponential of each lane's class y, the sum of all others, what rounding took from that, and the sum of all.
+
+    ``keep`` takes the exponentials.
 
     The maximum is not looked for first: that takes a third of the time, and logits seldom need it (``bare_enough``). After each four
     classes a ``run`` is moved, from that one on, and one with the rest (``moves.py``).
@@ -175,14 +177,15 @@ def bare_sums(tile, n, y, keep, moving, run):
             y = y - 1.0
             c += 1
         total = total + doubled(added)
-    return own, rounded(total, zero)
+    others = rounded(total, zero)
+    return own, others, rounded(total - doubled(others), zero), rounded(total + doubled(own), zero)
 
 
 @njit(**STRICT)
 def bare_enough(own, others, s, like):
     """Where sums of bare exponentials have every digit, and will when one is divided by the other; nowhere where one is nan."""
-    least, most = bounds(like)
-    whole = both(less(least, others), less(s, most))
+    tiny, least, most = bounds(like)
+    whole = both(both(less(tiny, others), less(least, s)), less(s, most))
     return both(whole, both(less(own, others * WIDEST), less(others, own * WIDEST)))
 
 

@@ -34,15 +34,16 @@ def exp_scaled(t, low):
 
 
 def exp_bare(x):
-    """exp(x) * 2**SCALE with every digit; for larger x that of some number beyond any ``bounds``."""
+    """exp(x) times a number that is the same for all x, about 2**SCALE, with every digit; for large x a number beyond any ``bounds``."""
 
 
 def bounds(x):
-    """Between which sums of bare exponentials have every digit, in the type of ``x``: no term that counts is 0, none has overflown."""
+    """What says that bare exponentials of a row have every digit, in the type of ``x``: (what the sum of some has to exceed so that those
+    that are 0 do not count in it; the least sum of all that still has the smallest probability above 0; what is no overflow)."""
 
 
-def log1p(x):
-    """log(1 + x) for x >= 0."""
+def log1p(x, low=None):
+    """log(1 + x + low) for x >= 0; ``low`` is what rounding took from a float32 x."""
 
 
 def inverse(b):
@@ -72,10 +73,10 @@ HIGH64, LOW64, CUT64 = 0.6931471805592082, 7.371002565167799e-13, -746.0
 
 
 @njit(**STRICT)
-def _raised32(r, z, n):
+def _below(r):
+    """exp(r) - 1"""
     p = fma(r, 0.16668136, 0.50006475)
-    p = fma(p, r, 1.0)
-    return raised(p * r, z, n)
+    return fma(p, r, 1.0) * r
 
 
 @njit(**STRICT)
@@ -83,15 +84,15 @@ def _exp32(t, low):
     z = fma(t, LOG2E, MAGIC32)
     n = z - MAGIC32
     if low is None:
-        return _raised32(fma(n, -LN2, t), z, n)
-    return _raised32(fma(n, -LOW32, fma(n, -HIGH32, t)) + low, z, n)
+        return raised(_below(fma(n, -LN2, t)), z, n, False)
+    return raised(_below(fma(n, -LOW32, fma(n, -HIGH32, t)) + low), z, n, False)
 
 
 @njit(**STRICT)
 def _bare32(x):
     z = fma(x, LOG2E, MAGIC32)
     n = z - MAGIC32
-    return _raised32(fma(n, -LOW32, fma(n, -HIGH32, x)), z, n)
+    return raised(_below(fma(n, -LOW32, fma(n, -HIGH32, x))), z, n, True)
 
 
 @njit(**STRICT)
@@ -126,8 +127,8 @@ def _exp_scaled(t, low):
 @overload(bounds, jit_options=STRICT)
 def _bounds(x):
     if types.unliteral(x) == types.float32:
-        return lambda x: (2.0**-93, 2.0**119)
-    return lambda x: (2.0**-900, 2.0**900)
+        return lambda x: (2.0**-93, 2.0**25, 2.0**119)
+    return lambda x: (2.0**-900, 2.0**56, 2.0**900)
 
 
 @overload(exp_bare, jit_options=STRICT)
@@ -179,11 +180,14 @@ def _over(a, b, r):
 
 
 @njit(**STRICT)
-def _log1p32(x):
+def _log1p32(x, low):
     u = x + 1.0
     k, g = split_exponent(u, 0.70710678118654752)
     f = where_less(k, 0.5, x, g - 1.0)  # u < sqrt(2): x itself is the fraction, and has every digit
-    rest = where_less(k, 0.5, 0.0, (x - (u - 1.0)) * rough_inverse(u))  # half an ulp of u, of which an eighth does not matter
+    rest = where_less(k, 0.5, 0.0, x - (u - 1.0))
+    if low is not None:
+        rest = rest + low
+    rest = rest * rough_inverse(u)  # half an ulp of u, of which a twentieth does not matter
     v = f + 2.0
     s = _corrected(f, v, _refined(fma(v, -0.2390159992264842, 0.9850615000483449), v))
     z = s * s
@@ -212,7 +216,7 @@ def _log1p64(typingctx, x):
 
 
 @overload(log1p, jit_options=STRICT)
-def _log1p(x):
+def _log1p(x, low=None):
     if x.elem == types.float32:
-        return lambda x: _log1p32(x)
-    return lambda x: _log1p64(x)
+        return lambda x, low=None: _log1p32(x, low)
+    return lambda x, low=None: _log1p64(x)
