@@ -363,7 +363,7 @@ def cross_entropy(
     >>> F.cross_entropy(np.zeros((2, 4)), np.array([1, 3])).round(4)
     np.float64(1.3863)
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
-    np.float32(4.122307e-09)
+    np.float32(4.1223074e-09)
     """
     if device is None and type(label_smoothing) is float and label_smoothing == 0.0:
         value = _plain.cross_entropy(input, target, weight, ignore_index, reduction, None, False)
