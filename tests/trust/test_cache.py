@@ -78,7 +78,7 @@ def other_processor(cache, spare):
 
 def other_sources(cache, spare):
     """Files that another version of the package made, which would give other numbers, under our names."""
-    package = changed_package(spare, "cpu/targets.py", "loss[p] = -(scale[p]", "loss[p] = -(2 * scale[p]")
+    package = changed_package(spare, "cpu/targets.py", "loss[p] = -(each", "loss[p] = -(2 * each")
     code = CALLS.partition("assert")[0]
     call(spare, spare / "cache", code, PYTHONPATH=str(package))
     swap_in(cache, spare / "cache")
