@@ -68,19 +68,17 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
             counted, k = 0, 0
             usual = not 0 <= ignore_index < classes
             while k < count:
+                alike = 0
                 if usual and k + 64 <= count and all_below(moved(given, k), mask, 64, classes):
+                    alike = 64
+                elif usual and k + 16 <= count and all_below(moved(given, k), mask, 16, classes):
+                    alike = 16
+                if alike:
                     if written:
-                        for part in range(0, 64, lanes(scales)):
+                        for part in range(0, alike, lanes(scales)):
                             store(scales, k + part, splat(scales, hit))
-                    counted += 64
-                    k += 64
-                    continue
-                if usual and k + 16 <= count and all_below(moved(given, k), mask, 16, classes):
-                    if written:
-                        for part in range(0, 16, lanes(scales)):
-                            store(scales, k + part, splat(scales, hit))
-                    counted += 16
-                    k += 16
+                    counted += alike
+                    k += alike
                     continue
                 for _ in range(smaller(16, count - k)):
                     y = get_integer(given, k) & mask
