@@ -6,7 +6,7 @@ import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the 
 from nbloss.kernels.cpu import lane_masses, lanes, pixels, row_masses, rows, targets
 from nbloss.kernels.cpu.jit import run
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.whole import GROUPS, lies_in_pixels, whole
+from nbloss.kernels.cpu.whole import GROUPS, whole
 
 __all__ = [
     "cross_entropy",
@@ -55,7 +55,7 @@ def _run(name, variant, arguments, inputs, result):
         out = None if result is None else result.transpose(2, 1, 0)
     x = inputs[0]
     body = kernels[name]
-    if body is lanes.cross_entropy and lies_in_pixels(x, out):
+    if body is lanes.cross_entropy and pixels.walks(x, out):
         body = pixels.cross_entropy
     run(
         body,

@@ -29,6 +29,12 @@ from nbloss.kernels.cpu.vecmath import STRICT
 LEAST = 64  # positions of an image: shorter ones are walked in ``lanes.py``
 
 
+def walks(x, out):
+    """Whether this is the way for arrays (outer, C, inner) that ``lanes.py`` could walk, too."""
+    side_by_side = x.strides[2] == x.itemsize and (out is None or out.strides[2] == out.itemsize)
+    return side_by_side and x.shape[2] >= LEAST and x.shape[1] <= SHORT
+
+
 @njit(**STRICT)
 def _first(array, p):
     """Where position p's class 0 lies."""

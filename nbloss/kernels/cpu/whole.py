@@ -61,12 +61,6 @@ _SHORT, _PIXELS, _LONG = (_whole(njit(**OPTIONS, **PART)(shared(walk.cross_entro
 _SHORT.__qualname__, _PIXELS.__qualname__, _LONG.__qualname__ = "short", "pixels", "long"
 
 
-def lies_in_pixels(x, out):
-    """Whether ``pixels.py`` can walk arrays that ``lanes.py`` would."""
-    side_by_side = x.strides[2] == x.itemsize and (out is None or out.strides[2] == out.itemsize)
-    return side_by_side and x.shape[2] >= pixels.LEAST and x.shape[1] <= SHORT
-
-
 def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
     """Fill ``loss`` and, with the gradient of their mean or sum, ``out``; for arrays in C order; no weights are an empty array.
 
@@ -76,7 +70,7 @@ def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
     if x.shape[2] == 1:
         body, multiple = (_SHORT, 16) if classes <= SHORT else (_LONG, 1)
     else:
-        body, multiple = _PIXELS if lies_in_pixels(x, out) else _SHORT, 64
+        body, multiple = _PIXELS if pixels.walks(x, out) else _SHORT, 64
     variant = x.dtype, target.dtype, out is None
     arguments = x, target, mask, wide, weight, ignore_index, mean, loss, out
     return run(body, variant, arguments, _WRITTEN, count, classes, multiple, body is _LONG, x.shape[2])
