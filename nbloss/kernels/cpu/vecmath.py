@@ -63,7 +63,7 @@ def _unit(x):
 
 UNIT32, UNIT64 = 2.0**SCALE32, 2.0**SCALE64
 TOP = 60.0  # the largest t whose scaled exponential is finite in both types
-OVER32, OVER64 = 64.5, 620.0
+OVER32, OVER64 = 64.5, 620.0  # larger logits count as this: their exponentials are finite, and beyond any ``bounds``
 LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
 
 # n has 11 bits: the high part of ln 2 has few enough that n * high is exact. A loss is within 4 ulp without the low part of ln 2, where
