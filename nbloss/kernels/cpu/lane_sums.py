@@ -5,7 +5,8 @@ Above, the sums take the order of ``rows.py``: class c goes to partial sum c mod
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from nbloss.kernels.cpu.memory import (
     get,
@@ -22,7 +23,7 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.moves import move
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT
-from nbloss.kernels.cpu.simd import any_lane, both, doubled, equal, fma, four, less, maximum, quarter, rounded, select
+from nbloss.kernels.cpu.simd import add_where, any_lane, both, differ, doubled, equal, fma, four, less, maximum, quarter, rounded, select
 from nbloss.kernels.cpu.vecmath import STRICT, bounds, exp_bare, exp_scaled, lost, unit
 
 SHORT = 48  # classes; up to here contiguous rows go one to a lane too: about where both ways take as long
@@ -131,10 +132,21 @@ def _short_sums(tile, n, m, keep):
     return rounded(rest + 1.0, m), rounded(rest, m)
 
 
-@njit(**STRICT)
-def _taken(own, e, mine):
-    """An exponential goes to its lane's own class, or to the others."""
-    return select(mine, e, own), select(mine, 0.0, e)
+def _summed(total, low, value):
+    """``total + value``, and ``low`` with what rounding took from a float32 sum (Knuth's TwoSum)."""
+
+
+@overload(_summed, jit_options=STRICT)
+def _typed_summed(total, low, value):
+    if total.elem == types.float64:
+        return lambda total, low, value: (total + value, low)
+
+    def exactly(total, low, value):
+        s = total + value
+        t = s - total
+        return s, low + ((total - (s - t)) + (value - t))
+
+    return exactly
 
 
 @njit(**STRICT)
@@ -143,42 +155,43 @@ def bare_sums(tile, n, y, keep, moving, run):
 
     ``keep`` takes the exponentials.
 
-    The maximum is not looked for first: that takes a third of the time, and logits seldom need it (``bare_enough``). After each four
-    classes a ``run`` is moved, from that one on, and one with the rest (``moves.py``).
+    The maximum is not looked for first: that takes a third of the time, and logits seldom need it (``bare_enough``). Before each four
+    classes a ``run`` is moved, from that one on, and one before what is left of them (``moves.py``).
     """
     step = lanes(tile)
     zero = splat(tile, 0.0)
-    own = zero
-    total = doubled(zero)
-    c = 0
-    while c + 4 <= n:
+    own = low = total = zero
+    c = n & 3
+    if c > 0:
         if moving is not None:
-            move(moving, run + c // 4)
+            move(moving, run)
+            run += 1
+        for k in range(c):
+            e = exp_bare(load(tile, k * step))
+            if keep is not None:
+                store(keep, k * step, e)
+            other = differ(y, 0.0)
+            own, total = select(other, own, e), add_where(other, total, e)
+            y = y - 1.0
+    while c < n:
+        if moving is not None:
+            move(moving, run)
+            run += 1
         e = exp_bare(load_four(tile, c * step))
         if keep is not None:
             store(keep, c * step, e)
-        own, first = _taken(own, quarter(e, 0), equal(y, 0.0))
-        own, second = _taken(own, quarter(e, 1), equal(y, 1.0))
-        own, third = _taken(own, quarter(e, 2), equal(y, 2.0))
-        own, fourth = _taken(own, quarter(e, 3), equal(y, 3.0))
-        total = total + doubled((first + second) + (third + fourth))
+        first, second, third, fourth = quarter(e, 0), quarter(e, 1), quarter(e, 2), quarter(e, 3)
+        not_first, not_second, not_third, not_fourth = differ(y, 0.0), differ(y, 1.0), differ(y, 2.0), differ(y, 3.0)
+        own = select(not_second, select(not_first, own, first), second)
+        own = select(not_fourth, select(not_third, own, third), fourth)
+        lower = add_where(not_second, select(not_first, first, 0.0), second)
+        upper = add_where(not_fourth, select(not_third, third, 0.0), fourth)
+        total, low = _summed(total, low, lower + upper)
         y = y - 4.0
         c += 4
-    if c < n:
-        if moving is not None:
-            move(moving, run + c // 4)
-        added = zero
-        while c < n:
-            e = exp_bare(load(tile, c * step))
-            if keep is not None:
-                store(keep, c * step, e)
-            own, e = _taken(own, e, equal(y, 0.0))
-            added = added + e
-            y = y - 1.0
-            c += 1
-        total = total + doubled(added)
-    others = rounded(total, zero)
-    return own, others, rounded(total - doubled(others), zero), rounded(total + doubled(own), zero)
+    others = total + low
+    low = low - (others - total)
+    return own, others, low, others + (own + low)
 
 
 @njit(**STRICT)
