@@ -36,7 +36,8 @@ alone = False  # a child whose parent's TBB workers did not end at the fork
 _joined = True  # whether they do at the fork under way
 _used: set[int | None] = set()  # the threads that have been in a parallel kernel
 _starter: int | None = None  # the thread that started Numba's threads
-_gate = threading.Condition()  # held while a thread enters or leaves a parallel kernel
+_lock = threading.RLock()  # held while a thread enters or leaves a parallel kernel
+_gate = threading.Condition(_lock)  # the same, for who has to wait: taking it through this costs as much as a small kernel
 _inside: list[int] = []  # the threads that are in one
 _forking = 0  # how many threads wait to fork: nobody enters meanwhile
 _held: list = []
@@ -45,7 +46,7 @@ _forker: int | None = None  # the thread that forks, once all this is held for i
 
 def enter(may):
     """Whether this thread is now in a parallel kernel: ``may`` says so, given whether others are."""
-    with _gate:
+    with _lock:
         while _forking:
             _gate.wait()
         entered = may(bool(_inside))
@@ -76,9 +77,10 @@ def start(launch):
 
 
 def leave():
-    with _gate:
+    with _lock:
         _inside.remove(threading.get_ident())
-        _gate.notify_all()
+        if _forking:
+            _gate.notify_all()
 
 
 def _before():

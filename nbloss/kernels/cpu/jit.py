@@ -130,6 +130,10 @@ def run(body, variant, arguments, written, count, numbers, multiple=1, along=Tru
     kernel = compiled(body, variant, arguments, written)
     if count * numbers < threads.SERIAL_BELOW:
         return kernel(*arguments, count, count, 1, 0)
-    with threads.team() as workers:
-        chunk = count if workers == 1 else chunk_of(count, numbers, workers, multiple, along, inner)
-        return kernel(*arguments, count, chunk, workers, loop(workers))
+    workers = threads.join()
+    if workers == 1:
+        return kernel(*arguments, count, count, 1, 0)
+    try:
+        return kernel(*arguments, count, chunk_of(count, numbers, workers, multiple, along, inner), workers, loop(workers))
+    finally:
+        threads.leave()

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import sys
 import warnings
-from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -140,7 +139,7 @@ def layer():
 
 @cache
 def _start():
-    """Start Numba's threads before the first parallel loop, so that it is known which layer it will enter; no layer: one thread."""
+    """Start Numba's threads before the first parallel loop, so that its layer is known beforehand: its name; None for no threads."""
     if layer() == "omp" and multiprocessing.parent_process():
         _forks.forked = True  # somebody else's loop started it, perhaps in the parent, before nbloss was there to see the fork
     load_tbb()
@@ -152,27 +151,23 @@ def _start():
     except ValueError as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         warnings.warn(f"nbloss uses one thread, as Numba finds no threads to use: {reason}", RuntimeWarning, stacklevel=2)
+    return layer()
 
 
-@contextmanager
-def team():
-    """How many threads a call may use, for as long as it runs."""
+def join():
+    """How many threads a call may use, until it says ``leave``; one has nothing to leave."""
     wanted = get_num_threads()
     if wanted == 1:
-        yield 1
-        return
-    _start()
-    name = layer()
+        return 1
+    name = _start()
     # the work queue takes one thread at a time, OpenMP none in a forked child, TBB none where its threads did not end at the fork
-    if not _forks.enter(
+    entered = _forks.enter(
         lambda others: (name == "tbb" and not _forks.alone) or (name == "omp" and not _forks.forked) or (name == "workqueue" and not others)
-    ):
-        yield 1
-        return
-    try:
-        yield wanted
-    finally:
-        _forks.leave()
+    )
+    return wanted if entered else 1
+
+
+leave = _forks.leave
 
 
 def describe():
