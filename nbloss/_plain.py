@@ -52,8 +52,6 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
     """The loss, or (loss, gradient) if one is wanted; None where the long way has to look."""
     if type(input) is not np.ndarray or type(target) is not np.ndarray or type(ignore_index) is not int or not _device.plain():
         return None
-    if out is not None and type(out) is not np.ndarray:
-        return None
     shape = input.shape
     if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:
         return None
@@ -81,14 +79,19 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
         return None
     result = None
     if gradient:
-        result = destination(HOST, out, shape, pair[0], [("input", input)], [("target", target), ("weight", weight)])
+        if out is None:
+            result = np.empty(shape, pair[0])
+        elif type(out) is np.ndarray and out.shape == shape and out.dtype == pair[0] and out.flags.carray:
+            result = out
+        else:
+            return None
     x, y, into = input, target, result
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_signed is not None:
         y = y.view(as_signed)
     if len(shape) == 2:
-        x, into = x.reshape(*shape, 1), None if into is None else into.reshape(*shape, 1)
+        x, into = x[:, :, None], None if into is None else into[:, :, None]
     elif shape[1] <= WIDEST:
         walked = shape[0], shape[1], -1
         x, y, into = x.reshape(walked), y.reshape(-1), None if into is None else into.reshape(walked)
@@ -96,8 +99,8 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
         return None
     losses = np.empty(y.size, number)
     mean = reduction == "mean"
-    total, divisor, wrong = HOST.kernels.whole(x, y, mask, wide, w, ignore_index, mean, losses, into)
-    if wrong or (mean and not divisor > 0.0):
+    total, divisor, done = HOST.kernels.whole(x, y, mask, wide, w, ignore_index, mean, losses, into)
+    if not done or (mean and not divisor > 0.0):
         return None
     if reduction == "none":
         value = losses.reshape(target.shape)

@@ -97,6 +97,18 @@ def test_a_refused_call_in_place_leaves_the_input_as_it_was(call, rng):
     np.testing.assert_array_equal(x, before)
 
 
+@every_writer
+@pytest.mark.parametrize("name", ["target", "weight"])
+def test_an_out_over_the_targets_or_the_weights_is_a_value_error(name, call, rng):
+    memory = np.zeros(64, np.int64)
+    out = memory.view(np.float32)[:40].reshape(20, 2)
+    given = {"target": np.zeros(20, np.int64), "weight": np.ones(2, np.float32)}
+    given[name] = memory[10:30] if name == "target" else memory.view(np.float32)[39:41]
+    with refused(ValueError, "out", name, "overlap"):
+        call(logits(rng, (20, 2)), **given, out=out)
+    assert not memory.any()
+
+
 @pytest.mark.parametrize("call", [F.cross_entropy_backward, F.nll_loss_backward])
 def test_an_out_over_the_upstream_gradient_is_a_value_error(call, rng):
     memory = rng.normal(size=8).astype(np.float32)

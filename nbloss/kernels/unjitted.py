@@ -152,12 +152,22 @@ def row_sum(values):
         return float(values.sum(dtype=np.float64))
 
 
+def _fits(out, x, target, weight):
+    """Whether ``out`` may be written: it is ``x`` itself, or shares no memory with anything."""
+    if out is None:
+        return True
+    beside = out.__array_interface__["data"] == x.__array_interface__["data"] or not np.may_share_memory(out, x)
+    return beside and not np.may_share_memory(out, target) and not np.may_share_memory(out, weight)
+
+
 def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
+    if not _fits(out, x, target, weight):
+        return 0.0, 0.0, False
     scale, w = np.empty_like(loss), weight if weight.size else None
     divisor, wrong, _ = row_scale(target, mask, wide, w, x.shape[1], ignore_index, 1.0, 0.0, scale, None)
     if wrong:
-        return 0.0, 0.0, True
+        return 0.0, 0.0, False
     with np.errstate(all="ignore"):
         upstream = np.array([np.float64(1.0) / divisor if mean else 1.0]).astype(loss.dtype)
     cross_entropy(x, target, mask, scale, upstream, loss, out)
-    return row_sum(loss), divisor, False
+    return row_sum(loss), divisor, True

@@ -305,13 +305,9 @@ def to_aligned(typingctx, base):
 
 
 @intrinsic
-def same_place(typingctx, base, other):
-    """Whether two pointers are one."""
-
-    def codegen(context, builder, sig, args):
-        return builder.icmp_unsigned("==", *(builder.ptrtoint(p, _I64) for p in args))
-
-    return types.boolean(base, other), codegen
+def address(typingctx, base):
+    """Where a pointer points, as a number."""
+    return types.intp(base), lambda context, builder, sig, args: builder.ptrtoint(args[0], _I64)
 
 
 @intrinsic

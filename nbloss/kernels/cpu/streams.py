@@ -7,7 +7,7 @@ from pathlib import Path
 
 from numba import njit
 
-from nbloss.kernels.cpu.memory import pointer, same_place
+from nbloss.kernels.cpu.memory import address, pointer
 from nbloss.kernels.cpu.vecmath import STRICT
 
 
@@ -34,7 +34,7 @@ ROWS, LONG_ROWS, PIXELS = _LAST // 2, _LAST // 6, 2 * _SECOND
 @njit(**STRICT)
 def _beyond(out, most, source):
     """Whether ``out`` is larger, and not written in place: ``source`` has just been read."""
-    return out.size * out.itemsize > most and not same_place(source, pointer(out, 0))
+    return out.size * out.itemsize > most and address(source) != address(pointer(out, 0))
 
 
 @njit(**STRICT)

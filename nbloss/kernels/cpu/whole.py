@@ -10,7 +10,7 @@ from numba import njit
 from nbloss.kernels.cpu import lanes, pixels, rows, targets
 from nbloss.kernels.cpu.jit import run, shared
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.memory import moved, pointer
+from nbloss.kernels.cpu.memory import address, moved, pointer
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
 from nbloss.kernels.cpu.shares import OPTIONS
@@ -21,10 +21,27 @@ _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
 _row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
 
 
+@njit(**OPTIONS, **PART)
+def _overlap(a, b):
+    """Whether two arrays in C order share memory."""
+    return address(pointer(a, 0)) < address(pointer(b, b.size)) and address(pointer(b, 0)) < address(pointer(a, a.size))
+
+
+@njit(**OPTIONS, **PART)
+def _fits(out, x, target, weight):
+    """Whether ``out`` may be written: it is ``x`` itself, or shares no memory with anything."""
+    if out is None:
+        return True
+    beside = address(pointer(out, 0)) == address(pointer(x, 0)) or not _overlap(out, x)
+    return beside and not _overlap(out, target) and not _overlap(out, weight)
+
+
 def _whole(walk, takes_one):
     """A kernel over ``walk``, the cross entropy of rows, lanes or pixels, which may take one scale for all."""
 
     def cross_entropy(x, target, mask, wide, weight, ignore_index, mean, loss, out, count, chunk, workers, loop):
+        if not _fits(out, x, target, weight):
+            return 0.0, 0.0, False
         groups = (count + targets.GROUP - 1) // targets.GROUP
         numbers = room(pointer(x, 0), count + 1)
         upstream = view(moved(numbers, count), 1)
@@ -44,7 +61,7 @@ def _whole(walk, takes_one):
                 outside += wrong[k]
             if outside > 0:
                 release(numbers)
-                return 0.0, 0.0, True
+                return 0.0, 0.0, False
         upstream[0] = 1.0 / divisor if mean else 1.0
         walk(x, target, mask, scale, upstream, loss, out, count, chunk, workers, loop)
         _row_sum(loss, totals, 0, count)
@@ -52,7 +69,7 @@ def _whole(walk, takes_one):
         for k in range(groups):
             total += totals[k]
         release(numbers)
-        return total, divisor, False
+        return total, divisor, True
 
     return cross_entropy
 
@@ -64,7 +81,8 @@ _SHORT.__qualname__, _PIXELS.__qualname__, _LONG.__qualname__ = "short", "pixels
 def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
     """Fill ``loss`` and, with the gradient of their mean or sum, ``out``; for arrays in C order; no weights are an empty array.
 
-    Returns the sum of the losses, the sum of the weights that count, and whether a target is no class: nothing has been written then.
+    Returns the sum of the losses, the sum of the weights that count, and whether that was done: where a target is no class, or ``out``
+    shares memory that it may not, nothing has been written.
     """
     classes, count = x.shape[1], target.size
     if x.shape[2] == 1:
