@@ -83,6 +83,15 @@ def _ask(x, ahead, out, place):
 
 
 @njit(**STRICT)
+def _exp_few(x, j, stop, m, keep):
+    """A vector's scaled exp(x[j] - m), 0 from ``stop`` on."""
+    e = exp_scaled(load_first(x, j, stop - j, -np.inf) - m, None)
+    if keep is not None:
+        store(keep, j, e)
+    return e
+
+
+@njit(**STRICT)
 def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
     """Sum of the scaled exp(x[j] - m) over a block, ``keep`` takes the terms; and ``peak``, raised to what stands in ``following``."""
     step = lanes(x)
@@ -101,20 +110,17 @@ def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
         j += 4 * step
     for place in range(j, stop, step):
         _ask(x, ahead, out, place)
-    if j + 2 * step < stop:
+    if j + 3 * step < stop:
         e = exp_scaled(load_first_four(x, j, stop - j, -np.inf) - m, None)
         if keep is not None:
             store(keep, j, e)
         a = (a + quarter(e, 0)) + quarter(e, 2)
         b = (b + quarter(e, 1)) + quarter(e, 3)
     elif j < stop:
-        e = exp_scaled(load_first(x, j, stop - j, -np.inf) - m, None)
-        f = exp_scaled(load_first(x, j + step, stop - j - step, -np.inf) - m, None)
-        if keep is not None:
-            store(keep, j, e)
-            store(keep, j + step, f)
-        a = a + e
-        b = b + f
+        a = a + _exp_few(x, j, stop, m, keep)
+        b = b + _exp_few(x, j + step, stop, m, keep)
+        if j + 2 * step < stop:
+            a = a + _exp_few(x, j + 2 * step, stop, m, keep)
     return doubled(a + b), peak
 
 
