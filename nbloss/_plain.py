@@ -48,8 +48,11 @@ def log_softmax(input, dim, out):
     return result
 
 
-def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient):
-    """The loss, or (loss, gradient) if one is wanted; None where the long way has to look."""
+def loss(operation, input, target, weight, ignore_index, reduction, g=None, out=None, valued=True):
+    """``(loss, gradient)`` of "cross_entropy" or "nll"; None where the long way has to look.
+
+    The gradient of g times the loss, None without g; the loss None where it is not to be ``valued`` (only "nll" is faster without).
+    """
     if type(input) is not np.ndarray or type(target) is not np.ndarray or type(ignore_index) is not int or not _device.plain():
         return None
     shape = input.shape
@@ -78,7 +81,7 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
     else:
         return None
     result = None
-    if gradient:
+    if g is not None:
         if out is None:
             result = np.empty(shape, pair[0])
         elif type(out) is np.ndarray and out.shape == shape and out.dtype == pair[0] and out.flags.carray:
@@ -97,13 +100,13 @@ def cross_entropy(input, target, weight, ignore_index, reduction, out, gradient)
         x, y, into = x.reshape(walked), y.reshape(-1), None if into is None else into.reshape(walked)
     else:
         return None
-    losses = np.empty(y.size, number)
+    losses = np.empty(y.size, number) if valued else None
     mean = reduction == "mean"
-    total, divisor, done = HOST.kernels.whole(x, y, mask, wide, w, ignore_index, mean, losses, into)
-    if not done or (mean and not divisor > 0.0):
+    total, divisor, done = HOST.kernels.whole(operation, x, y, mask, wide, w, ignore_index, mean, g or 0.0, losses, into)
+    if not done:
         return None
+    if losses is None:
+        return None, result
     if reduction == "none":
-        value = losses.reshape(target.shape)
-    else:
-        value = number.type(total / divisor if mean else total)
-    return (value, result) if gradient else value
+        return losses.reshape(target.shape), result
+    return number.type(total / divisor if mean else total), result

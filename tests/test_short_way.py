@@ -21,6 +21,9 @@ def both_ways(x, y, weight, **options):
         yield (
             F.cross_entropy(x, y, weight, **options, **device),
             *F.cross_entropy_value_and_grad(x, y, weight, **options, **device, out=np.full_like(x, 9)),
+            F.cross_entropy_backward(-1.7, x, y, weight, **options, **device, out=np.full_like(x, 9)),
+            F.nll_loss(x, y, weight, **options, **device),
+            F.nll_loss_backward(-1.7, x, y, weight, **options, **device, out=np.full_like(x, 9)),
         )
 
 
@@ -80,13 +83,17 @@ def test_in_place(shape, rng):
     assert_array_equal(x, grad)
 
 
-@pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [np.nan, 1.0]])
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [-1.0, -2.0], [np.nan, 1.0]])
 def test_weights_without_a_positive_sum_are_the_long_ways(weight, rng):
     x, y, w = logits(rng, (20, 2)), np.arange(20) % 2, np.array(weight, np.float32)
     for reduction in ("mean", "sum"):
         short, long = both_ways(x, y, w, reduction=reduction)
         for ours, theirs in zip(short, long, strict=True):
             assert_array_equal(ours, theirs)
+        in_place = x.copy()
+        loss, _ = F.cross_entropy_value_and_grad(in_place, y, w, reduction=reduction, out=in_place)
+        assert_array_equal(loss, short[1])
+        assert_array_equal(in_place, short[2])
 
 
 @pytest.mark.parametrize("dim", [-1, 0])

@@ -37,7 +37,7 @@ def warm(folder):
 def test_a_check_of_an_empty_cache_names_what_is_missing_and_compiles_nothing(tmp_path):
     done = python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(tmp_path / "empty"))
     assert done.returncode == 1, done.stderr
-    assert "missing: float32 nll_loss 7x5 (first: targets.row_scale)" in done.stdout
+    assert "missing: float32 nll_loss 7x5 (first: whole.nll)" in done.stdout
     assert "0 of 2 usual calls" in done.stdout
     assert not (tmp_path / "empty").exists()
 
@@ -65,11 +65,11 @@ assert compiled.buffer, "the recorder sees what was not warmed up"
 
 def test_a_damaged_kernel_is_missing_until_the_next_warm_up(warm):
     assert python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(warm)).returncode == 0
-    for kernel in warm.rglob("targets.nll-*"):  # other tests of this file may have warmed other dtypes
+    for kernel in warm.rglob("whole.nll-*"):  # other tests of this file may have warmed other dtypes
         kernel.write_bytes(kernel.read_bytes()[:-10])
     done = python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(warm))
     assert done.returncode == 1
-    assert done.stdout.startswith("missing: float32 nll_loss 7x5 (first: targets.nll)\n")
+    assert done.stdout.startswith("missing: float32 nll_loss 7x5 (first: whole.nll)\n")
     assert "0 of 2 usual calls" in done.stdout
     assert python(COMMAND, NBLOSS_CACHE_DIR=str(warm)).returncode == 0
 

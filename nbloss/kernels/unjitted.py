@@ -160,14 +160,20 @@ def _fits(out, x, target, weight):
     return beside and not np.may_share_memory(out, target) and not np.may_share_memory(out, weight)
 
 
-def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
+def whole(operation, x, target, mask, wide, weight, ignore_index, mean, g, loss, out):
     if not _fits(out, x, target, weight):
         return 0.0, 0.0, False
-    scale, w = np.empty_like(loss), weight if weight.size else None
+    scale, w = np.empty(target.size, weight.dtype), weight if weight.size else None
     divisor, wrong, _ = row_scale(target, mask, wide, w, x.shape[1], ignore_index, 1.0, 0.0, scale, None)
-    if wrong:
+    if wrong or (mean and not divisor > 0):
         return 0.0, 0.0, False
     with np.errstate(all="ignore"):
-        upstream = np.array([np.float64(1.0) / divisor if mean else 1.0]).astype(loss.dtype)
-    cross_entropy(x, target, mask, scale, upstream, loss, out)
-    return row_sum(loss), divisor, True
+        upstream = np.array([np.float64(g) / divisor if mean else g]).astype(weight.dtype)
+    if operation == "cross_entropy":
+        cross_entropy(x, target, mask, scale, upstream, loss, out)
+    else:
+        if loss is not None:
+            nll(x, target, mask, scale, loss)
+        if out is not None:
+            nll_backward(target, mask, scale, upstream, out)
+    return 0.0 if loss is None else row_sum(loss), divisor, True

@@ -6,6 +6,7 @@ a number is stored, and a ``load`` widens it: float32, float64, and the two type
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.halves import BFLOAT, COMPUTE, HALF, decode, encode
@@ -302,6 +303,18 @@ def to_aligned(typingctx, base):
         return builder.sdiv(builder.and_(builder.neg(address), _I64(whole - 1)), _I64(size))
 
     return types.intp(base), codegen
+
+
+@intrinsic
+def clear(typingctx, base, count):
+    """Store so many zeros."""
+    size = base.dtype.bitwidth // 8
+
+    def codegen(context, builder, sig, args):
+        cgutils.memset(builder, args[0], builder.mul(args[1], _I64(size)), 0)
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp), codegen
 
 
 @intrinsic

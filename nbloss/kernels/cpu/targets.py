@@ -6,9 +6,11 @@ from numba import njit
 from nbloss.kernels.cpu.memory import (
     all_below,
     apart,
+    clear,
     get,
     get_integer,
     lanes,
+    larger,
     load,
     load_first,
     moved,
@@ -23,6 +25,7 @@ from nbloss.kernels.cpu.simd import doubled, reduce_add
 from nbloss.kernels.cpu.vecmath import STRICT
 
 GROUP = 8192  # rows per partial sum: a constant, so the sums have the same bits for any number of threads
+CLEARED = 32768  # numbers that are set to 0 before some are written, while they are in a cache
 RUN = 512  # rows that are added first, and then their sums: one long sum of 9000 equal float64 losses was 15 eps off
 
 
@@ -126,31 +129,56 @@ def _offset(array, o, c, i):
     return o * apart(array, 0) + c * apart(array, 1) + i * apart(array, 2)
 
 
+@njit(**STRICT)
+def _lines(array, p, hi):
+    """How positions lie from p on, of which the last is before hi: (the first one's class 0, numbers between neighbours, how many)."""
+    inner, far, near = array.shape[2], apart(array, 0), apart(array, 2)
+    if inner == 1:
+        return pointer(array, p * far), far, hi - p
+    o, i = p // inner, p % inner
+    return pointer(array, o * far + i * near), near, smaller(hi - p, inner - i)
+
+
 def nll(logp, target, mask, scale, loss, lo, hi):
-    inner = logp.shape[2]
-    base = pointer(logp, 0)
-    o, i = lo // inner, lo % inner
-    for p in range(lo, hi):
-        each = scale[p * (scale.size > 1)]
-        if each == 0:
-            loss[p] = 0
+    targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
+    between, alike = apart(logp, 1), scale.size == 1
+    p = lo
+    while p < hi:
+        first, near, count = _lines(logp, p, hi)
+        if alike:
+            each = get(scales, 0)
+            for k in range(count):
+                y = get_integer(targets, p + k) & mask
+                put(losses, p + k, -(each * get(first, k * near + y * between)))
         else:
-            y = np.int64(target[p]) & mask
-            loss[p] = -(each * get(base, _offset(logp, o, y, i)))
-        o, i = _next(o, i, inner)
+            for k in range(count):
+                each, value = get(scales, p + k), 0.0
+                if each != 0:
+                    y = get_integer(targets, p + k) & mask
+                    value = -(each * get(first, k * near + y * between))
+                put(losses, p + k, value)
+        p += count
 
 
 def nll_backward(target, mask, scale, upstream, out, lo, hi):
-    """-scale * upstream at the targets of ``out``, which holds zeros."""
-    inner = out.shape[2]
-    base = pointer(out, 0)
-    o, i = lo // inner, lo % inner
-    for p in range(lo, hi):
-        each = scale[p * (scale.size > 1)]
-        if each != 0:
-            y = np.int64(target[p]) & mask
-            put(base, _offset(out, o, y, i), -(each * upstream[p * (upstream.size > 1)]))
-        o, i = _next(o, i, inner)
+    """-scale * upstream at the targets of ``out``, which is in C order, and 0 elsewhere."""
+    targets, scales, above = pointer(target, 0), pointer(scale, 0), pointer(upstream, 0)
+    n, between, alike, as_one = out.shape[1], apart(out, 1), scale.size == 1, upstream.size == 1
+    most = larger(1, CLEARED // n)
+    p = lo
+    while p < hi:
+        first, near, count = _lines(out, p, smaller(hi, p + most))
+        if out.shape[2] == 1:
+            clear(first, count * n)
+        else:
+            for c in range(n):
+                clear(moved(first, c * between), count)
+        for k in range(count):
+            each = get(scales, 0 if alike else p + k)
+            if each != 0:
+                y = get_integer(targets, p + k) & mask
+                put(first, k * near + y * between, -(each * get(above, 0 if as_one else p + k)))
+        p += count
 
 
 def nll_soft(logp, y, w, loss, lo, hi):

@@ -15,6 +15,7 @@ from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
 from nbloss.kernels.cpu.shares import OPTIONS
 
+FETCHED = 4  # numbers that one from somewhere in a row takes as long as
 GROUPS = 16  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
 
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
@@ -36,10 +37,10 @@ def _fits(out, x, target, weight):
     return beside and not _overlap(out, target) and not _overlap(out, weight)
 
 
-def _whole(walk, takes_one):
-    """A kernel over ``walk``, the cross entropy of rows, lanes or pixels, which may take one scale for all."""
+def _whole(walk, takes_one=True):
+    """A kernel over ``walk``, a loss of rows or its gradient, which may take one scale for all."""
 
-    def cross_entropy(x, target, mask, wide, weight, ignore_index, mean, loss, out, count, chunk, workers, loop):
+    def loss_and_gradient(x, target, mask, wide, weight, ignore_index, mean, g, loss, out, count, chunk, workers, loop):
         if not _fits(out, x, target, weight):
             return 0.0, 0.0, False
         groups = (count + targets.GROUP - 1) // targets.GROUP
@@ -59,39 +60,60 @@ def _whole(walk, takes_one):
             for k in range(groups):
                 divisor += totals[k]
                 outside += wrong[k]
-            if outside > 0:
+            if outside > 0 or (mean and not divisor > 0.0):
                 release(numbers)
                 return 0.0, 0.0, False
-        upstream[0] = 1.0 / divisor if mean else 1.0
+        upstream[0] = g / divisor if mean else g
         walk(x, target, mask, scale, upstream, loss, out, count, chunk, workers, loop)
-        _row_sum(loss, totals, 0, count)
         total = 0.0
-        for k in range(groups):
-            total += totals[k]
+        if loss is not None:
+            _row_sum(loss, totals, 0, count)
+            for k in range(groups):
+                total += totals[k]
         release(numbers)
         return total, divisor, True
 
-    return cross_entropy
+    return loss_and_gradient
 
 
-_SHORT, _PIXELS, _LONG = (_whole(njit(**OPTIONS, **PART)(shared(walk.cross_entropy)), walk is not rows) for walk in (lanes, pixels, rows))
-_SHORT.__qualname__, _PIXELS.__qualname__, _LONG.__qualname__ = "short", "pixels", "long"
+_picked, _placed = njit(**OPTIONS, **PART)(targets.nll), njit(**OPTIONS, **PART)(targets.nll_backward)
 
 
-def whole(x, target, mask, wide, weight, ignore_index, mean, loss, out):
-    """Fill ``loss`` and, with the gradient of their mean or sum, ``out``; for arrays in C order; no weights are an empty array.
+def _nll(x, target, mask, scale, upstream, loss, out, lo, hi):
+    if loss is not None:
+        _picked(x, target, mask, scale, loss, lo, hi)
+    if out is not None:
+        _placed(target, mask, scale, upstream, out, lo, hi)
 
-    Returns the sum of the losses, the sum of the weights that count, and whether that was done: where a target is no class, or ``out``
-    shares memory that it may not, nothing has been written.
+
+def _entered(body, name, **options):
+    kernel = _whole(njit(**OPTIONS, **PART)(shared(body)), **options)
+    kernel.__qualname__ = name
+    return kernel
+
+
+_SHORT, _PIXELS = _entered(lanes.cross_entropy, "short"), _entered(pixels.cross_entropy, "pixels")
+_LONG, _NLL = _entered(rows.cross_entropy, "long", takes_one=False), _entered(_nll, "nll")
+
+
+def whole(operation, x, target, mask, wide, weight, ignore_index, mean, g, loss, out):
+    """Fill ``loss`` and, with g times the gradient of their mean or sum, ``out``; for arrays in C order; no weights are an empty array.
+
+    The ``operation`` is "cross_entropy" or "nll". Returns the sum of the losses, the sum of the weights that count, and whether that was
+    done: where a target is no class, a mean has no positive sum of weights, or ``out`` shares memory that it may not, nothing has been
+    written.
     """
     classes, count = x.shape[1], target.size
-    if x.shape[2] == 1:
+    numbers = classes
+    if operation == "nll":
+        body, multiple, numbers = _NLL, 64, FETCHED if out is None else classes
+    elif x.shape[2] == 1:
         body, multiple = (_SHORT, 16) if classes <= SHORT else (_LONG, 1)
     else:
         body, multiple = _PIXELS if pixels.walks(x, out) else _SHORT, 64
-    variant = x.dtype, target.dtype, out is None
-    arguments = x, target, mask, wide, weight, ignore_index, mean, loss, out
-    return run(body, variant, arguments, _WRITTEN, count, classes, multiple, body is _LONG, x.shape[2])
+    variant = x.dtype, target.dtype, loss is None, out is None
+    arguments = x, target, mask, wide, weight, ignore_index, mean, g, loss, out
+    return run(body, variant, arguments, _WRITTEN, count, numbers, multiple, body is _LONG, x.shape[2])
 
 
 _WRITTEN = {"loss", "out"}
