@@ -92,14 +92,21 @@ def log_softmax_backward(g, y, out, lo, hi):
     slab, upstream, sums = buffer, moved(buffer, size * n * step), moved(buffer, 2 * size * n * step)
     places = local(np.int64, 16)
     before = line_start(base, out)
+    rows_y, rows_g, lines = packed(y), packed(g), packed(out)
+    classes_y, classes_g, classes_out = classes_fetched(y, n), classes_fetched(g, n), classes_fetched(out, n)
     p = lo
     while p < hi:
         stop = slab_end(y.shape[2], p, hi, size * step, before)
         tiles = (stop - p + step - 1) // step
-        bring(y, n, p, stop, places, slab)
-        bring(g, n, p, stop, places, upstream)
+        ahead, above_ahead = bring(y, n, p, stop, places, slab), bring(g, n, p, stop, places, upstream)
+        written = slab_lines(out, n, p, stop, base)
         for k in range(tiles):
-            tile, above = moved(slab, k * n * step), moved(upstream, k * n * step)
+            tile, above, q = moved(slab, k * n * step), moved(upstream, k * n * step), p + k * step
+            fetch(y, classes_y, ahead + k * step)
+            fetch(g, classes_g, above_ahead + k * step)
+            fetch_rows(base, rows_y, stop + k * step)
+            fetch_rows(pointer(g, 0), rows_g, stop + k * step)
+            fetch_lines(out, lines, q, classes_out, written + k * step)
             factor = rounded(total(above, n, sums, doubles) / np.float64(unit(get(tile, 0))), load(tile, 0))
             for c in range(n):
                 e = exp_scaled(minimum(load(tile, c * step), TOP), None)
