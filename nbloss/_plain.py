@@ -1,4 +1,4 @@
-"""Floor 3: the short way for calls that need no judging: cross entropies of class numbers, and log_softmax of rows, in one kernel each.
+"""Floor 3: the short way for calls that need no judging: losses of class numbers, and log_softmax of rows, in one kernel each.
 
 Whatever is unusual (and every error) goes the long way, through ``_problem``. On 32 x 10 logits the long way's checks would cost several
 times the arithmetic; around large ones the interpreter runs them from cold caches, as the logits have thrown its data out.
@@ -31,20 +31,25 @@ def _plain(array):
     return flags.c_contiguous and flags.aligned
 
 
-def log_softmax(input, dim, out):
-    """The result; None where the long way has to look."""
-    if type(input) is not np.ndarray or type(dim) is not int or not _device.plain():
+def rows(operation, inputs, dim, out):
+    """The result of "log_softmax" or "log_softmax_backward" of named arrays, classes last; None where the long way has to look."""
+    like = inputs[0][1]
+    if type(like) is not np.ndarray or type(dim) is not int or not _device.plain():
         return None
-    shape, dtype = input.shape, input.dtype
+    shape, dtype = like.shape, like.dtype
     seen = kind(dtype)
-    if not seen or not shape or not input.size or dim not in (-1, len(shape) - 1) or not (input.flags.c_contiguous and dtype.isnative):
+    if not seen or not shape or not like.size or dim not in (-1, len(shape) - 1) or not dtype.isnative:
         return None
+    for _, array in inputs:
+        if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+            return None
     if out is not None and type(out) is not np.ndarray:
         return None
-    result = destination(HOST, out, shape, dtype, [("input", input)], [])
-    x, into = (input, result) if seen[0] is None else (input.view(seen[0]), result.view(seen[0]))
-    rows = -1, shape[-1], 1
-    HOST.kernels.log_softmax(x.reshape(rows), into.reshape(rows))
+    result = destination(HOST, out, shape, dtype, inputs, [])
+    arrays = [*(array for _, array in inputs), result]
+    if seen[0] is not None:
+        arrays = [array.view(seen[0]) for array in arrays]
+    getattr(HOST.kernels, operation)(*(array.reshape(-1, shape[-1], 1) for array in arrays))
     return result
 
 

@@ -101,7 +101,7 @@ def log_softmax(
     array([[-2.06115362e-09, -2.00000000e+01]])
     """
     if device is None and dtype is None:
-        result = _plain.log_softmax(input, dim, out)
+        result = _plain.rows("log_softmax", [("input", input)], dim, out)
         if result is not None:
             return result
     with _device.place(device, input, out) as place:
@@ -153,6 +153,10 @@ def log_softmax_backward(
     >>> F.log_softmax_backward(np.array([[1.0, 0.0]]), F.log_softmax(np.zeros((1, 2))))
     array([[ 0.5, -0.5]])
     """
+    if device is None:
+        result = _plain.rows("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
+        if result is not None:
+            return result
     with _device.place(device, output, grad_output, out) as place:
         y = floats(place, "output", output)
         g = _array_like(place, "grad_output", grad_output, y)

@@ -116,6 +116,22 @@ def test_log_softmax_of_rows_is_the_long_way_s(dtype, rng):
             assert ours.dtype == x.dtype
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+def test_the_gradient_of_log_softmax_of_rows_is_the_long_way_s(dtype, rng):
+    for shape in [(7,), (32, 10), (3, 4, 5), (9, 300)]:
+        y, g = F.log_softmax(logits(rng, shape, dtype)), logits(rng, shape, dtype)
+        long = F.log_softmax_backward(g, y, -1, device="cpu")
+        out = np.empty_like(y)
+        assert F.log_softmax_backward(g, y, out=out) is out
+        over_y, over_g = y.copy(), g.copy()
+        F.log_softmax_backward(g, over_y, out=over_y)
+        F.log_softmax_backward(over_g, y, out=over_g)
+        for ours in (F.log_softmax_backward(g, y), F.log_softmax_backward(g, y, len(shape) - 1), out, over_y, over_g):
+            assert_array_equal(ours, long)
+            assert ours.dtype == y.dtype
+        assert_array_equal(F.log_softmax_backward(1.0, y), F.log_softmax_backward(np.ones_like(y), y))
+
+
 def test_the_short_way_s_rows_fit_the_kernel_s_sums():
     from nbloss import _plain
     from nbloss.kernels.cpu import targets
