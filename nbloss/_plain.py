@@ -31,7 +31,7 @@ def _plain(array):
     return flags.c_contiguous and flags.aligned
 
 
-def rows(operation, inputs, dim, out):
+def log_softmax(operation, inputs, dim, out):
     """The result of "log_softmax" or "log_softmax_backward" of named arrays, classes last; None where the long way has to look."""
     like = inputs[0][1]
     if type(like) is not np.ndarray or type(dim) is not int or not _device.plain():

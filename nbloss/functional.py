@@ -101,7 +101,7 @@ def log_softmax(
     array([[-2.06115362e-09, -2.00000000e+01]])
     """
     if device is None and dtype is None:
-        result = _plain.rows("log_softmax", [("input", input)], dim, out)
+        result = _plain.log_softmax("log_softmax", [("input", input)], dim, out)
         if result is not None:
             return result
     with _device.place(device, input, out) as place:
@@ -154,7 +154,7 @@ def log_softmax_backward(
     array([[ 0.5, -0.5]])
     """
     if device is None:
-        result = _plain.rows("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
+        result = _plain.log_softmax("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
         if result is not None:
             return result
     with _device.place(device, output, grad_output, out) as place:

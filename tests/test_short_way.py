@@ -104,32 +104,35 @@ def test_a_number_alone_and_empty_rows_go_the_long_way(dim):
     assert F.log_softmax(np.zeros((3, 0), np.float32)).shape == (3, 0)
 
 
+AXES = [((7,), 0), ((32, 10), 1), ((32, 10), 0), ((3, 4, 5), 2), ((3, 4, 5), 1), ((2, 70, 3, 9), 1), ((9, 300), 1), ((5000, 3), 0)]
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_log_softmax_of_rows_is_the_long_way_s(dtype, rng):
-    for shape in [(7,), (32, 10), (3, 4, 5), (9, 300)]:
+def test_log_softmax_is_the_long_way_s(dtype, rng):
+    for shape, axis in AXES:
         x = logits(rng, shape, dtype)
-        long = F.log_softmax(x, -1, device="cpu")
+        long = F.log_softmax(x, axis, device="cpu")
         out = np.empty_like(x)
-        assert F.log_softmax(x, out=out) is out
-        for ours in (F.log_softmax(x), F.log_softmax(x, len(shape) - 1), out, F.log_softmax(x, out=x)):
+        assert F.log_softmax(x, axis, out=out) is out
+        for ours in (F.log_softmax(x, axis), F.log_softmax(x, axis - len(shape)), out, F.log_softmax(x, axis, out=x)):
             assert_array_equal(ours, long)
             assert ours.dtype == x.dtype
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_the_gradient_of_log_softmax_of_rows_is_the_long_way_s(dtype, rng):
-    for shape in [(7,), (32, 10), (3, 4, 5), (9, 300)]:
-        y, g = F.log_softmax(logits(rng, shape, dtype)), logits(rng, shape, dtype)
-        long = F.log_softmax_backward(g, y, -1, device="cpu")
+def test_the_gradient_of_log_softmax_is_the_long_way_s(dtype, rng):
+    for shape, axis in AXES:
+        y, g = F.log_softmax(logits(rng, shape, dtype), axis), logits(rng, shape, dtype)
+        long = F.log_softmax_backward(g, y, axis, device="cpu")
         out = np.empty_like(y)
-        assert F.log_softmax_backward(g, y, out=out) is out
+        assert F.log_softmax_backward(g, y, axis, out=out) is out
         over_y, over_g = y.copy(), g.copy()
-        F.log_softmax_backward(g, over_y, out=over_y)
-        F.log_softmax_backward(over_g, y, out=over_g)
-        for ours in (F.log_softmax_backward(g, y), F.log_softmax_backward(g, y, len(shape) - 1), out, over_y, over_g):
+        F.log_softmax_backward(g, over_y, axis, out=over_y)
+        F.log_softmax_backward(over_g, y, axis, out=over_g)
+        for ours in (F.log_softmax_backward(g, y, axis), F.log_softmax_backward(g, y, axis - len(shape)), out, over_y, over_g):
             assert_array_equal(ours, long)
             assert ours.dtype == y.dtype
-        assert_array_equal(F.log_softmax_backward(1.0, y), F.log_softmax_backward(np.ones_like(y), y))
+        assert_array_equal(F.log_softmax_backward(1.0, y, axis), F.log_softmax_backward(np.ones_like(y), y, axis))
 
 
 def test_the_short_way_s_rows_fit_the_kernel_s_sums():
