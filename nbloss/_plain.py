@@ -38,18 +38,18 @@ def log_softmax(operation, inputs, dim, out):
         return None
     shape, dtype = like.shape, like.dtype
     seen = kind(dtype)
-    if not seen or not shape or not like.size or dim not in (-1, len(shape) - 1) or not dtype.isnative:
+    if not seen or not shape or not like.size or dim not in (-1, len(shape) - 1) or not (like.flags.c_contiguous and dtype.isnative):
         return None
-    for _, array in inputs:
+    for _, array in inputs[1:]:
         if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
             return None
     if out is not None and type(out) is not np.ndarray:
         return None
     result = destination(HOST, out, shape, dtype, inputs, [])
-    arrays = [*(array for _, array in inputs), result]
-    if seen[0] is not None:
-        arrays = [array.view(seen[0]) for array in arrays]
-    getattr(HOST.kernels, operation)(*(array.reshape(-1, shape[-1], 1) for array in arrays))
+    arrays, rows = [], (-1, shape[-1], 1)
+    for array in (*[array for _, array in inputs], result):
+        arrays.append((array if seen[0] is None else array.view(seen[0])).reshape(rows))
+    getattr(HOST.kernels, operation)(*arrays)
     return result
 
 
