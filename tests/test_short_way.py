@@ -73,6 +73,21 @@ def test_ignored_rows_hold_anything(shape, rng):
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 3, 1), (2, 3)], ids=name)
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 3.0]])
+def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
+    """One scale may be that of all rows, or of the only one."""
+    x, y = np.full(shape, -np.inf, np.float32), np.ones(rows_shape(shape), int)
+    w = None if weight is None else np.array(weight, np.float32)
+    for device in (None, "cpu"):
+        options = {"ignore_index": 1, "reduction": reduction, "device": device}
+        for loss in (F.nll_loss, F.cross_entropy):
+            assert (loss(x, y, w, **options) == 0).all()
+        for gradient in (F.nll_loss_backward, F.cross_entropy_backward):
+            assert (gradient(1.0, x, y, w, **options) == 0).all()
+
+
 @pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
 def test_in_place(shape, rng):
     x, y = logits(rng, shape), class_index(rng, shape)

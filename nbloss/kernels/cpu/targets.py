@@ -141,19 +141,19 @@ def _lines(array, p, hi):
 
 def nll(logp, target, mask, scale, loss, lo, hi):
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
-    between, alike = apart(logp, 1), scale.size == 1
+    between, alike, all_count = apart(logp, 1), scale.size == 1, scale.size == 1 and scale[0] != 0
     p = lo
     while p < hi:
         first, near, count = _lines(logp, p, hi)
-        if alike:
+        if all_count:
             each = get(scales, 0)
             for k in range(count):
                 y = get_integer(targets, p + k) & mask
                 put(losses, p + k, -(each * get(first, k * near + y * between)))
         else:
             for k in range(count):
-                each, value = get(scales, p + k), 0.0
-                if each != 0:
+                each, value = get(scales, 0 if alike else p + k), 0.0
+                if each != 0:  # the target of a row that does not count may be any number
                     y = get_integer(targets, p + k) & mask
                     value = -(each * get(first, k * near + y * between))
                 put(losses, p + k, value)
