@@ -131,9 +131,7 @@ def run(body, variant, arguments, written, count, numbers, multiple=1, along=Tru
     ``multiple``\\ s of positions, which are walked ``along`` their numbers or side by side, ``inner`` of them next to each other in memory.
     """
     kernel = compiled(body, variant, arguments, written)
-    if count * numbers < threads.SERIAL_BELOW:
-        return kernel(*arguments, count, count, 1, 0)
-    workers = threads.join()
+    workers = 1 if count * numbers < threads.SERIAL_BELOW else threads.join()
     if workers == 1:
         return kernel(*arguments, count, count, 1, 0)
     try:

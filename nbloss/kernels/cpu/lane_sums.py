@@ -133,7 +133,7 @@ def _short_sums(tile, n, m, keep):
 
 
 def _summed(total, low, value):
-    """``total + value``, and ``low`` with what rounding took from a float32 sum (Knuth's TwoSum)."""
+    """``total + value``, and ``low`` with what rounding took from a float32 sum."""
 
 
 @overload(_summed, jit_options=STRICT)
@@ -143,8 +143,7 @@ def _typed_summed(total, low, value):
 
     def exactly(total, low, value):
         s = total + value
-        t = s - total
-        return s, low + ((total - (s - t)) + (value - t))
+        return s, low + lost(total, -value, s)
 
     return exactly
 
