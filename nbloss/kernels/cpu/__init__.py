@@ -6,7 +6,7 @@ import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the 
 from nbloss.kernels.cpu import lane_masses, lanes, pixels, row_masses, rows, targets
 from nbloss.kernels.cpu.jit import run
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.whole import FETCHED, GROUPS, whole
+from nbloss.kernels.cpu.whole import GROUPS, whole
 
 __all__ = [
     "cross_entropy",
@@ -133,12 +133,12 @@ def row_sum(values):
 
 
 def nll(logp, target, mask, scale, loss):
-    run(targets.nll, (logp.dtype, target.dtype), (logp, target, mask, scale, loss), {"loss"}, loss.size, FETCHED, 64)
+    run(targets.nll, (logp.dtype, target.dtype), (logp, target, mask, scale, loss), {"loss"}, loss.size, targets.FETCHED, 64)
 
 
 def nll_backward(target, mask, scale, upstream, out):
     variant = out.dtype, target.dtype
-    run(targets.nll_backward, variant, (target, mask, scale, upstream, out), {"out"}, target.size, out.shape[1], 64, inner=out.shape[2])
+    run(targets.nll_backward, variant, (target, mask, scale, upstream, out), {"out"}, target.size, out.shape[1], 64)
 
 
 def nll_soft(logp, y, w, loss):

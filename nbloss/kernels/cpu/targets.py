@@ -24,6 +24,7 @@ from nbloss.kernels.cpu.rooms import local
 from nbloss.kernels.cpu.simd import doubled, reduce_add
 from nbloss.kernels.cpu.vecmath import STRICT
 
+FETCHED = 4  # numbers that one from somewhere in a row takes as long as
 GROUP = 8192  # rows per partial sum: a constant, so the sums have the same bits for any number of threads
 CLEARED = 32768  # numbers that are set to 0 before some are written, while they are in a cache
 RUN = 512  # rows that are added first, and then their sums: one long sum of 9000 equal float64 losses was 15 eps off
@@ -145,7 +146,7 @@ def nll(logp, target, mask, scale, loss, lo, hi):
     p = lo
     while p < hi:
         first, near, count = _lines(logp, p, hi)
-        if all_count:
+        if all_count:  # without a branch per row: 0.6 to 0.8 of the time of (8, 21, 512, 512)
             each = get(scales, 0)
             for k in range(count):
                 y = get_integer(targets, p + k) & mask

@@ -15,7 +15,6 @@ from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
 from nbloss.kernels.cpu.shares import OPTIONS
 
-FETCHED = 4  # numbers that one from somewhere in a row takes as long as
 GROUPS = 16  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
 
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
@@ -106,7 +105,7 @@ def whole(operation, x, target, mask, wide, weight, ignore_index, mean, g, loss,
     classes, count = x.shape[1], target.size
     numbers = classes
     if operation == "nll":
-        body, multiple, numbers = _NLL, 64, FETCHED if out is None else classes
+        body, multiple, numbers = _NLL, 64, targets.FETCHED if out is None else classes
     elif x.shape[2] == 1:
         body, multiple = (_SHORT, 16) if classes <= SHORT else (_LONG, 1)
     else:
