@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_sums import bare_enough, bare_sums, lane_sums
+from nbloss.kernels.cpu.bare_sums import bare_enough, bare_sums
+from nbloss.kernels.cpu.lane_sums import lane_sums
 from nbloss.kernels.cpu.memory import (
     get,
     get_integer,
