@@ -5,6 +5,7 @@ times the arithmetic; around large ones the interpreter runs them from cold cach
 """
 
 import numpy as np
+from numpy import ndarray
 
 from nbloss import _device
 from nbloss._host import HOST
@@ -12,6 +13,7 @@ from nbloss._problem import REDUCTIONS, destination, kind, signed
 
 MOST = 65536  # rows: beyond, targets and losses are worth more than one thread, and the checks a small part of the call
 WIDEST = 4096  # classes that may lie apart without being copied
+PLAIN = 0x0101  # of `flags.num`: in C order, and aligned
 
 _known: dict = {}
 
@@ -25,25 +27,19 @@ def _describe(logits, target):
     return known
 
 
-def _plain(array):
-    """Whether compiled code may index it as it stands."""
-    flags = array.flags
-    return flags.c_contiguous and flags.aligned
-
-
 def log_softmax(operation, inputs, dim, out):
     """The result of "log_softmax" or "log_softmax_backward" of named arrays, classes last; None where the long way has to look."""
     like = inputs[0][1]
-    if type(like) is not np.ndarray or type(dim) is not int or not _device.plain():
+    if type(like) is not ndarray or type(dim) is not int or not _device.plain():
         return None
     shape, dtype = like.shape, like.dtype
     seen = kind(dtype)
     if not seen or not shape or not like.size or dim not in (-1, len(shape) - 1) or not (like.flags.c_contiguous and dtype.isnative):
         return None
     for _, array in inputs[1:]:
-        if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+        if type(array) is not ndarray or array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
             return None
-    if out is not None and type(out) is not np.ndarray:
+    if out is not None and type(out) is not ndarray:
         return None
     result = destination(HOST, out, shape, dtype, inputs, [])
     arrays, rows = [], (-1, shape[-1], 1)
@@ -58,14 +54,17 @@ def loss(operation, input, target, weight, ignore_index, reduction, g=None, out=
 
     The gradient of g times the loss, None without g; the loss None where it is not to be ``valued`` (only "nll" is faster without).
     """
-    if type(input) is not np.ndarray or type(target) is not np.ndarray or type(ignore_index) is not int or not _device.plain():
+    if type(input) is not ndarray or type(target) is not ndarray or type(ignore_index) is not int or not _device.plain():
         return None
     shape = input.shape
     if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:
         return None
-    if not 0 < target.size <= MOST or not shape[1] or not -(2**63) <= ignore_index < 2**63:
+    sums, divides = REDUCTIONS[reduction]
+    alone = sums and g is None and operation == "nll"  # its sum needs no array, whatever its size
+    count = target.size
+    if not (0 < count <= MOST or (alone and count)) or not shape[1] or not -(2**63) <= ignore_index < 2**63:
         return None
-    if not (input.flags.c_contiguous and _plain(target)):
+    if not input.flags.c_contiguous or target.flags.num & PLAIN != PLAIN:
         return None
     pair = input.dtype, target.dtype
     known = _known.get(pair) or _describe(*pair)
@@ -75,22 +74,15 @@ def loss(operation, input, target, weight, ignore_index, reduction, g=None, out=
     number = no_weights.dtype
     if weight is None:
         w = no_weights
-    elif (
-        type(weight) is np.ndarray
-        and weight.dtype == number
-        and weight.shape == shape[1:2]
-        and weight.flags.c_contiguous
-        and weight.flags.aligned
-    ):
+    elif type(weight) is ndarray and weight.dtype == number and weight.shape == shape[1:2] and weight.flags.num & PLAIN == PLAIN:
         w = weight
     else:
         return None
-    result = None
+    x, y, into, result = input, target, None, None
     if g is not None:
-        if out is not None and type(out) is not np.ndarray:
+        if out is not None and type(out) is not ndarray:
             return None
-        result = destination(HOST, out, shape, pair[0], [], [])  # the kernel looks for overlaps
-    x, y, into = input, target, result
+        into = result = destination(HOST, out, shape, pair[0], [], [])  # the kernel looks for overlaps
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_signed is not None:
@@ -102,13 +94,9 @@ def loss(operation, input, target, weight, ignore_index, reduction, g=None, out=
         x, y, into = x.reshape(walked), y.reshape(-1), None if into is None else into.reshape(walked)
     else:
         return None
-    losses = np.empty(y.size, number) if valued else None
-    mean = reduction == "mean"
-    total, divisor, done = HOST.kernels.whole(operation, x, y, mask, wide, w, ignore_index, mean, g or 0.0, losses, into)
-    if not done:
+    losses = np.empty(1 if alone else count, number) if valued else None
+    if not HOST.kernels.whole(operation, x, y, mask, wide, w, ignore_index, sums, divides, g or 0.0, losses, into):
         return None
-    if losses is None:
+    if not valued:
         return None, result
-    if reduction == "none":
-        return losses.reshape(target.shape), result
-    return number.type(total / divisor if mean else total), result
+    return losses[0] if sums else losses.reshape(target.shape), result

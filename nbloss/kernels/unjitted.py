@@ -160,20 +160,23 @@ def _fits(out, x, target, weight):
     return beside and not np.may_share_memory(out, target) and not np.may_share_memory(out, weight)
 
 
-def whole(operation, x, target, mask, wide, weight, ignore_index, mean, g, loss, out):
+def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
     if not _fits(out, x, target, weight):
-        return 0.0, 0.0, False
+        return False
     scale, w = np.empty(target.size, weight.dtype), weight if weight.size else None
     divisor, wrong, _ = row_scale(target, mask, wide, w, x.shape[1], ignore_index, 1.0, 0.0, scale, None)
-    if wrong or (mean and not divisor > 0):
-        return 0.0, 0.0, False
+    if wrong or (divides and not divisor > 0):
+        return False
     with np.errstate(all="ignore"):
-        upstream = np.array([np.float64(g) / divisor if mean else g]).astype(weight.dtype)
+        upstream = np.array([np.float64(g) / divisor if divides else g]).astype(weight.dtype)
+    losses = np.empty(target.size, weight.dtype) if sums else loss
     if operation == "cross_entropy":
-        cross_entropy(x, target, mask, scale, upstream, loss, out)
+        cross_entropy(x, target, mask, scale, upstream, losses, out)
     else:
         if loss is not None:
-            nll(x, target, mask, scale, loss)
+            nll(x, target, mask, scale, losses)
         if out is not None:
             nll_backward(target, mask, scale, upstream, out)
-    return 0.0 if loss is None else row_sum(loss), divisor, True
+    if sums and loss is not None:
+        loss[0] = row_sum(losses) / (divisor if divides else 1.0)
+    return True

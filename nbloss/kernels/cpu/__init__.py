@@ -6,7 +6,7 @@ import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the 
 from nbloss.kernels.cpu import lane_masses, lanes, pixels, row_masses, rows, targets
 from nbloss.kernels.cpu.jit import run
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.whole import GROUPS, whole
+from nbloss.kernels.cpu.whole import whole
 
 __all__ = [
     "cross_entropy",
@@ -95,15 +95,6 @@ def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):
     _run("cross_entropy_soft", (), lambda x, y, out: (x, y, w, a, b, upstream, loss, out), [x, y], out)
 
 
-def _added(totals):
-    """Runs of them one after the other, as ``whole`` adds as many as it takes; then the runs' sums, likewise."""
-    while totals.size > 1:
-        runs = np.zeros((-(-totals.size // GROUPS), GROUPS))
-        runs.flat[: totals.size] = totals
-        totals = np.add.accumulate(runs, axis=1)[:, -1]
-    return float(totals.sum())
-
-
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
     """Fill scale and spread; returns (sum of the weights that count, how many targets are no class, position of the first or -1)."""
     groups = -(-target.size // targets.GROUP)
@@ -118,18 +109,18 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
         scale[0] = hit
     bad = int(wrong.sum())
     if not bad:
-        return _added(totals), 0, -1
+        return float(targets.added(totals)), 0, -1
     start = int(np.flatnonzero(wrong)[0]) * targets.GROUP
     y = target[start : start + targets.GROUP].astype(np.int64) & mask
     outside = ((y < 0) | (y >= classes)) & ((y != ignore_index) | (wide & (y < 0)))
-    return _added(totals), bad, start + int(np.flatnonzero(outside)[0])
+    return float(targets.added(totals)), bad, start + int(np.flatnonzero(outside)[0])
 
 
 def row_sum(values):
     """Sum of a contiguous array in float64; the same bits for any number of threads."""
     totals = np.zeros(-(-values.size // targets.GROUP))
     run(targets.row_sum, (values.dtype,), (values, totals), {"totals"}, values.size, 1, targets.GROUP)
-    return _added(totals)
+    return float(targets.added(totals))
 
 
 def nll(logp, target, mask, scale, loss):

@@ -7,6 +7,7 @@ from nbloss.kernels.cpu.memory import (
     all_below,
     apart,
     clear,
+    computed,
     get,
     get_integer,
     lanes,
@@ -15,12 +16,13 @@ from nbloss.kernels.cpu.memory import (
     load_first,
     moved,
     pointer,
+    prefetch_read,
     put,
     smaller,
     splat,
     store,
 )
-from nbloss.kernels.cpu.rooms import local
+from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import doubled, reduce_add
 from nbloss.kernels.cpu.vecmath import STRICT
 
@@ -28,6 +30,7 @@ FETCHED = 4  # numbers that one from somewhere in a row takes as long as
 GROUP = 8192  # rows per partial sum: a constant, so the sums have the same bits for any number of threads
 CLEARED = 32768  # numbers that are set to 0 before some are written, while they are in a cache
 RUN = 512  # rows that are added first, and then their sums: one long sum of 9000 equal float64 losses was 15 eps off
+RUNS = GROUP // RUN  # sums that are added one after the other
 
 
 @njit(**STRICT)
@@ -115,6 +118,20 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
         wrong[start // GROUP] = outside
 
 
+def added(totals):
+    """Runs of RUNS one after the other; then the runs' sums, likewise. Uses ``totals`` up."""
+    size = totals.size
+    while size > 1:
+        runs = (size + RUNS - 1) // RUNS
+        for run in range(runs):
+            total = 0.0
+            for k in range(run * RUNS, min(size, (run + 1) * RUNS)):
+                total += totals[k]
+            totals[run] = total
+        size = runs
+    return totals[0] if totals.size else 0.0
+
+
 def row_sum(values, totals, lo, hi):
     """Sum per GROUP, in float64."""
     for start in range(lo, hi, GROUP):
@@ -159,6 +176,50 @@ def nll(logp, target, mask, scale, loss, lo, hi):
                     value = -(each * get(first, k * near + y * between))
                 put(losses, p + k, value)
         p += count
+
+
+def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
+    """Per RUN: the sum of the losses, sum w[y], and how many targets are no class; of arrays in C order, in one pass over them."""
+    base, targets, weights = pointer(logp, 0), pointer(target, 0), pointer(weight, 0)
+    losses, counting = room(base, RUN), local(np.float64, RUN)
+    classes, between, alike = logp.shape[1], apart(logp, 1), weight.size == 0
+    usual = alike and not 0 <= ignore_index < classes
+    for start in range(lo, hi, RUN):
+        p, stop = start, smaller(hi, start + RUN)
+        counted, outside = 0, 0
+        while p < stop:
+            first, near, count = _lines(logp, p, stop)
+            k = 0
+            while k < count:
+                into, given = moved(losses, p + k - start), moved(targets, p + k)
+                if usual and k + 64 <= count and all_below(given, mask, 64, classes):
+                    if near == 1 and k + 192 <= count:  # pixels, whose classes are so many streams; a wrong class's address does no harm
+                        for i in range(128, 192):
+                            prefetch_read(first, k + i + (get_integer(given, i) & mask) * between)
+                    for i in range(64):
+                        y = get_integer(given, i) & mask
+                        put(into, i, -get(first, (k + i) * near + y * between))
+                    counted += 64
+                    k += 64
+                    continue
+                y = get_integer(given, 0) & mask
+                counts, inside = (y != ignore_index) | (wide & (y < 0)), (y >= 0) & (y < classes)
+                value, each = computed(base, 0.0), computed(base, 0.0)
+                if counts & inside:
+                    each = computed(base, 1.0) if alike else get(weights, y)
+                    if each != 0:
+                        value = -(each * get(first, k * near + y * between))
+                put(into, 0, value)
+                put(counting, p + k - start, each)
+                counted += counts
+                outside += counts & (not inside)
+                k += 1
+            p += count
+        run = start // RUN
+        totals[run] = _sum_run(losses, stop - start)
+        divisors[run] = np.float64(counted) if alike else _sum_run(counting, stop - start)
+        wrong[run] = outside
+    release(losses)
 
 
 def nll_backward(target, mask, scale, upstream, out, lo, hi):

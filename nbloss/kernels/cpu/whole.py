@@ -17,6 +17,7 @@ from nbloss.kernels.cpu.shares import OPTIONS
 
 GROUPS = 16  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
 
+_added = njit(**OPTIONS, **PART)(targets.added)
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
 _row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
 
@@ -39,9 +40,9 @@ def _fits(out, x, target, weight):
 def _whole(walk, takes_one=True):
     """A kernel over ``walk``, a loss of rows or its gradient, which may take one scale for all."""
 
-    def loss_and_gradient(x, target, mask, wide, weight, ignore_index, mean, g, loss, out, count, chunk, workers, loop):
+    def loss_and_gradient(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
         if not _fits(out, x, target, weight):
-            return 0.0, 0.0, False
+            return False
         groups = (count + targets.GROUP - 1) // targets.GROUP
         numbers = room(pointer(x, 0), count + 1)
         upstream = view(moved(numbers, count), 1)
@@ -55,22 +56,19 @@ def _whole(walk, takes_one=True):
             scale = view(numbers, size)
             scale[0] = 1.0
             _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
-            divisor, outside = 0.0, 0
+            divisor, outside = _added(totals), 0
             for k in range(groups):
-                divisor += totals[k]
                 outside += wrong[k]
-            if outside > 0 or (mean and not divisor > 0.0):
+            if outside > 0 or (divides and not divisor > 0.0):
                 release(numbers)
-                return 0.0, 0.0, False
-        upstream[0] = g / divisor if mean else g
+                return False
+        upstream[0] = g / divisor if divides else g
         walk(x, target, mask, scale, upstream, loss, out, count, chunk, workers, loop)
-        total = 0.0
-        if loss is not None:
+        if loss is not None and sums:
             _row_sum(loss, totals, 0, count)
-            for k in range(groups):
-                total += totals[k]
+            loss[0] = _added(totals) / (divisor if divides else 1.0)
         release(numbers)
-        return total, divisor, True
+        return True
 
     return loss_and_gradient
 
@@ -95,23 +93,42 @@ _SHORT, _PIXELS = _entered(lanes.cross_entropy, "short"), _entered(pixels.cross_
 _LONG, _NLL = _entered(rows.cross_entropy, "long", takes_one=False), _entered(_nll, "nll")
 
 
-def whole(operation, x, target, mask, wide, weight, ignore_index, mean, g, loss, out):
-    """Fill ``loss`` and, with g times the gradient of their mean or sum, ``out``; for arrays in C order; no weights are an empty array.
+_sums = njit(**OPTIONS, **PART)(shared(targets.nll_sums))
 
-    The ``operation`` is "cross_entropy" or "nll". Returns the sum of the losses, the sum of the weights that count, and whether that was
-    done: where a target is no class, a mean has no positive sum of weights, or ``out`` shares memory that it may not, nothing has been
-    written.
+
+def _nll_sum(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
+    """The sum of the NLL losses, in one pass: nothing is written, so targets need not be judged beforehand."""
+    runs = (count + targets.RUN - 1) // targets.RUN
+    numbers = room(local(np.float64, 1), 3 * runs)
+    totals, divisors, wrong = view(numbers, runs), view(moved(numbers, runs), runs), view(moved(numbers, 2 * runs), runs)
+    _sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, count, chunk, workers, loop)
+    total, divisor, outside = _added(totals), _added(divisors), _added(wrong)
+    release(numbers)
+    if outside > 0.0 or (divides and not divisor > 0.0):
+        return False
+    loss[0] = total / (divisor if divides else 1.0)
+    return True
+
+
+def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
+    """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``; for arrays in C order; no weights are an empty array.
+
+    The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss; that of
+    "nll" without a gradient needs room for no more. Returns whether that was done: where a target is no class, a mean has no positive sum
+    of weights, or ``out`` shares memory that it may not, nothing has been written.
     """
     classes, count = x.shape[1], target.size
     numbers = classes
     if operation == "nll":
         body, multiple, numbers = _NLL, 64, targets.FETCHED if out is None else classes
+        if sums and out is None:
+            body, multiple = _nll_sum, targets.RUN
     elif x.shape[2] == 1:
         body, multiple = (_SHORT, 16) if classes <= SHORT else (_LONG, 1)
     else:
         body, multiple = _PIXELS if pixels.walks(x, out) else _SHORT, 64
     variant = x.dtype, target.dtype, loss is None, out is None
-    arguments = x, target, mask, wide, weight, ignore_index, mean, g, loss, out
+    arguments = x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out
     return run(body, variant, arguments, _WRITTEN, count, numbers, multiple, body is _LONG, x.shape[2])
 
 
