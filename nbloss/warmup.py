@@ -40,6 +40,11 @@ def _log_softmax(x, y):
     F.log_softmax_backward(x, F.log_softmax(x, 1), 1)
 
 
+def _none(x, y):
+    F.cross_entropy(x, y, reduction="none")
+    F.nll_loss(x, y, reduction="none")
+
+
 def _nll(x, y):
     F.nll_loss(x, y)
     F.nll_loss_backward(1.0, x, y)
@@ -49,7 +54,7 @@ CALLS = {  # what a user does -> the public calls that it comes to, on logits an
     "cross_entropy": F.cross_entropy,
     "cross_entropy_value_and_grad": F.cross_entropy_value_and_grad,
     "cross_entropy_backward": lambda x, y: F.cross_entropy_backward(1.0, x, y),
-    "reduction=none": lambda x, y: F.cross_entropy(x, y, reduction="none"),
+    "reduction=none": _none,
     "weight": _weighted,
     "label_smoothing": _smoothed,
     "log_softmax": _log_softmax,

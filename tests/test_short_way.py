@@ -88,6 +88,26 @@ def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
             assert (gradient(1.0, x, y, w, **options) == 0).all()
 
 
+@pytest.mark.parametrize("shape", [(300_001, 2), (3, 5, 301, 307)], ids=name)
+@pytest.mark.parametrize("ignored", [-100, 1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_nll_in_one_pass_has_no_largest_size(weighted, ignored, shape, rng):
+    """Its sums are those of the long way at every level of their tree, and no target escapes it."""
+    x, y = logits(rng, shape), with_ignored(rng, class_index(rng, shape), ignored)
+    weight = weights(rng, class_count(shape), np.float32) if weighted else None
+    for reduction in ("mean", "sum"):
+        options = {"ignore_index": ignored, "reduction": reduction}
+        assert_array_equal(F.nll_loss(x, y, weight, **options), F.nll_loss(x, y, weight, **options, device="cpu"))
+    for bad in (0, y.size // 2, y.size - 1):
+        wrong = y.copy()
+        wrong.flat[bad:] = shape[1]
+        with pytest.raises(IndexError, match=f"; {y.size - bad} of {y.size} targets are out of range") as short:
+            F.nll_loss(x, wrong, weight, ignore_index=ignored)
+        with pytest.raises(IndexError) as long:
+            F.nll_loss(x, wrong, weight, ignore_index=ignored, device="cpu")
+        assert str(short.value) == str(long.value)
+
+
 @pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
 def test_in_place(shape, rng):
     x, y = logits(rng, shape), class_index(rng, shape)

@@ -16,7 +16,7 @@ filled in place; ``out`` may be ``x``; None asks for the losses alone. Kernels a
 ``row_scale``                     scale = hit w[y], spread = share; 0 where ignored. Sum of w[y]; how many targets are no class.
                                   A scale of one number holds ``hit``: it is right if the sum says that all rows count alike
 ``row_sum``                       a float64 sum over positions, the same bits for any number of threads
-``whole``                         ``row_scale``, ``cross_entropy`` and ``row_sum`` in one call
+``whole``                         ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one call
 ================================  ====================================================================================
 
 A position whose scale (for ``smooth``: spread) is 0 is never judged by its logits: its loss and its gradient are 0, whatever they hold.

@@ -31,6 +31,7 @@ def _kernels(*modules):
     return {name: getattr(module, name) for module, names in zip(modules, WALKS, strict=True) for name in names}
 
 
+PIXELS = {name: getattr(pixels, name) for name in WALKS[0]}
 ROWS, LANES = _kernels(rows, row_masses), _kernels(lanes, lane_masses)
 
 
@@ -55,8 +56,8 @@ def _run(name, variant, arguments, inputs, result):
         out = None if result is None else result.transpose(2, 1, 0)
     x = inputs[0]
     body = kernels[name]
-    if body is lanes.cross_entropy and pixels.walks(x, out):
-        body = pixels.cross_entropy
+    if kernels is LANES and name in PIXELS and pixels.walks(*inputs, out):
+        body = PIXELS[name]
     run(
         body,
         (x.dtype, *variant, out is None),

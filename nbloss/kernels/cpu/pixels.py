@@ -1,4 +1,4 @@
-"""Floor 1: the cross entropy of pixels: few classes, on an axis of their own, and positions side by side in input and output.
+"""Floor 1: pixels: few classes, on an axis of their own, and positions side by side in input and output.
 
 The arithmetic is that of ``lanes.py``, to the last bit; memory is walked as ``moves.py`` says.
 """
@@ -17,22 +17,39 @@ from nbloss.kernels.cpu.lane_losses import (
     tile_factors,
     tile_losses,
 )
-from nbloss.kernels.cpu.lane_sums import SHORT, sums_room
-from nbloss.kernels.cpu.memory import apart, lanes, moved, pointer, prefetch_read, smaller, store, to_aligned
+from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, sums_room
+from nbloss.kernels.cpu.memory import (
+    apart,
+    get,
+    lanes,
+    load,
+    load_first_four,
+    load_four,
+    moved,
+    pointer,
+    prefetch_read,
+    prefetch_write,
+    smaller,
+    splat,
+    store,
+    store_first,
+    stream,
+    to_aligned,
+)
 from nbloss.kernels.cpu.moves import TILES, move, move_in, move_out
 from nbloss.kernels.cpu.rooms import local, release, room
-from nbloss.kernels.cpu.simd import equal, every_lane
+from nbloss.kernels.cpu.simd import doubled, equal, every_lane, four, four_of, maximum, minimum, quarter, rounded
 from nbloss.kernels.cpu.streams import pixels_pass
-from nbloss.kernels.cpu.tiles import bring, line_start, slab_end
-from nbloss.kernels.cpu.vecmath import STRICT
+from nbloss.kernels.cpu.tiles import bring, classes_fetched, line_start, slab_end
+from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LEAST = 64  # positions of an image: shorter ones are walked in ``lanes.py``
 
 
-def walks(x, out):
-    """Whether this is the way for arrays (outer, C, inner) that ``lanes.py`` could walk, too."""
-    side_by_side = x.strides[2] == x.itemsize and (out is None or out.strides[2] == out.itemsize)
-    return side_by_side and x.shape[2] >= LEAST and x.shape[1] <= SHORT
+def walks(*arrays):
+    """Whether this is the way for (outer, C, inner) inputs, and for an output that may be None, which ``lanes.py`` could walk, too."""
+    side_by_side = all(a is None or a.strides[2] == a.itemsize for a in arrays)
+    return side_by_side and arrays[0].shape[2] >= LEAST and arrays[0].shape[1] <= SHORT
 
 
 @njit(**STRICT)
@@ -40,6 +57,154 @@ def _first(array, p):
     """Where position p's class 0 lies."""
     inner = array.shape[2]
     return pointer(array, p // inner * apart(array, 0) + p % inner)
+
+
+# ------------------------------ log_softmax ------------------------------
+
+
+@njit(**STRICT)
+def _read(line, count):
+    """The next pixels of one class, as many as four vectors hold; zeros beyond ``count``."""
+    if count >= TILES * lanes(line):
+        return load_four(line, 0)
+    return load_first_four(line, 0, count, 0.0)
+
+
+@njit(**STRICT)
+def _write(line, count, past, value):
+    """Write the first ``count`` pixels of four vectors, ``past`` the caches."""
+    step = lanes(line)
+    first, second, third, fourth = quarter(value, 0), quarter(value, 1), quarter(value, 2), quarter(value, 3)
+    if count < TILES * step:
+        store_first(line, 0, count, first)
+        store_first(line, step, count - step, second)
+        store_first(line, 2 * step, count - 2 * step, third)
+        store_first(line, 3 * step, count - 3 * step, fourth)
+    elif past and to_aligned(line) == 0:
+        stream(line, 0, first)
+        stream(line, step, second)
+        stream(line, 2 * step, third)
+        stream(line, 3 * step, fourth)
+    else:
+        store(line, 0, value)
+
+
+@njit(**STRICT)
+def _ask(c, n, part, line, between, later, later_between):
+    """Ask for a part of class c of a slab, or where there are no so many classes of a first one of a ``later`` slab."""
+    place = moved(line, c * between + part) if c < n else moved(later, (c - n) * later_between + part)
+    for k in range(TILES):
+        prefetch_read(place, k * lanes(place))
+
+
+@njit(**STRICT)
+def _dealt(line, count, written, past, slab, n):
+    """Put the next pixels of one class into four tiles of a slab; ask for where as many will be ``written`` if not ``past`` the caches."""
+    step = lanes(line)
+    if not past:
+        for k in range(TILES):
+            prefetch_write(written, k * step)
+    v = _read(line, count)
+    store(slab, 0, quarter(v, 0))
+    store(slab, n * step, quarter(v, 1))
+    store(slab, 2 * n * step, quarter(v, 2))
+    store(slab, 3 * n * step, quarter(v, 3))
+    return v
+
+
+@njit(**STRICT)
+def _logs(line, count, past, slab, n, tops, logs):
+    """Write the log-probabilities of what ``_dealt`` has put down."""
+    step = lanes(line)
+    v = four_of(load(slab, 0), load(slab, n * step), load(slab, 2 * n * step), load(slab, 3 * n * step))
+    _write(line, count, past, (v - load_four(tops, 0)) - load_four(logs, 0))
+
+
+def log_softmax(x, out, lo, hi):
+    n = smaller(x.shape[1], SHORT)
+    inner, between, far = x.shape[2], apart(x, 1), apart(out, 1)
+    base = pointer(x, 0)
+    step = lanes(base)
+    part = TILES * step
+    full = 2 * part
+    slab, doubles = room(base, (n + 2) * full + sums_room(step) * step), local(np.float64, 256)
+    tops, logs, sums = moved(slab, n * full), moved(slab, (n + 1) * full), moved(slab, (n + 2) * full)
+    before, streamed, ahead = line_start(base, out), pixels_pass(out, base), classes_fetched(x, n)
+    p = lo
+    while p < hi:
+        stop = slab_end(inner, p, hi, full, before)
+        count, row, result = stop - p, _first(x, p), _first(out, p)
+        following = _first(x, smaller(stop, hi - 1))
+        first = second = four(splat(base, -np.inf))
+        for c in range(n):
+            line, written, into = moved(row, c * between), moved(result, c * far), moved(slab, c * step)
+            past = streamed and to_aligned(written) == 0
+            first = maximum(_dealt(line, count, written, past, into, n), first)
+            second = maximum(_dealt(moved(line, part), count - part, moved(written, part), past, moved(into, n * part), n), second)
+        store(tops, 0, first)
+        store(tops, part, second)
+        for k in range(0, count, step):
+            for c in range(ahead):
+                prefetch_read(following, c * between + k)
+            _, rest = lane_sums(moved(slab, k * n), n, load(tops, k), None, None, sums, doubles)
+            store(logs, k, rest)
+        for k in range(0, count, part):
+            store(logs, k, log1p(load_four(logs, k)))
+        for c in range(n):
+            written, kept = moved(result, c * far), moved(slab, c * step)
+            for k in range(0, count, part):
+                _logs(moved(written, k), count - k, streamed, moved(kept, k * n), n, moved(tops, k), moved(logs, k))
+        p = stop
+    release(slab)
+
+
+@njit(**STRICT)
+def _kept(line, written, into, count, past):
+    """Put the next pixels of one class down, as float64, too; ask for where as many will be ``written`` if not ``past`` the caches."""
+    if not past:
+        for k in range(TILES):
+            prefetch_write(written, k * lanes(written))
+    v = _read(line, count)
+    store(into, 0, v)
+    return doubled(v)
+
+
+def log_softmax_backward(g, y, out, lo, hi):
+    n = smaller(y.shape[1], SHORT)
+    inner, between, above_between, far = y.shape[2], apart(y, 1), apart(g, 1), apart(out, 1)
+    base = pointer(y, 0)
+    step = lanes(base)
+    part = TILES * step
+    full = 2 * part  # longer runs than where memory is walked in two directions at once
+    kept = room(base, (n + 1) * full)
+    factors, zero, one = moved(kept, n * full), four(splat(base, 0.0)), np.float64(unit(get(kept, 0)))
+    before, streamed, ahead = line_start(base, out), pixels_pass(out, base), classes_fetched(y, n)
+    p = lo
+    while p < hi:
+        stop = slab_end(inner, p, hi, full, before)
+        count, above, row, result = stop - p, _first(g, p), _first(y, p), _first(out, p)
+        following = _first(g, smaller(stop, hi - 1))
+        first = second = doubled(zero)
+        for c in range(n):
+            line, written, into = moved(above, c * above_between), moved(result, c * far), moved(kept, c * full)
+            past = streamed and to_aligned(written) == 0
+            _ask(c + ahead, n, 0, above, above_between, row, between)
+            first = first + _kept(line, written, into, count, past)
+            _ask(c + ahead, n, part, above, above_between, row, between)
+            second = second + _kept(moved(line, part), moved(written, part), moved(into, part), count - part, past)
+        store(factors, 0, rounded(first / one, zero))
+        store(factors, part, rounded(second / one, zero))
+        for c in range(n):
+            line, written = moved(row, c * between), moved(result, c * far)
+            for k in range(0, count, part):
+                _ask(c + ahead, n, k, row, between, following, above_between)
+                e = exp_scaled(minimum(_read(moved(line, k), count - k), TOP), None)
+                _write(moved(written, k), count - k, streamed, load_four(kept, c * full + k) - e * load_four(factors, k))
+        p = stop
+    release(kept)
+
+
+# ------------------------------ cross entropy, class indices ------------------------------
 
 
 def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):

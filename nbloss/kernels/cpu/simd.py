@@ -140,6 +140,12 @@ def four(typingctx, a):
     return Vec(a.elem, 4 * a.lanes)(a), lambda context, builder, sig, args: joined(builder, [args[0]] * 4)
 
 
+@intrinsic
+def four_of(typingctx, a, b, c, d):
+    """Four vectors as one."""
+    return Vec(a.elem, 4 * a.lanes)(a, b, c, d), lambda context, builder, sig, args: joined(builder, args)
+
+
 @intrinsic(prefer_literal=True)
 def quarter(typingctx, a, which):
     """One of the four vectors that a wide one is made of."""

@@ -96,7 +96,7 @@ _LONG, _NLL = _entered(rows.cross_entropy, "long", takes_one=False), _entered(_n
 _sums = njit(**OPTIONS, **PART)(shared(targets.nll_sums))
 
 
-def _nll_sum(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
+def nll_sum(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
     """The sum of the NLL losses, in one pass: nothing is written, so targets need not be judged beforehand."""
     runs = (count + targets.RUN - 1) // targets.RUN
     numbers = room(local(np.float64, 1), 3 * runs)
@@ -122,7 +122,7 @@ def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides,
     if operation == "nll":
         body, multiple, numbers = _NLL, 64, targets.FETCHED if out is None else classes
         if sums and out is None:
-            body, multiple = _nll_sum, targets.RUN
+            body, multiple = nll_sum, targets.RUN
     elif x.shape[2] == 1:
         body, multiple = (_SHORT, 16) if classes <= SHORT else (_LONG, 1)
     else:
