@@ -330,8 +330,8 @@ def stream(typingctx, base, offset, value):
 
     def codegen(context, builder, sig, args):
         raw = encode(builder, args[2], dtype, value.lanes)
-        size = value.lanes * dtype.bitwidth // 8
-        instruction = builder.store(raw, _vector_at(builder, args[0], args[1], dtype), align=size)
+        place = builder.bitcast(_address(builder, args[0], args[1]), raw.type.as_pointer())
+        instruction = builder.store(raw, place, align=_vec(dtype).lanes * dtype.bitwidth // 8)
         instruction.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
         return context.get_dummy_value()
 

@@ -74,17 +74,13 @@ def _read(line, count):
 def _write(line, count, past, value):
     """Write the first ``count`` pixels of four vectors, ``past`` the caches."""
     step = lanes(line)
-    first, second, third, fourth = quarter(value, 0), quarter(value, 1), quarter(value, 2), quarter(value, 3)
     if count < TILES * step:
-        store_first(line, 0, count, first)
-        store_first(line, step, count - step, second)
-        store_first(line, 2 * step, count - 2 * step, third)
-        store_first(line, 3 * step, count - 3 * step, fourth)
+        store_first(line, 0, count, quarter(value, 0))
+        store_first(line, step, count - step, quarter(value, 1))
+        store_first(line, 2 * step, count - 2 * step, quarter(value, 2))
+        store_first(line, 3 * step, count - 3 * step, quarter(value, 3))
     elif past and to_aligned(line) == 0:
-        stream(line, 0, first)
-        stream(line, step, second)
-        stream(line, 2 * step, third)
-        stream(line, 3 * step, fourth)
+        stream(line, 0, value)
     else:
         store(line, 0, value)
 

@@ -47,7 +47,7 @@ from nbloss.kernels.cpu.row_sums import (
     row_terms,
     row_total,
 )
-from nbloss.kernels.cpu.simd import doubled, equal, less, minimum, quarter, reduce_add, select, with_lane
+from nbloss.kernels.cpu.simd import doubled, equal, less, minimum, reduce_add, select, with_lane
 from nbloss.kernels.cpu.streams import LONG, rows_pass
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
@@ -129,20 +129,36 @@ def _sum_block(x, start, stop):
     return doubled(a + b)
 
 
+@njit(**STRICT)
+def _write_pulled(upstream, row, out, n, factor, streamed):
+    """g - exp(y) * factor"""
+    step = lanes(row)
+    j = smaller(n, to_aligned(out))
+    e = exp_scaled(minimum(load_first(row, 0, j, 0.0), TOP), None)
+    store_first(out, 0, j, load_first(upstream, 0, j, 0.0) - e * factor)
+    while j + 4 * step <= n:
+        d = load_four(upstream, j) - exp_scaled(minimum(load_four(row, j), TOP), None) * factor
+        if streamed:
+            stream(out, j, d)
+        else:
+            store(out, j, d)
+        j += 4 * step
+    while j < n:
+        e = exp_scaled(minimum(load_first(row, j, n - j, 0.0), TOP), None)
+        store_first(out, j, n - j, load_first(upstream, j, n - j, 0.0) - e * factor)
+        j += step
+
+
 def log_softmax_backward(g, y, out, lo, hi):
     n = y.shape[1]
-    step = lanes(pointer(y, 0))
+    streamed = rows_pass(out, n, pointer(y, 0))
     for p in range(lo, hi):
-        upstream = pointer(g, p * apart(g, 0))
-        row = pointer(y, p * apart(y, 0))
-        result = pointer(out, p * n)
+        upstream, row = pointer(g, p * apart(g, 0)), pointer(y, p * apart(y, 0))
         sums = doubled(splat(row, 0.0))
         for start in range(0, n, BLOCK):
             sums = sums + _sum_block(upstream, start, smaller(n, start + BLOCK))
         factor = computed(row, reduce_add(sums) / np.float64(unit(get(row, 0))))
-        for j in range(0, n, step):
-            e = exp_scaled(minimum(load_first(row, j, n - j, 0.0), TOP), None)
-            store_first(result, j, n - j, load_first(upstream, j, n - j, 0.0) - e * factor)
+        _write_pulled(upstream, row, pointer(out, p * n), n, factor, streamed)
 
 
 # ------------------------------ cross entropy, class indices ------------------------------
@@ -174,10 +190,7 @@ def _write_again(row, out, n, m, factor, streamed):
     while j + 4 * step <= n:
         e = exp_scaled(load_four(row, j) - m, None) * factor
         if streamed:
-            stream(out, j, quarter(e, 0))
-            stream(out, j + step, quarter(e, 1))
-            stream(out, j + 2 * step, quarter(e, 2))
-            stream(out, j + 3 * step, quarter(e, 3))
+            stream(out, j, e)
         else:
             store(out, j, e)
         j += 4 * step
