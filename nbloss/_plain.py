@@ -49,12 +49,14 @@ def log_softmax(operation, inputs, dim, out):
     return result
 
 
-def loss(operation, input, target, weight, ignore_index, reduction, g=None, out=None, valued=True):
+def loss(operation, input, target, weight, ignore_index, reduction, device, label_smoothing=0.0, g=None, out=None, valued=True):
     """``(loss, gradient)`` of "cross_entropy" or "nll"; None where the long way has to look.
 
     The gradient of g times the loss, None without g; the loss None where it is not to be ``valued`` (only "nll" is faster without).
     """
-    if type(input) is not ndarray or type(target) is not ndarray or type(ignore_index) is not int or not _device.plain():
+    if type(input) is not ndarray or type(target) is not ndarray or type(ignore_index) is not int:
+        return None
+    if device is not None or type(label_smoothing) is not float or label_smoothing != 0.0 or not _device.plain():
         return None
     shape = input.shape
     if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:

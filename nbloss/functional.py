@@ -230,10 +230,9 @@ def nll_loss(
     >>> F.nll_loss(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([1, -100])).round(4)
     np.float64(0.2877)
     """
-    if device is None:
-        done = _plain.loss("nll", input, target, weight, ignore_index, reduction)
-        if done:
-            return done[0]
+    done = _plain.loss("nll", input, target, weight, ignore_index, reduction, device)
+    if done:
+        return done[0]
     with _device.place(device, input, target, weight) as place:
         problem = Problem(place, input, target, weight, ignore_index, reduction).count()
         return problem.reduced(problem.nll())
@@ -296,8 +295,8 @@ def nll_loss_backward(
     >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
     array([[ 0., -1.]])
     """
-    if device is None and type(grad_output) is float:
-        done = _plain.loss("nll", input, target, weight, ignore_index, reduction, grad_output, out, valued=False)
+    if type(grad_output) is float:
+        done = _plain.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, valued=False)
         if done:
             return done[1]
     with _device.place(device, input, target, weight, grad_output, out) as place:
@@ -377,10 +376,9 @@ def cross_entropy(
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
     np.float32(4.1223074e-09)
     """
-    if device is None and type(label_smoothing) is float and label_smoothing == 0.0:
-        done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction)
-        if done:
-            return done[0]
+    done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing)
+    if done:
+        return done[0]
     with _device.place(device, input, target, weight) as place:
         problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing).count()
         return problem.reduced(problem.cross_entropy(None, None))
@@ -447,8 +445,8 @@ def cross_entropy_backward(
     >>> F.cross_entropy_backward(1.0, np.zeros((1, 2)), np.array([0]))
     array([[-0.5,  0.5]])
     """
-    if device is None and type(grad_output) is float and type(label_smoothing) is float and label_smoothing == 0.0:
-        done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, grad_output, out)
+    if type(grad_output) is float:
+        done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, grad_output, out)
         if done:
             return done[1]
     with _device.place(device, input, target, weight, grad_output, out) as place:
@@ -520,10 +518,9 @@ def cross_entropy_value_and_grad(
     >>> loss.round(4), grad
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
-    if device is None and type(label_smoothing) is float and label_smoothing == 0.0:
-        done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, 1.0, out)
-        if done:
-            return done
+    done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, 1.0, out)
+    if done:
+        return done
     with _device.place(device, input, target, weight, out) as place:
         problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing)
         result, gradient = problem.gradient(out)
