@@ -24,6 +24,7 @@ bench: .venv-bench/ready
 
 figures: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench --json docs/bench.json --png docs/bench.png --fill README.md docs/performance.md
+	.venv-bench/bin/python -m nbloss bench --op all --shape all --peers nbloss torch torch.compile jax --json docs/operations.json --fill docs/operations.md
 	.venv-bench/bin/python -m nbloss bench scaling --png docs/scaling.png
 
 asv: .venv-bench/ready

@@ -11,7 +11,7 @@ from nbloss import _device
 from nbloss._host import HOST
 from nbloss._problem import REDUCTIONS, destination, kind, signed
 
-MOST = 65536  # rows: beyond, targets and losses are worth more than one thread, and the checks a small part of the call
+MOST = 262144  # rows: beyond, targets and losses are worth more than one thread, and the checks a small part of the call
 WIDEST = 4096  # classes that may lie apart without being copied
 PLAIN = 0x0101  # of `flags.num`: in C order, and aligned
 

@@ -10,7 +10,20 @@ from problems import FLOATS, class_count, class_index, logits, name, rows_shape,
 
 import nbloss.functional as F
 
-SHAPES = [(1, 1), (33, 10), (8193, 3), (5, 65), (700, 200), (20000, 7), (4, 5, 6), (3, 70, 9), (9, 21, 40, 40), (2, 4097, 3), (70000, 2)]
+SHAPES = [
+    (1, 1),
+    (33, 10),
+    (8193, 3),
+    (5, 65),
+    (700, 200),
+    (20000, 7),
+    (4, 5, 6),
+    (3, 70, 9),
+    (9, 21, 40, 40),
+    (2, 4097, 3),
+    (140_000, 2),
+    (262_145, 1),
+]
 
 OTHERS = [(33, 10), (5, 65)]  # for the other dtypes
 

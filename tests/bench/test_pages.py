@@ -43,7 +43,9 @@ def test_a_page_without_a_block_is_refused(text, tmp_path):
 
 
 @pytest.mark.skipif(not (ROOT / "docs" / "bench.json").exists(), reason="the pages are not in the wheel")
-@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
-def test_the_tables_of_this_repository_are_those_that_bench_fills_in(page):
+@pytest.mark.parametrize(
+    ("page", "numbers"), [("README.md", "bench"), ("docs/performance.md", "bench"), ("docs/operations.md", "operations")]
+)
+def test_the_tables_of_this_repository_are_those_that_bench_fills_in(page, numbers):
     text = pages.read(ROOT / page)
-    assert pages.filled(text, *files.read([ROOT / "docs" / "bench.json"])) == text
+    assert pages.filled(text, *files.read([ROOT / "docs" / f"{numbers}.json"])) == text

@@ -60,6 +60,12 @@ def _sum_run(base, count):
     return reduce_add((a + b) + (c + d))
 
 
+@njit(**STRICT)
+def _counts(y, ignore_index, wide):
+    """Whether a row of this target is not ignored."""
+    return (y != ignore_index) | (wide & (y < 0))
+
+
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, lo, hi):
     """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], and how many targets are no class.
 
@@ -89,7 +95,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                     continue
                 for _ in range(smaller(16, count - k)):
                     y = get_integer(given, k) & mask
-                    counts = (y != ignore_index) | (wide & (y < 0))
+                    counts = _counts(y, ignore_index, wide)
                     if written:
                         put(scales, k, hit if counts else 0.0)
                     counted += counts
@@ -102,7 +108,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                 last = smaller(count, first + RUN)
                 for k in range(first, last):
                     y = get_integer(given, k) & mask
-                    counts = (y != ignore_index) | (wide & (y < 0))
+                    counts = _counts(y, ignore_index, wide)
                     inside = (y >= 0) & (y < classes)
                     w = np.float64(get(weights, y if inside else 0)) if counts else 0.0
                     put(scales, k, hit * w)
@@ -113,7 +119,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
             spreads = pointer(spread, start)
             for k in range(count):
                 y = get_integer(given, k) & mask
-                put(spreads, k, share if (y != ignore_index) | (wide & (y < 0)) else 0.0)
+                put(spreads, k, share if _counts(y, ignore_index, wide) else 0.0)
         totals[start // GROUP] = total
         wrong[start // GROUP] = outside
 
@@ -203,7 +209,7 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
                     k += 64
                     continue
                 y = get_integer(given, 0) & mask
-                counts, inside = (y != ignore_index) | (wide & (y < 0)), (y >= 0) & (y < classes)
+                counts, inside = _counts(y, ignore_index, wide), (y >= 0) & (y < classes)
                 value, each = computed(base, 0.0), computed(base, 0.0)
                 if counts & inside:
                     each = computed(base, 1.0) if alike else get(weights, y)

@@ -15,7 +15,7 @@ from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
 from nbloss.kernels.cpu.shares import OPTIONS
 
-GROUPS = 16  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
+GROUPS = 32  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
 
 _added = njit(**OPTIONS, **PART)(targets.added)
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
