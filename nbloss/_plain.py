@@ -27,6 +27,11 @@ def _describe(logits, target):
     return known
 
 
+def _by_numbers(array):
+    """Whether neighbours along every axis lie whole numbers apart."""
+    return not any(stride % array.itemsize for stride in array.strides)
+
+
 def log_softmax(operation, inputs, dim, out):
     """The result of "log_softmax" or "log_softmax_backward" of named arrays, classes last; None where the long way has to look."""
     like = inputs[0][1]
@@ -66,7 +71,7 @@ def loss(operation, input, target, weight, ignore_index, reduction, device, labe
     count = target.size
     if not (0 < count <= MOST or (alone and count)) or not shape[1] or not -(2**63) <= ignore_index < 2**63:
         return None
-    if not input.flags.c_contiguous or target.flags.num & PLAIN != PLAIN:
+    if target.flags.num & PLAIN != PLAIN or not (input.flags.c_contiguous or (alone and len(shape) == 2 and _by_numbers(input))):
         return None
     pair = input.dtype, target.dtype
     known = _known.get(pair) or _describe(*pair)

@@ -121,6 +121,20 @@ def test_nll_in_one_pass_has_no_largest_size(weighted, ignored, shape, rng):
         assert str(short.value) == str(long.value)
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+def test_nll_of_rows_that_lie_in_any_way(dtype, rng):
+    large, y = logits(rng, (1400, 30), dtype), class_index(rng, (700, 10))
+    packed = np.zeros(700, [("a", "u1"), ("x", dtype, 10)])
+    packed["x"] = large[:700, :10]  # an odd number of bytes apart
+    ways = [large[::2, ::3], large[:700, 20:9:-1][:, :10], np.asfortranarray(large)[700:, 3:13], large[-1:699:-1, 5:15], packed["x"]]
+    ways += [np.broadcast_to(large[0, :10], (700, 10))]
+    for x in ways:
+        for options in ({}, {"ignore_index": 3}, {"reduction": "sum"}):
+            expected = F.nll_loss(np.ascontiguousarray(x), y, **options)
+            assert_array_equal(F.nll_loss(x, y, **options), expected)
+            assert_array_equal(F.nll_loss(x, y, **options, device="cpu"), expected)
+
+
 @pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
 def test_in_place(shape, rng):
     x, y = logits(rng, shape), class_index(rng, shape)

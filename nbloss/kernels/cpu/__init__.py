@@ -43,9 +43,8 @@ def _gathered(x):
 def _run(name, variant, arguments, inputs, result):
     """Run kernel ``name`` on (outer, C, inner) ``inputs`` and ``result`` (or None), seen in the layout that is walked best."""
     out, classes = result, result.shape[1] if result is not None else inputs[0].shape[1]
-    arrays = inputs if result is None else [*inputs, result]
     kernels, multiple, gathered = LANES, 64 if classes <= 1024 else 16, False
-    if classes > SHORT and all(a.shape[2] == 1 and a.strides[1] == a.itemsize for a in arrays):
+    if classes > SHORT and all(a is None or (a.shape[2] == 1 and a.strides[1] == a.itemsize) for a in (*inputs, result)):
         kernels, multiple = ROWS, 1
     elif classes > lanes.LONGEST:
         kernels, multiple, gathered = ROWS, 1, True

@@ -48,8 +48,8 @@ LEAST = 64  # positions of an image: shorter ones are walked in ``lanes.py``
 
 def walks(*arrays):
     """Whether this is the way for (outer, C, inner) inputs, and for an output that may be None, which ``lanes.py`` could walk, too."""
-    side_by_side = all(a is None or a.strides[2] == a.itemsize for a in arrays)
-    return side_by_side and arrays[0].shape[2] >= LEAST and arrays[0].shape[1] <= SHORT
+    _, classes, inner = arrays[0].shape
+    return inner >= LEAST and classes <= SHORT and all(a is None or a.strides[2] == a.itemsize for a in arrays)
 
 
 @njit(**STRICT)

@@ -21,7 +21,7 @@ def _cache(level, otherwise):
 
 # Constants of the compiled code: on a machine with the same processor and other caches they cost time, nothing else.
 # A virtual machine is told of the whole last cache of a processor that it shares with others: of 260 MB, 64 to 80 held what was read again.
-_SECOND, _LAST = _cache(2, 1 << 20), min(_cache(3, 32 << 20), 72 << 20)
+SECOND, _LAST = _cache(2, 1 << 20), min(_cache(3, 32 << 20), 72 << 20)
 
 LONG = 400_000  # bytes: two longer rows, and the exponentials of one, are more than a second cache holds
 WORTH = 2048  # numbers: a shorter row is not worth the alignment
@@ -29,7 +29,7 @@ WIDE = 4  # bytes: of narrower numbers a vector is half a line, which took 1.1 t
 
 # From how many bytes of output on. Of rows, about what the last cache does not hold beside the logits. Long rows gain sooner: the
 # output's lines need no place in the second cache. So do pixels, whose lines lie classes apart.
-ROWS, LONG_ROWS, PIXELS = _LAST // 2, _LAST // 6, 2 * _SECOND
+ROWS, LONG_ROWS, PIXELS = _LAST // 2, _LAST // 6, 2 * SECOND
 
 
 @njit(**STRICT)

@@ -185,7 +185,7 @@ def nll(logp, target, mask, scale, loss, lo, hi):
 
 
 def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
-    """Per RUN: the sum of the losses, sum w[y], and how many targets are no class; of arrays in C order, in one pass over them."""
+    """Per RUN: the sum of the losses, sum w[y], and how many targets are no class, in one pass over the rows."""
     base, targets, weights = pointer(logp, 0), pointer(target, 0), pointer(weight, 0)
     losses, counting = room(base, RUN), local(np.float64, RUN)
     classes, between, alike = logp.shape[1], apart(logp, 1), weight.size == 0

@@ -36,7 +36,7 @@ from nbloss.kernels.cpu.memory import (
     to_aligned,
 )
 from nbloss.kernels.cpu.parts import PART
-from nbloss.kernels.cpu.streams import pixels_pass
+from nbloss.kernels.cpu.streams import SECOND, pixels_pass
 from nbloss.kernels.cpu.turn import deal_in, deal_out, piece, turn_in, turn_out
 from nbloss.kernels.cpu.vecmath import STRICT
 
@@ -45,6 +45,7 @@ BESIDE, TURNED, APART = 0, 1, 2
 NOWHERE = -(2**62)
 PLACES, PERIOD = 12, 65536  # a second cache has 8 to 16 places for lines that lie so many bytes, or a multiple, apart
 FEW = 64  # classes whose slabs and the next ones fit a first cache
+QUARTER = SECOND // 16  # float32 numbers in a quarter of a second cache
 CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this code for all that is moved, not one per use
 
 
@@ -53,9 +54,9 @@ def slab_tiles(n, step):
     """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too.
 
     Of few classes MOST tiles: longer slabs were slower, as loads wait for older stores to addresses that end like theirs. Of many
-    classes four, while that is a quarter of an L2 cache: every class is on another page, which is not worth opening for one vector.
+    classes four, while that is a quarter of the second cache: every class is on another page, which is not worth opening for one vector.
     """
-    least = 4 if n * step <= 16384 else 2 if n * step <= 32768 else 1
+    least = 4 if 4 * n * step <= QUARTER else 2 if 2 * n * step <= QUARTER else 1
     return larger(least, smaller(MOST, 4096 // (n * step)))
 
 

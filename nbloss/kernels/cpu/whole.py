@@ -114,8 +114,8 @@ def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides,
     """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``; for arrays in C order; no weights are an empty array.
 
     The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss; that of
-    "nll" without a gradient needs room for no more. Returns whether that was done: where a target is no class, a mean has no positive sum
-    of weights, or ``out`` shares memory that it may not, nothing has been written.
+    "nll" without a gradient needs room for no more, and takes rows of any strides. Returns whether that was done: where a target is no
+    class, a mean has no positive sum of weights, or ``out`` shares memory that it may not, nothing has been written.
     """
     classes, count = x.shape[1], target.size
     numbers = classes
