@@ -8,7 +8,8 @@ import re
 
 from . import races
 from .machine import busy_note
-from .report import matrix, outcomes, tally, title
+from .problem import Problem
+from .report import matrix, outcomes, split, tally, title
 
 _BLOCK = re.compile(r"(<!-- nbloss bench: (\w+) -->\n).*?(<!-- end of nbloss bench -->\n)", re.DOTALL)
 
@@ -47,7 +48,31 @@ def full(records, facts):
     return [*_setting(facts), "", *_markdown(records), "", _lost(records)]
 
 
-KINDS = {"short": short, "full": full}
+def threefold(records, facts):
+    """Of few classes, where a compiler's code takes less than three times nbloss's time, and what a third of its time would ask for."""
+    head = ["", "nearest", "its time", "nbloss", "a third of it", "the bytes alone"]
+    rows = [row for record in records if (row := _near(record)) is not None]
+    if not rows:
+        return ["Nowhere."]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _near(record):
+    """The row of a race that is too near, in multiples of nbloss's time and of the yardstick's; None of any other."""
+    timed, problem, yardstick = dict(split(record)[0]), Problem.parse(record["shape"], record["dtype"]), record["yardstick"]
+    ratios = {name: timed[name]["to_nbloss"] for name in COMPILERS if name in timed and "nbloss" in timed}
+    if problem.shape[1] > FEW or not ratios or min(ratios.values()) >= 3:
+        return None
+    ours = timed["nbloss"]["to_yardstick"]
+    name, ratio = min(ratios.items(), key=lambda item: item[1])
+    least = record["bytes"] / (problem.size * problem.numpy_dtype.itemsize * BYTES[yardstick])
+    return [title(record), name, f"{ratio:.3g}x", *(f"{times:.2f} {yardstick}" for times in (ours, ours * ratio / 3, least))]
+
+
+KINDS = {"short": short, "full": full, "threefold": threefold}
+COMPILERS = ("torch.compile", "jax")
+FEW = 100  # classes
+BYTES = {"copy": 2, "read": 1}  # that a yardstick moves, as multiples of the logits'
 
 
 def filled(text, records, facts):

@@ -31,6 +31,17 @@ def test_a_full_table_has_every_race():
     assert "| cross_entropy  32x10 float32 | 2 ms | 4.00 read | **0.5x** |" in text
 
 
+def test_the_table_of_near_races_says_what_three_times_would_take():
+    near = record("nll_loss", "5x7", nbloss=2e-3, torch=1e-3, jax=3e-3, read=1e-3) | {"torch.compile": {"absent": "no"}}
+    far = record("log_softmax", "5x7", yardstick="copy", nbloss=1e-3, jax=3e-3, copy=1e-3)
+    many = record("log_softmax", "5x101", yardstick="copy", nbloss=1e-3, jax=1e-3, copy=1e-3)
+    alone = record("log_softmax", "5x7", yardstick="copy", nbloss=1e-3, copy=1e-3)
+    page = PAGE.replace("short", "threefold")
+    lines = pages.filled(page, [near, far, many, alone], FACTS).splitlines()
+    assert lines[4:-2] == ["| nll_loss  5x7 float32 | jax | 1.5x | 2.00 read | 1.00 read | 1.00 read |"]
+    assert "Nowhere." in pages.filled(page, [far, many, alone], FACTS)
+
+
 def test_a_busy_machine_is_told_on_the_page_too():
     assert "NOT A RESULT" in pages.filled(PAGE, RECORDS, FACTS | {"others_cpus": 1.0})
 
