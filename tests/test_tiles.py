@@ -64,16 +64,22 @@ def test_rows_do_not_depend_on_ignored_ones_between(classes, smoothing, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(21, 97, 101), (21, 64, 64), (3, 250, 250), (150_001,)])
+@pytest.mark.parametrize("shape", [(21, 97, 101), (21, 64, 64), (3, 250, 250), (50_257,), (150_001,)])
 def test_results_past_the_caches_are_those_that_stay(shape, dtype, rng):
     """Of long rows and of pixels, so many that the results go past the caches, each has the bits that it has alone."""
-    most, size = streams.PIXELS if len(shape) > 1 else streams.LONG_ROWS, int(np.prod(shape))
-    count = min(most // (size * np.dtype(dtype).itemsize) + 1, 2**25 // size)
+
+    def results_of_all(x, y):
+        return *results(x, y), F.log_softmax_backward(x, x, 1)
+
+    size = int(np.prod(shape))
+    each = size * np.dtype(dtype).itemsize
+    most = streams.PIXELS if len(shape) > 1 else streams.LONG_ROWS if each > streams.LONG else streams.ROWS
+    count = min(most // each + 1, 2**25 // size)
     x = np.resize(logits(rng, (2, *shape), dtype), (count, *shape))
     y = np.resize(class_index(rng, (2, *shape)), (count, *shape[1:]))
-    ours = results(x, y)
+    ours = results_of_all(x, y)
     for p in range(count):
-        for many, alone in zip(ours, results(x[p : p + 1], y[p : p + 1]), strict=True):
+        for many, alone in zip(ours, results_of_all(x[p : p + 1], y[p : p + 1]), strict=True):
             assert_array_equal(many[p], alone[0])
 
 
