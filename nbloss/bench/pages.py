@@ -14,10 +14,18 @@ from .report import matrix, outcomes, split, tally, title
 _BLOCK = re.compile(r"(<!-- nbloss bench: (\w+) -->\n).*?(<!-- end of nbloss bench -->\n)", re.DOTALL)
 
 
+COMPILERS = ("torch.compile", "jax")
+FEW = 100  # classes
+BYTES = {"copy": 2, "read": 1}  # that a yardstick moves, as multiples of the logits'
+
+
+def _table(head, rows):
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
 def _markdown(records):
     head, rows = matrix(records)
-    rows = [[re.sub(r"^(.+)\*$", r"**\1**", cell) for cell in row] for row in rows]
-    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    return _table(head, [[re.sub(r"^(.+)\*$", r"**\1**", cell) for cell in row] for row in rows])
 
 
 def _setting(facts):
@@ -52,9 +60,7 @@ def threefold(records, facts):
     """Of few classes, where a compiler's code takes less than three times nbloss's time, and what a third of its time would ask for."""
     head = ["", "nearest", "its time", "nbloss", "a third of it", "the bytes alone"]
     rows = [row for record in records if (row := _near(record)) is not None]
-    if not rows:
-        return ["Nowhere."]
-    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    return _table(head, rows) if rows else ["Nowhere."]
 
 
 def _near(record):
@@ -70,9 +76,6 @@ def _near(record):
 
 
 KINDS = {"short": short, "full": full, "threefold": threefold}
-COMPILERS = ("torch.compile", "jax")
-FEW = 100  # classes
-BYTES = {"copy": 2, "read": 1}  # that a yardstick moves, as multiples of the logits'
 
 
 def filled(text, records, facts):
