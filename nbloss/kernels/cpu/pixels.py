@@ -1,6 +1,7 @@
 """Floor 1: pixels: few classes, on an axis of their own, and positions side by side in input and output.
 
-The arithmetic is that of ``lanes.py``, to the last bit; memory is walked as ``moves.py`` says.
+The arithmetic is that of ``lanes.py``, to the last bit. The cross entropy walks memory as ``moves.py`` says; log_softmax and its gradient
+have less to compute, and go through in one direction: a slab of eight tiles into L1, its sums there, and out to where they belong.
 """
 
 import numpy as np
@@ -94,13 +95,17 @@ def _ask(c, n, part, line, between, later, later_between):
 
 
 @njit(**STRICT)
-def _dealt(line, count, written, past, slab, n):
-    """Put the next pixels of one class into four tiles of a slab; ask for where as many will be ``written`` if not ``past`` the caches."""
-    step = lanes(line)
+def _ask_place(written, past):
+    """Ask for where as many pixels will be ``written`` if not ``past`` the caches."""
     if not past:
         for k in range(TILES):
-            prefetch_write(written, k * step)
-    v = _read(line, count)
+            prefetch_write(written, k * lanes(written))
+
+
+@njit(**STRICT)
+def _dealt(line, count, slab, n):
+    """The next pixels of one class, which are put into four tiles of a slab."""
+    step, v = lanes(line), _read(line, count)
     store(slab, 0, quarter(v, 0))
     store(slab, n * step, quarter(v, 1))
     store(slab, 2 * n * step, quarter(v, 2))
@@ -135,8 +140,10 @@ def log_softmax(x, out, lo, hi):
         for c in range(n):
             line, written, into = moved(row, c * between), moved(result, c * far), moved(slab, c * step)
             past = streamed and to_aligned(written) == 0
-            first = maximum(_dealt(line, count, written, past, into, n), first)
-            second = maximum(_dealt(moved(line, part), count - part, moved(written, part), past, moved(into, n * part), n), second)
+            _ask_place(written, past)
+            first = maximum(_dealt(line, count, into, n), first)
+            _ask_place(moved(written, part), past)
+            second = maximum(_dealt(moved(line, part), count - part, moved(into, n * part), n), second)
         store(tops, 0, first)
         store(tops, part, second)
         for k in range(0, count, step):
@@ -155,11 +162,8 @@ def log_softmax(x, out, lo, hi):
 
 
 @njit(**STRICT)
-def _kept(line, written, into, count, past):
-    """Put the next pixels of one class down, as float64, too; ask for where as many will be ``written`` if not ``past`` the caches."""
-    if not past:
-        for k in range(TILES):
-            prefetch_write(written, k * lanes(written))
+def _kept(line, count, into):
+    """The next pixels of one class in float64; they are put down."""
     v = _read(line, count)
     store(into, 0, v)
     return doubled(v)
@@ -185,9 +189,11 @@ def log_softmax_backward(g, y, out, lo, hi):
             line, written, into = moved(above, c * above_between), moved(result, c * far), moved(kept, c * full)
             past = streamed and to_aligned(written) == 0
             _ask(c + ahead, n, 0, above, above_between, row, between)
-            first = first + _kept(line, written, into, count, past)
+            _ask_place(written, past)
+            first = first + _kept(line, count, into)
             _ask(c + ahead, n, part, above, above_between, row, between)
-            second = second + _kept(moved(line, part), moved(written, part), moved(into, part), count - part, past)
+            _ask_place(moved(written, part), past)
+            second = second + _kept(moved(line, part), count - part, moved(into, part))
         store(factors, 0, rounded(first / one, zero))
         store(factors, part, rounded(second / one, zero))
         for c in range(n):
