@@ -132,10 +132,6 @@ def _raw(dtype):
     return ir.VectorType(_IR[dtype], LANES[COMPUTE[dtype]])
 
 
-def _vector_at(builder, base, offset, dtype):
-    return builder.bitcast(_address(builder, base, offset), _raw(dtype).as_pointer())
-
-
 def _first(builder, count, lanes_):
     """The mask of the first ``count`` lanes, compared in 32 bits: half the registers of 64."""
     index = ir.Constant(ir.VectorType(_I32, lanes_), list(range(lanes_)))
