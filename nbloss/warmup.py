@@ -19,9 +19,9 @@ import nbloss.functional as F
 from nbloss import _plain
 from nbloss.progress import Progress
 
-# Short rows, long ones and very long ones, pixels; few positions, and more than the short way takes.
+# Short rows, long ones and very long ones, pixels of few and of many classes; few positions, and more than the short way takes.
 MANY = _plain.MOST + 1
-SHAPES = ((32, 10), (32, 1000), (MANY, 10), (1024, 1000), (16, 50257), (1, 10, 16, 16), (1, 10, MANY))
+SHAPES = ((32, 10), (32, 1000), (MANY, 10), (1024, 1000), (16, 50257), (1, 10, 16, 16), (1, 100, 16, 16), (1, 10, MANY))
 
 
 # ------------------------------ what is usual ------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 
 import nbloss.kernels.cpu.cache  # noqa: F401  first: it takes the stamp of the sources before they are read
-from nbloss.kernels.cpu import lane_masses, lanes, pixels, row_masses, rows, targets
+from nbloss.kernels.cpu import lane_masses, lanes, pixels, planes, row_masses, rows, targets
 from nbloss.kernels.cpu.jit import run
 from nbloss.kernels.cpu.lane_sums import SHORT
 from nbloss.kernels.cpu.whole import whole
@@ -31,6 +31,7 @@ def _kernels(*modules):
     return {name: getattr(module, name) for module, names in zip(modules, WALKS, strict=True) for name in names}
 
 
+PLANES = {"log_softmax_backward": planes.log_softmax_backward}
 PIXELS = {name: getattr(pixels, name) for name in WALKS[0]}
 ROWS, LANES = _kernels(rows, row_masses), _kernels(lanes, lane_masses)
 
@@ -43,27 +44,29 @@ def _gathered(x):
 def _run(name, variant, arguments, inputs, result):
     """Run kernel ``name`` on (outer, C, inner) ``inputs`` and ``result`` (or None), seen in the layout that is walked best."""
     out, classes = result, result.shape[1] if result is not None else inputs[0].shape[1]
-    kernels, multiple, gathered = LANES, 64 if classes <= 1024 else 16, False
-    if classes > SHORT and all(a is None or (a.shape[2] == 1 and a.strides[1] == a.itemsize) for a in (*inputs, result)):
+    kernels, multiple, numbers, gathered = LANES, 64 if classes <= 1024 else 16, classes, False
+    along = classes > SHORT and all(a is None or (a.shape[2] == 1 and a.strides[1] == a.itemsize) for a in (*inputs, result))
+    if not along and inputs[0].shape[2] == 1 and inputs[0].strides[0] == inputs[0].itemsize:
+        inputs = [a.transpose(2, 1, 0) for a in inputs]  # rows that are neighbours are pixels
+        out = result = None if result is None else result.transpose(2, 1, 0)
+    if along:
         kernels, multiple = ROWS, 1
+    elif name in PLANES and planes.walks(*inputs, out):
+        kernels, multiple, numbers = PLANES, planes.share(inputs[0].shape[0] * inputs[0].shape[2]), len(inputs) * classes
     elif classes > lanes.LONGEST:
         kernels, multiple, gathered = ROWS, 1, True
         inputs = [_gathered(a) for a in inputs]
         out = None if result is None else np.empty(inputs[0].shape, result.dtype)
-    elif inputs[0].shape[2] == 1 and inputs[0].strides[0] == inputs[0].itemsize:
-        inputs = [a.transpose(2, 1, 0) for a in inputs]  # rows that are neighbours are pixels
-        out = None if result is None else result.transpose(2, 1, 0)
+    elif name in PIXELS and pixels.walks(*inputs, out):
+        kernels = PIXELS
     x = inputs[0]
-    body = kernels[name]
-    if kernels is LANES and name in PIXELS and pixels.walks(*inputs, out):
-        body = PIXELS[name]
     run(
-        body,
+        kernels[name],
         (x.dtype, *variant, out is None),
         arguments(*inputs, out),
         WRITTEN,
         x.shape[0] * x.shape[2],
-        classes,
+        numbers,
         multiple,
         kernels is ROWS,
         x.shape[2],

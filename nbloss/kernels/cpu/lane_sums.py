@@ -44,7 +44,7 @@ def tops(tile, n):
 
 
 @njit(**STRICT)
-def _add(sums, c, value):
+def add(sums, c, value):
     """Add class c's vector to its partial sum; the first ones of a block begin them."""
     step = lanes(sums)
     c &= BLOCK - 1
@@ -55,7 +55,7 @@ def _add(sums, c, value):
 
 
 @njit(**STRICT)
-def _flush(sums, start, stop, doubles):
+def flush(sums, start, stop, doubles):
     """Add the partial sums of a block of classes to their float64 sums; the first block begins them."""
     step = lanes(sums)
     count = stop - start
@@ -70,7 +70,7 @@ def _flush(sums, start, stop, doubles):
 
 
 @njit(**STRICT)
-def _fold(sums, n, doubles):
+def fold(sums, n, doubles):
     """The float64 sums of n classes, folded as ``rows.py`` folds the lanes of its vectors."""
     step = lanes(sums)
     like = load(sums, 0)
@@ -173,7 +173,7 @@ def _rest_block(tile, start, stop, m, keep, confident, ties, sums):
             if keep is not None:
                 store(keep, (c + k) * step, select(confident, e, load(keep, (c + k) * step)))
             ties, e = _apart(load(gaps, k * step), e, ties)
-            _add(sums, c + k, e)
+            add(sums, c + k, e)
     return ties
 
 
@@ -187,8 +187,8 @@ def _long_sums(tile, n, m, keep, spare, sums, doubles):
         for k in range(0, smaller(step, stop - start), 4):
             store(sums, k * step, _slots(tile, start + k, stop, m, keep, spare))
             store(sums, (k + step) * step, _slots(tile, start + k + step, stop, m, keep, spare))
-        _flush(sums, start, stop, doubles)
-    total = _fold(sums, n, doubles) * inverse
+        flush(sums, start, stop, doubles)
+    total = fold(sums, n, doubles) * inverse
     rest = total - 1.0
     confident = less(total, CONFIDENT)
     if any_lane(confident):
@@ -196,8 +196,8 @@ def _long_sums(tile, n, m, keep, spare, sums, doubles):
         for start in range(0, n, BLOCK):
             stop = smaller(n, start + BLOCK)
             ties = _rest_block(tile if spare is None else spare, start, stop, m, keep, confident, ties, sums)
-            _flush(sums, start, stop, doubles)
-        exact = _fold(sums, n, doubles) * inverse + doubled(ties)
+            flush(sums, start, stop, doubles)
+        exact = fold(sums, n, doubles) * inverse + doubled(ties)
         rest = select(confident, exact, rest)
         total = select(confident, exact + 1.0, total)
     return rounded(total, m), rounded(rest, m)
@@ -226,9 +226,9 @@ def total(tile, n, sums, doubles):
     for start in range(0, n, BLOCK):
         stop = smaller(n, start + BLOCK)
         for c in range(start, stop):
-            _add(sums, c, load(tile, c * step))
-        _flush(sums, start, stop, doubles)
-    return _fold(sums, n, doubles)
+            add(sums, c, load(tile, c * step))
+        flush(sums, start, stop, doubles)
+    return fold(sums, n, doubles)
 
 
 @njit(**STRICT)
@@ -254,13 +254,13 @@ def total_masses(tile, w, y, a, b, m, n, sums, doubles):
     for start in range(0, n, BLOCK):
         stop = smaller(n, start + BLOCK)
         for c in range(start, stop):
-            _add(sums, c, masses(w, y, a, b, c, step))
-        _flush(sums, start, stop, doubles)
-    mass = _fold(sums, n, doubles)
+            add(sums, c, masses(w, y, a, b, c, step))
+        flush(sums, start, stop, doubles)
+    mass = fold(sums, n, doubles)
     for start in range(0, n, BLOCK):
         stop = smaller(n, start + BLOCK)
         for c in range(start, stop):
             q = masses(w, y, a, b, c, step)
-            _add(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))
-        _flush(sums, start, stop, doubles)
-    return rounded(mass, m), rounded(_fold(sums, n, doubles), m)
+            add(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * step))))
+        flush(sums, start, stop, doubles)
+    return rounded(mass, m), rounded(fold(sums, n, doubles), m)

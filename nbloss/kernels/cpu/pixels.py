@@ -41,7 +41,7 @@ from nbloss.kernels.cpu.moves import TILES, move, move_in, move_out
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import doubled, equal, every_lane, four, four_of, maximum, minimum, quarter, rounded
 from nbloss.kernels.cpu.streams import pixels_pass
-from nbloss.kernels.cpu.tiles import bring, classes_fetched, line_start, slab_end
+from nbloss.kernels.cpu.tiles import bring, classes_fetched, line_start, place, slab_end
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
 
 LEAST = 64  # positions of an image: shorter ones are walked in ``lanes.py``
@@ -53,18 +53,11 @@ def walks(*arrays):
     return inner >= LEAST and classes <= SHORT and all(a is None or a.strides[2] == a.itemsize for a in arrays)
 
 
-@njit(**STRICT)
-def _first(array, p):
-    """Where position p's class 0 lies."""
-    inner = array.shape[2]
-    return pointer(array, p // inner * apart(array, 0) + p % inner)
-
-
 # ------------------------------ log_softmax ------------------------------
 
 
 @njit(**STRICT)
-def _read(line, count):
+def read(line, count):
     """The next pixels of one class, as many as four vectors hold; zeros beyond ``count``."""
     if count >= TILES * lanes(line):
         return load_four(line, 0)
@@ -72,7 +65,7 @@ def _read(line, count):
 
 
 @njit(**STRICT)
-def _write(line, count, past, value):
+def write(line, count, past, value):
     """Write the first ``count`` pixels of four vectors, ``past`` the caches."""
     step = lanes(line)
     if count < TILES * step:
@@ -105,7 +98,7 @@ def _ask_place(written, past):
 @njit(**STRICT)
 def _dealt(line, count, slab, n):
     """The next pixels of one class, which are put into four tiles of a slab."""
-    step, v = lanes(line), _read(line, count)
+    step, v = lanes(line), read(line, count)
     store(slab, 0, quarter(v, 0))
     store(slab, n * step, quarter(v, 1))
     store(slab, 2 * n * step, quarter(v, 2))
@@ -118,7 +111,7 @@ def _logs(line, count, past, slab, n, tops, logs):
     """Write the log-probabilities of what ``_dealt`` has put down."""
     step = lanes(line)
     v = four_of(load(slab, 0), load(slab, n * step), load(slab, 2 * n * step), load(slab, 3 * n * step))
-    _write(line, count, past, (v - load_four(tops, 0)) - load_four(logs, 0))
+    write(line, count, past, (v - load_four(tops, 0)) - load_four(logs, 0))
 
 
 def log_softmax(x, out, lo, hi):
@@ -134,8 +127,8 @@ def log_softmax(x, out, lo, hi):
     p = lo
     while p < hi:
         stop = slab_end(inner, p, hi, full, before)
-        count, row, result = stop - p, _first(x, p), _first(out, p)
-        following = _first(x, smaller(stop, hi - 1))
+        count, row, result = stop - p, place(x, p), place(out, p)
+        following = place(x, smaller(stop, hi - 1))
         first = second = four(splat(base, -np.inf))
         for c in range(n):
             line, written, into = moved(row, c * between), moved(result, c * far), moved(slab, c * step)
@@ -164,7 +157,7 @@ def log_softmax(x, out, lo, hi):
 @njit(**STRICT)
 def _kept(line, count, into):
     """The next pixels of one class in float64; they are put down."""
-    v = _read(line, count)
+    v = read(line, count)
     store(into, 0, v)
     return doubled(v)
 
@@ -182,8 +175,8 @@ def log_softmax_backward(g, y, out, lo, hi):
     p = lo
     while p < hi:
         stop = slab_end(inner, p, hi, full, before)
-        count, above, row, result = stop - p, _first(g, p), _first(y, p), _first(out, p)
-        following = _first(g, smaller(stop, hi - 1))
+        count, above, row, result = stop - p, place(g, p), place(y, p), place(out, p)
+        following = place(g, smaller(stop, hi - 1))
         first = second = doubled(zero)
         for c in range(n):
             line, written, into = moved(above, c * above_between), moved(result, c * far), moved(kept, c * full)
@@ -200,8 +193,8 @@ def log_softmax_backward(g, y, out, lo, hi):
             line, written = moved(row, c * between), moved(result, c * far)
             for k in range(0, count, part):
                 _ask(c + ahead, n, k, row, between, following, above_between)
-                e = exp_scaled(minimum(_read(moved(line, k), count - k), TOP), None)
-                _write(moved(written, k), count - k, streamed, load_four(kept, c * full + k) - e * load_four(factors, k))
+                e = exp_scaled(minimum(read(moved(line, k), count - k), TOP), None)
+                write(moved(written, k), count - k, streamed, load_four(kept, c * full + k) - e * load_four(factors, k))
         p = stop
     release(kept)
 
@@ -233,10 +226,10 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
         line = pointer(out, 0)
     p, stop = lo, slab_end(inner, lo, hi, full, before)
     for c in range(n):
-        move_in(n, c, (_first(x, p), between, stop - p, slab))
+        move_in(n, c, (place(x, p), between, stop - p, slab))
     while p < hi:
         after = slab_end(inner, stop, hi, full, before) if stop < hi else stop
-        inward = _first(x, stop), between, after - stop, following
+        inward = place(x, stop), between, after - stop, following
         if out is None:
             moving = n, inward, None
         else:
@@ -276,7 +269,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                 store(term, step, at_y)
                 store(term, 2 * step, y)
         if out is not None:
-            line, written = _first(out, p), stop - p
+            line, written = place(out, p), stop - p
             past = streamed and to_aligned(line) == 0 and far % step == 0
         slab, following, last = following, last, slab
         p, stop = stop, after

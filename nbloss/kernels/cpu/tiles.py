@@ -50,6 +50,13 @@ CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this
 
 
 @njit(**STRICT)
+def place(array, p):
+    """Where position p's class 0 lies."""
+    inner = array.shape[2]
+    return pointer(array, p // inner * apart(array, 0) + p % inner * apart(array, 2))
+
+
+@njit(**STRICT)
 def slab_tiles(n, step):
     """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too.
 
@@ -148,7 +155,7 @@ def bring(array, n, p, stop, places, slab):
         else:
             for c in range(0, n, wide):
                 first = smaller(c, n - wide)
-                turn_in(moved(row, first), distance, moved(tile, first * step))
+                turn_in(moved(row, first), distance, moved(tile, first * step), step)
     return NOWHERE
 
 

@@ -55,24 +55,24 @@ def piece(typingctx, base):
 
 
 @intrinsic
-def turn_in(typingctx, source, apart, tile):
-    """Fill as many vectors of ``tile`` as a piece has numbers with the pieces of as many rows as it has lanes."""
+def turn_in(typingctx, source, apart, tile, pitch):
+    """Fill as many vectors, ``pitch`` numbers apart, as a piece has numbers with the pieces of as many rows as they have lanes."""
     lanes = LANES[COMPUTE[source.dtype]]
     width = lanes // BLOCKS
 
     def codegen(context, builder, sig, args):
-        base, apart, tile = args
+        base, apart, tile, pitch = args
         raw = ir.VectorType(stored(source.dtype), width)
         pieces = []
         for place in _places(builder, base, apart, lanes):
             pieces.append(builder.load(builder.bitcast(place, raw.as_pointer()), align=1))
         vectors = [decode(builder, joined(builder, pieces[j::width]), source.dtype, lanes) for j in range(width)]
         for c, vector in enumerate(_interleaved(builder, vectors)):
-            store_at(builder, vector, builder.gep(tile, [_I64(c * lanes)]), tile_dtype)
+            store_at(builder, vector, builder.gep(tile, [builder.mul(pitch, _I64(c))]), tile_dtype)
         return context.get_dummy_value()
 
     tile_dtype = tile.dtype
-    return types.void(source, types.intp, tile), codegen
+    return types.void(source, types.intp, tile, types.intp), codegen
 
 
 @intrinsic
