@@ -194,12 +194,12 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
         p, stop = start, smaller(hi, start + RUN)
         counted, outside = 0, 0
         while p < stop:
-            first, near, count = _lines(logp, p, stop)
-            k = 0
+            first, near, following = _lines(logp, p, hi)
+            count, k = smaller(following, stop - p), 0
             while k < count:
                 into, given = moved(losses, p + k - start), moved(targets, p + k)
                 if usual and k + 64 <= count and all_below(given, mask, 64, classes):
-                    if near == 1 and k + 192 <= count:  # pixels, whose classes are so many streams; a wrong class's address does no harm
+                    if near == 1 and k + 192 <= following:  # pixels, whose classes are so many streams; a wrong class's address does no harm
                         for i in range(128, 192):
                             prefetch_read(first, k + i + (get_integer(given, i) & mask) * between)
                     for i in range(64):
