@@ -10,6 +10,7 @@ from numpy import ndarray
 from nbloss import _device
 from nbloss._host import HOST
 from nbloss._problem import REDUCTIONS, destination, kind, signed
+from nbloss.kernels import SUMMED
 
 MOST = 262144  # rows: beyond, targets and losses are worth more than one thread, and the checks a small part of the call
 WIDEST = 4096  # classes that may lie apart without being copied
@@ -67,11 +68,12 @@ def loss(operation, input, target, weight, ignore_index, reduction, device, labe
     if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:
         return None
     sums, divides = REDUCTIONS[reduction]
-    alone = sums and g is None and operation == "nll"  # its sum needs no array, whatever its size
+    alone = sums and g is None and shape[1] <= SUMMED[operation]  # a sum that needs no array, whatever its size
     count = target.size
     if not (0 < count <= MOST or (alone and count)) or not shape[1] or not -(2**63) <= ignore_index < 2**63:
         return None
-    if target.flags.num & PLAIN != PLAIN or not (input.flags.c_contiguous or (alone and len(shape) == 2 and _by_numbers(input))):
+    strided = alone and operation == "nll" and len(shape) == 2
+    if target.flags.num & PLAIN != PLAIN or not (input.flags.c_contiguous or (strided and _by_numbers(input))):
         return None
     pair = input.dtype, target.dtype
     known = _known.get(pair) or _describe(*pair)

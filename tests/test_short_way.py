@@ -104,21 +104,43 @@ def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
 @pytest.mark.parametrize("shape", [(300_001, 2), (3, 5, 301, 307)], ids=name)
 @pytest.mark.parametrize("ignored", [-100, 1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_nll_in_one_pass_has_no_largest_size(weighted, ignored, shape, rng):
+@pytest.mark.parametrize("loss", [F.nll_loss, F.cross_entropy])
+def test_a_sum_in_one_pass_has_no_largest_size(loss, weighted, ignored, shape, rng):
     """Its sums are those of the long way at every level of their tree, and no target escapes it."""
     x, y = logits(rng, shape), with_ignored(rng, class_index(rng, shape), ignored)
     weight = weights(rng, class_count(shape), np.float32) if weighted else None
     for reduction in ("mean", "sum"):
         options = {"ignore_index": ignored, "reduction": reduction}
-        assert_array_equal(F.nll_loss(x, y, weight, **options), F.nll_loss(x, y, weight, **options, device="cpu"))
+        assert_array_equal(loss(x, y, weight, **options), loss(x, y, weight, **options, device="cpu"))
     for bad in (0, y.size // 2, y.size - 1):
         wrong = y.copy()
         wrong.flat[bad:] = shape[1]
         with pytest.raises(IndexError, match=f"; {y.size - bad} of {y.size} targets are out of range") as short:
-            F.nll_loss(x, wrong, weight, ignore_index=ignored)
+            loss(x, wrong, weight, ignore_index=ignored)
         with pytest.raises(IndexError) as long:
-            F.nll_loss(x, wrong, weight, ignore_index=ignored, device="cpu")
+            loss(x, wrong, weight, ignore_index=ignored, device="cpu")
         assert str(short.value) == str(long.value)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("shape", [(2, 1, 70), (3, 2, 9, 21), (2, 10, 28, 28), (1, 21, 700), (5, 47, 129), (2, 48, 40, 41)], ids=name)
+def test_losses_of_pixels_alone_are_those_of_rows_and_of_gradients(shape, dtype, rng):
+    """Also where exponentials as they are would not do: far from 0, one class above all others, nothing finite."""
+    x, y = logits(rng, shape, dtype), with_ignored(rng, class_index(rng, shape), -100)
+    pixels = np.moveaxis(x, 1, -1).reshape(-1, shape[1])  # a copy
+    pixels[3::50] += 90
+    pixels[5::50] -= 300
+    pixels[7::50, 0] += 40
+    pixels[11::500] = -np.inf
+    pixels[13::500] = np.nan
+    x = np.ascontiguousarray(np.moveaxis(pixels.reshape(*rows_shape(shape), shape[1]), -1, 1))
+    alone = F.cross_entropy(x, y, reduction="none")
+    assert_array_equal(alone.reshape(-1), F.cross_entropy(pixels, y.reshape(-1), reduction="none"))
+    assert_array_equal(alone, F.cross_entropy_value_and_grad(x, y, reduction="none")[0])
+    assert_array_equal(F.cross_entropy(x, y, reduction="sum"), F.cross_entropy_value_and_grad(x, y, reduction="sum")[0])
+    y = np.where(np.isfinite(alone), y, -100)
+    assert np.isfinite(F.cross_entropy(x, y))
+    assert_array_equal(F.cross_entropy(x, y), F.cross_entropy_value_and_grad(x, y)[0])
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)

@@ -105,7 +105,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
     variant = target.dtype, scale.dtype, spread is None
     if weight is None:
         weight = np.empty(0, scale.dtype)
-    arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong
+    arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, targets.GROUP
     written = {"scale", "spread", "totals", "wrong"}
     run(targets.row_scale, variant, arguments, written, target.size, 1, targets.GROUP)
     if scale.size < target.size:
@@ -122,7 +122,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
 def row_sum(values):
     """Sum of a contiguous array in float64; the same bits for any number of threads."""
     totals = np.zeros(-(-values.size // targets.GROUP))
-    run(targets.row_sum, (values.dtype,), (values, totals), {"totals"}, values.size, 1, targets.GROUP)
+    run(targets.row_sum, (values.dtype,), (values, totals, targets.GROUP), {"totals"}, values.size, 1, targets.GROUP)
     return float(targets.added(totals))
 
 

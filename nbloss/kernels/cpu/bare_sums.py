@@ -32,8 +32,36 @@ def _typed_summed(total, low, value):
 
 
 @njit(**STRICT)
+def add_one(e, y, own, total):
+    """``own``, or a class's exponential where that is y (0 here), and ``total`` with it elsewhere."""
+    other = differ(y, 0.0)
+    return select(other, own, e), add_where(other, total, e)
+
+
+@njit(**STRICT)
+def add_four(e, y, own, total, low):
+    """``add_one`` of four classes, which are 0 to 3 here; ``low`` takes what rounding took from the total."""
+    first, second, third, fourth = quarter(e, 0), quarter(e, 1), quarter(e, 2), quarter(e, 3)
+    not_first, not_second, not_third, not_fourth = differ(y, 0.0), differ(y, 1.0), differ(y, 2.0), differ(y, 3.0)
+    own = select(not_second, select(not_first, own, first), second)
+    own = select(not_fourth, select(not_third, own, third), fourth)
+    lower = add_where(not_second, select(not_first, first, 0.0), second)
+    upper = add_where(not_fourth, select(not_third, third, 0.0), fourth)
+    total, low = _summed(total, low, lower + upper)
+    return own, total, low
+
+
+@njit(**STRICT)
+def summed_up(own, total, low):
+    """The exponential of class y, the sum of all others, what rounding took from that, and the sum of all."""
+    others = total + low
+    low = low - (others - total)
+    return own, others, low, others + (own + low)
+
+
+@njit(**STRICT)
 def bare_sums(tile, n, y, keep, moving, run):
-    """The scaled exponential of each lane's class y, the sum of all others, what rounding took from that, and the sum of all.
+    """What ``summed_up`` says of a tile, in scaled exponentials.
 
     ``keep`` takes the exponentials. Before each four classes a ``run`` is moved, from that one on, and one before what is left of them
     (``moves.py``).
@@ -50,8 +78,7 @@ def bare_sums(tile, n, y, keep, moving, run):
             e = exp_bare(load(tile, k * step))
             if keep is not None:
                 store(keep, k * step, e)
-            other = differ(y, 0.0)
-            own, total = select(other, own, e), add_where(other, total, e)
+            own, total = add_one(e, y, own, total)
             y = y - 1.0
     while c < n:
         if moving is not None:
@@ -60,18 +87,10 @@ def bare_sums(tile, n, y, keep, moving, run):
         e = exp_bare(load_four(tile, c * step))
         if keep is not None:
             store(keep, c * step, e)
-        first, second, third, fourth = quarter(e, 0), quarter(e, 1), quarter(e, 2), quarter(e, 3)
-        not_first, not_second, not_third, not_fourth = differ(y, 0.0), differ(y, 1.0), differ(y, 2.0), differ(y, 3.0)
-        own = select(not_second, select(not_first, own, first), second)
-        own = select(not_fourth, select(not_third, own, third), fourth)
-        lower = add_where(not_second, select(not_first, first, 0.0), second)
-        upper = add_where(not_fourth, select(not_third, third, 0.0), fourth)
-        total, low = _summed(total, low, lower + upper)
+        own, total, low = add_four(e, y, own, total, low)
         y = y - 4.0
         c += 4
-    others = total + low
-    low = low - (others - total)
-    return own, others, low, others + (own + low)
+    return summed_up(own, total, low)
 
 
 @njit(**STRICT)

@@ -77,15 +77,21 @@ def _seen(at, kind, span):
 def bare_tile(at, span, tile, n, y, uncounted, keep, moving, run):
     """Lay aside what exponentials as they are say of a tile; in which lanes that is enough. ``uncounted`` rows need not be known."""
     own, others, low, s = bare_sums(tile, n, y, keep, moving, run)
+    return either(uncounted, laid_aside(at, span, own, others, low, s, y, keep))
+
+
+@njit(**STRICT)
+def laid_aside(at, span, own, others, low, s, y, gradient):
+    """Lay bare sums aside, with what a ``gradient`` needs of them; in which lanes they are enough."""
     store(_seen(at, GAP, span), 0, splat(at, 0.0))
     store(_seen(at, UP, span), 0, others)
     store(_seen(at, DOWN, span), 0, own)
     store(_seen(at, LOW, span), 0, low)
-    if keep is not None:
+    if gradient is not None:
         store(_seen(at, SUM, span), 0, s)
         store(_seen(at, OTHERS, span), 0, others)
         store(_seen(at, CLASS, span), 0, y)
-    return either(uncounted, bare_enough(own, others, s, get(tile, 0)))
+    return bare_enough(own, others, s, get(at, 0))
 
 
 @njit(**STRICT)

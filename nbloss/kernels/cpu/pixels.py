@@ -38,6 +38,7 @@ from nbloss.kernels.cpu.memory import (
     to_aligned,
 )
 from nbloss.kernels.cpu.moves import TILES, move, move_in, move_out
+from nbloss.kernels.cpu.pixel_losses import losses
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import doubled, equal, every_lane, four, four_of, maximum, minimum, quarter, rounded
 from nbloss.kernels.cpu.streams import pixels_pass
@@ -202,7 +203,8 @@ def log_softmax_backward(g, y, out, lo, hi):
 # ------------------------------ cross entropy, class indices ------------------------------
 
 
-def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
+@njit(**STRICT)
+def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
     n = smaller(x.shape[1], SHORT)  # which says to the compiler that there are no more
     inner, between = x.shape[2], apart(x, 1)
     base = pointer(x, 0)
@@ -220,20 +222,15 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     places = local(np.int64, 16)
     before = line_start(base, out)
-    written, past = 0, False
-    if out is not None:
-        far, streamed = apart(out, 1), pixels_pass(out, base)
-        line = pointer(out, 0)
+    far, streamed = apart(out, 1), pixels_pass(out, base)
+    line, written, past = pointer(out, 0), 0, False
     p, stop = lo, slab_end(inner, lo, hi, full, before)
     for c in range(n):
         move_in(n, c, (place(x, p), between, stop - p, slab))
     while p < hi:
         after = slab_end(inner, stop, hi, full, before) if stop < hi else stop
         inward = place(x, stop), between, after - stop, following
-        if out is None:
-            moving = n, inward, None
-        else:
-            moving = n, inward, (line, far, written, last, terms, past)
+        moving = n, inward, (line, far, written, last, terms, past)
         run = 0
         for q in range(p, stop, step):
             k = (q - p) // step
@@ -241,17 +238,11 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             prefetch_read(targets, q + 2 * full)
             y = classes_of(targets, target.size, mask, q, stop, numbers)
             uncounted = equal(numbers_of(scales, scale.size, q, stop, numbers), 0.0)
-            if out is None:
-                enough = bare_tile(at, TILES, tile, n, y, uncounted, None, moving, run)
-            else:
-                enough = bare_tile(at, TILES, tile, n, y, uncounted, tile, moving, run)
+            enough = bare_tile(at, TILES, tile, n, y, uncounted, tile, moving, run)
             if not every_lane(enough):
                 bring(x, n, q, smaller(q + step, stop), places, spare)
-                if out is None:
-                    exact_tile(at, TILES, spare, n, y, enough, None, spare, sums, doubles)
-                else:
-                    exact_tile(at, TILES, spare, n, y, enough, tile, spare, sums, doubles)
-                    blend(tile, spare, n, enough)
+                exact_tile(at, TILES, spare, n, y, enough, tile, spare, sums, doubles)
+                blend(tile, spare, n, enough)
             run += (n + 3) // 4
         for c in range(run, n):
             move(moving, c)
@@ -261,19 +252,23 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             tile, at = moved(slab, k * n * step), moved(found, k * step)
             each = numbers_of(scales, scale.size, q, stop, numbers)
             tile_losses(at, TILES, each, losses, q, stop)
-            if out is not None:
-                above = numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
-                factor, at_y, y = tile_factors(at, TILES, tile, n, each, above, True)
-                term = moved(terms, 3 * k * step)
-                store(term, 0, factor)
-                store(term, step, at_y)
-                store(term, 2 * step, y)
-        if out is not None:
-            line, written = place(out, p), stop - p
-            past = streamed and to_aligned(line) == 0 and far % step == 0
+            above = numbers_of(pointer(upstream, 0), upstream.size, q, stop, numbers)
+            factor, at_y, y = tile_factors(at, TILES, tile, n, each, above, True)
+            term = moved(terms, 3 * k * step)
+            store(term, 0, factor)
+            store(term, step, at_y)
+            store(term, 2 * step, y)
+        line, written = place(out, p), stop - p
+        past = streamed and to_aligned(line) == 0 and far % step == 0
         slab, following, last = following, last, slab
         p, stop = stop, after
-    if out is not None:
-        for c in range(n):
-            move_out(n, c, (line, far, written, last, terms, past))
+    for c in range(n):
+        move_out(n, c, (line, far, written, last, terms, past))
     release(buffer)
+
+
+def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
+    if out is None:
+        losses(x, target, mask, scale, loss, lo, hi)
+    else:
+        _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi)

@@ -66,15 +66,15 @@ def _counts(y, ignore_index, wide):
     return (y != ignore_index) | (wide & (y < 0))
 
 
-def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, lo, hi):
-    """scale = hit * w[y] and spread = share, both 0 in ignored rows; per GROUP sum w[y], and how many targets are no class.
+def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, group, lo, hi):
+    """scale = hit * w[y] and spread = share, both 0 in ignored rows; per ``group`` of rows sum w[y], and how many targets are no class.
 
     No weights are an empty array: None would be one more kernel to compile. ``mask`` undoes the sign that an unsigned target seems to
     have, ``wide`` says that a negative one is a uint64 beyond int64. Of a scale of one number the caller takes care.
     """
     written = scale.size == target.size
-    for start in range(lo, hi, GROUP):
-        count = smaller(hi, start + GROUP) - start
+    for start in range(lo, hi, group):
+        count = smaller(hi, start + group) - start
         given, scales = pointer(target, start), pointer(scale, start if written else 0)
         total, outside = 0.0, 0
         if weight.size == 0:
@@ -120,8 +120,8 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
             for k in range(count):
                 y = get_integer(given, k) & mask
                 put(spreads, k, share if _counts(y, ignore_index, wide) else 0.0)
-        totals[start // GROUP] = total
-        wrong[start // GROUP] = outside
+        totals[start // group] = total
+        wrong[start // group] = outside
 
 
 def added(totals):
@@ -138,13 +138,13 @@ def added(totals):
     return totals[0] if totals.size else 0.0
 
 
-def row_sum(values, totals, lo, hi):
-    """Sum per GROUP, in float64."""
-    for start in range(lo, hi, GROUP):
-        stop, total = smaller(hi, start + GROUP), 0.0
+def row_sum(values, totals, group, lo, hi):
+    """Sum per ``group`` of rows, in float64."""
+    for start in range(lo, hi, group):
+        stop, total = smaller(hi, start + group), 0.0
         for first in range(start, stop, RUN):
             total += _sum_run(pointer(values, first), smaller(RUN, stop - first))
-        totals[start // GROUP] = total
+        totals[start // group] = total
 
 
 @njit(**STRICT)
@@ -199,7 +199,7 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
             while k < count:
                 into, given = moved(losses, p + k - start), moved(targets, p + k)
                 if usual and k + 64 <= count and all_below(given, mask, 64, classes):
-                    if near == 1 and k + 192 <= following:  # pixels, whose classes are so many streams; a wrong class's address does no harm
+                    if near == 1 and k + 192 <= following:  # pixels: so many streams as classes; a wrong class's address does no harm
                         for i in range(128, 192):
                             prefetch_read(first, k + i + (get_integer(given, i) & mask) * between)
                     for i in range(64):

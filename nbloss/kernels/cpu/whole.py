@@ -7,15 +7,18 @@ caches. The targets are judged, and the losses added, by the thread that calls: 
 import numpy as np
 from numba import njit
 
+from nbloss.kernels import SUMMED
 from nbloss.kernels.cpu import lanes, pixels, rows, targets
 from nbloss.kernels.cpu.jit import run, shared
 from nbloss.kernels.cpu.lane_sums import SHORT
-from nbloss.kernels.cpu.memory import address, moved, pointer
+from nbloss.kernels.cpu.memory import address, moved, pointer, smaller
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
 from nbloss.kernels.cpu.shares import OPTIONS
 
 GROUPS = 32  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
+RUN = targets.RUN
+PIECE = 4 * RUN  # rows whose scales and losses are in a first cache when they are added
 
 _added = njit(**OPTIONS, **PART)(targets.added)
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
@@ -55,7 +58,7 @@ def _whole(walk, takes_one=True):
                 size = count  # some row is ignored
             scale = view(numbers, size)
             scale[0] = 1.0
-            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, 0, count)
+            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, targets.GROUP, 0, count)
             divisor, outside = _added(totals), 0
             for k in range(groups):
                 outside += wrong[k]
@@ -65,7 +68,7 @@ def _whole(walk, takes_one=True):
         upstream[0] = g / divisor if divides else g
         walk(x, target, mask, scale, upstream, loss, out, count, chunk, workers, loop)
         if loss is not None and sums:
-            _row_sum(loss, totals, 0, count)
+            _row_sum(loss, totals, targets.GROUP, 0, count)
             loss[0] = _added(totals) / (divisor if divides else 1.0)
         release(numbers)
         return True
@@ -93,43 +96,83 @@ _SHORT, _PIXELS = _entered(lanes.cross_entropy, "short"), _entered(pixels.cross_
 _LONG, _NLL = _entered(rows.cross_entropy, "long", takes_one=False), _entered(_nll, "nll")
 
 
-_sums = njit(**OPTIONS, **PART)(shared(targets.nll_sums))
+def _adding(walk):
+    """The sums that ``targets.nll_sums`` gives, of a loss that takes any target and one scale for all."""
+
+    def sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
+        size, base = target.size, pointer(x, 0)
+        most = PIECE + 16  # lanes of no row, too
+        losses = room(base, 2 * most + 1)
+        one = view(moved(losses, 2 * most), 1)
+        one[0] = 1.0
+        for start in range(lo, hi, PIECE):
+            stop, scale, divisor = smaller(hi, start + PIECE), one, 0.0
+            loss, each = view(moved(losses, -start), size), view(moved(losses, most - start), size)
+            if weight.size > 0:
+                scale = each
+            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, divisors, wrong, RUN, start, stop)
+            for first in range(start, stop, RUN):
+                divisor += divisors[first // RUN]
+            if weight.size == 0 and divisor < stop - start:
+                scale = each  # some row is ignored
+                _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, divisors, wrong, RUN, start, stop)
+            walk(x, target, mask, scale, one, loss, None, start, stop)
+            _row_sum(loss, totals, RUN, start, stop)
+        release(losses)
+
+    return sums
 
 
-def nll_sum(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
-    """The sum of the NLL losses, in one pass: nothing is written, so targets need not be judged beforehand."""
-    runs = (count + targets.RUN - 1) // targets.RUN
-    numbers = room(local(np.float64, 1), 3 * runs)
-    totals, divisors, wrong = view(numbers, runs), view(moved(numbers, runs), runs), view(moved(numbers, 2 * runs), runs)
-    _sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, count, chunk, workers, loop)
-    total, divisor, outside = _added(totals), _added(divisors), _added(wrong)
-    release(numbers)
-    if outside > 0.0 or (divides and not divisor > 0.0):
-        return False
-    loss[0] = total / (divisor if divides else 1.0)
-    return True
+def _summed(body, name):
+    """A kernel that adds up a loss of rows in one pass: nothing is written, so targets need not be judged beforehand."""
+    walk = njit(**OPTIONS, **PART)(shared(body))
+
+    def sum_of_losses(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
+        runs = (count + RUN - 1) // RUN
+        numbers = room(local(np.float64, 1), 3 * runs)
+        totals, divisors, wrong = view(numbers, runs), view(moved(numbers, runs), runs), view(moved(numbers, 2 * runs), runs)
+        walk(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, count, chunk, workers, loop)
+        total, divisor, outside = _added(totals), _added(divisors), _added(wrong)
+        release(numbers)
+        if outside > 0.0 or (divides and not divisor > 0.0):
+            return False
+        loss[0] = total / (divisor if divides else 1.0)
+        return True
+
+    sum_of_losses.__qualname__ = name
+    return sum_of_losses
+
+
+_NLL_SUM = _summed(targets.nll_sums, "nll_sum")
+_SHORT_SUM = _summed(_adding(njit(**OPTIONS, **PART)(lanes.cross_entropy)), "short_sum")
+_PIXELS_SUM = _summed(_adding(njit(**OPTIONS, **PART)(pixels.cross_entropy)), "pixels_sum")
 
 
 def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
     """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``; for arrays in C order; no weights are an empty array.
 
-    The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss; that of
-    "nll" without a gradient needs room for no more, and takes rows of any strides. Returns whether that was done: where a target is no
-    class, a mean has no positive sum of weights, or ``out`` shares memory that it may not, nothing has been written.
+    The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss, and
+    without a gradient needs room for no more of up to ``SUMMED`` classes; that of "nll" takes rows of any strides. Returns whether that
+    was done: where a target is no class, a mean has no positive sum of weights, or ``out`` shares memory that it may not, nothing has
+    been written.
     """
     classes, count = x.shape[1], target.size
-    numbers = classes
+    numbers, multiple, along = classes, 64, False
+    added = sums and out is None and classes <= SUMMED[operation]
     if operation == "nll":
-        body, multiple, numbers = _NLL, 64, targets.FETCHED if out is None else classes
-        if sums and out is None:
-            body, multiple = nll_sum, targets.RUN
-    elif x.shape[2] == 1:
-        body, multiple = (_SHORT, 16) if classes <= SHORT else (_LONG, 1)
+        body = _NLL_SUM if added else _NLL
+        numbers = targets.FETCHED if out is None else classes
+    elif x.shape[2] == 1 and classes > SHORT:
+        body, multiple, along = _LONG, 1, True
+    elif pixels.walks(x, out):
+        body = _PIXELS_SUM if added else _PIXELS
     else:
-        body, multiple = _PIXELS if pixels.walks(x, out) else _SHORT, 64
+        body, multiple = _SHORT_SUM if added else _SHORT, 16 if x.shape[2] == 1 else 64
+    if added:
+        multiple = RUN
     variant = x.dtype, target.dtype, loss is None, out is None
     arguments = x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out
-    return run(body, variant, arguments, _WRITTEN, count, numbers, multiple, body is _LONG, x.shape[2])
+    return run(body, variant, arguments, _WRITTEN, count, numbers, multiple, along, x.shape[2])
 
 
 _WRITTEN = {"loss", "out"}
