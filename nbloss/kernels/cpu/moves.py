@@ -34,19 +34,18 @@ def move_in(n, c, inward):
 @njit(**STRICT)
 def move_out(n, c, outward):
     """Write class c of a slab's gradient, of exponentials and ``terms`` (factor, y's gradient and y of each tile); ``past`` the caches."""
-    if outward is not None:
-        line, between, count, slab, terms, past = outward
-        step = lanes(slab)
-        here = moved(line, c * between)
-        for k in range(TILES):
-            at = moved(terms, 3 * k * step)
-            d = select(equal(load(at, 2 * step), c), load(at, step), load(slab, (k * n + c) * step) * load(at, 0))
-            if (k + 1) * step > count:
-                store_first(here, k * step, count - k * step, d)
-            elif past:
-                stream(here, k * step, d)
-            else:
-                store(here, k * step, d)
+    line, between, count, slab, terms, past = outward
+    step = lanes(slab)
+    here = moved(line, c * between)
+    for k in range(TILES):
+        at = moved(terms, 3 * k * step)
+        d = select(equal(load(at, 2 * step), c), load(at, step), load(slab, (k * n + c) * step) * load(at, 0))
+        if (k + 1) * step > count:
+            store_first(here, k * step, count - k * step, d)
+        elif past:
+            stream(here, k * step, d)
+        else:
+            store(here, k * step, d)
 
 
 @njit(**STRICT)

@@ -1,7 +1,8 @@
 """Floor 1: pixels: few classes, on an axis of their own, and positions side by side in input and output.
 
-The arithmetic is that of ``lanes.py``, to the last bit. The cross entropy walks memory as ``moves.py`` says; log_softmax and its gradient
-have less to compute, and go through in one direction: a slab of eight tiles into L1, its sums there, and out to where they belong.
+The arithmetic is that of ``lanes.py``, to the last bit. The cross entropy with its gradient walks memory as ``moves.py`` says, alone as
+``pixel_losses.py`` does; log_softmax and its gradient have less to compute, and go through in one direction: a slab of eight tiles into L1,
+its sums there, and out to where they belong.
 """
 
 import numpy as np
