@@ -101,7 +101,7 @@ def _adding(walk):
 
     def sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
         size, base = target.size, pointer(x, 0)
-        most = PIECE + 16  # lanes of no row, too
+        most = smaller(PIECE, hi - lo) + 16  # lanes of no row, too
         losses = room(base, 2 * most + 1)
         one = view(moved(losses, 2 * most), 1)
         one[0] = 1.0
@@ -162,12 +162,12 @@ def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides,
     if operation == "nll":
         body = _NLL_SUM if added else _NLL
         numbers = targets.FETCHED if out is None else classes
-    elif x.shape[2] == 1 and classes > SHORT:
-        body, multiple, along = _LONG, 1, True
-    elif pixels.walks(x, out):
+    elif x.shape[2] > 1 and pixels.walks(x, out):
         body = _PIXELS_SUM if added else _PIXELS
+    elif x.shape[2] > 1 or classes <= SHORT:
+        body, multiple = _SHORT_SUM if added else _SHORT, 64 if x.shape[2] > 1 else 16
     else:
-        body, multiple = _SHORT_SUM if added else _SHORT, 16 if x.shape[2] == 1 else 64
+        body, multiple, along = _LONG, 1, True
     if added:
         multiple = RUN
     variant = x.dtype, target.dtype, loss is None, out is None
