@@ -164,7 +164,7 @@ def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides,
         numbers = targets.FETCHED if out is None else classes
     elif x.shape[2] > 1 and pixels.walks(x, out):
         body = _PIXELS_SUM if added else _PIXELS
-    elif x.shape[2] > 1 or classes <= SHORT:
+    elif x.shape[2] > 1 or classes <= SHORT or added:
         body, multiple = _SHORT_SUM if added else _SHORT, 64 if x.shape[2] > 1 else 16
     else:
         body, multiple, along = _LONG, 1, True
