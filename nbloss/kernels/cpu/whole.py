@@ -2,6 +2,7 @@
 
 Three kernels and their buffers cost a small call more than its arithmetic, and a large one has to run the Python between them from cold
 caches. The targets are judged, and the losses added, by the thread that calls: together they are one pass over a few numbers per row.
+Where only a sum of few classes is asked for, nothing is written, and each thread judges and adds its own rows.
 """
 
 import numpy as np
