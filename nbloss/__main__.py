@@ -1,4 +1,4 @@
-"""Floor 6: the command `python -m nbloss`.
+"""The command `python -m nbloss`.
 
 Every import below a command is lazy: `python -m nbloss --help` and a mistyped option answer at once, without Numba.
 """
@@ -8,6 +8,8 @@ import os
 import platform
 import sys
 from importlib import import_module, metadata
+
+from nbloss.kernels.levels import LEVELS
 
 # The instruction sets that decide how wide the CPU kernels run, in LLVM's names, best first.
 CPU_FEATURES = ("avx512fp16", "avx512bf16", "avx512f", "avx2", "fma", "f16c", "sve2", "sve", "neon")
@@ -33,21 +35,26 @@ def build_parser():
     parser = argparse.ArgumentParser("python -m nbloss", description="Cross-entropy losses for NumPy, by Numba.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    commands.add_parser("info", help="versions, CPU, threads and cache folder: paste this into a bug report")
-    demo = commands.add_parser("demo", help="train a digit classifier in plain NumPy and draw how it went")
+    def command(name, does):
+        """A command whose own help begins with what it does, as the list of commands has it."""
+        return commands.add_parser(name, help=does, description=does[0].upper() + does[1:] + ".")
+
+    command("info", "show versions, CPU, threads and compiled kernels: paste this into a bug report")
+    demo = command("demo", "train a digit classifier in plain NumPy and draw how it went")
     demo.add_argument("--device", choices=["cpu", "cuda"], help="where the loss runs (default: NBLOSS_DEVICE or cpu)")
     count, seed = whole_number(1, 10**6), whole_number(0, 2**32 - 1)  # the range that scikit-learn's split takes
     demo.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
     demo.add_argument("--seed", type=seed, default=0, help="of the split, the weights and the batches (default: 0)")
-    warmup = commands.add_parser("warmup", help="compile the usual kernels into the cache, before anybody waits for them")
+    warmup = command("warmup", "compile the usual kernels into the cache, before anybody waits for them")
     dtypes = ("float32", "float64", "float16", "bfloat16")
     shown = f"of the logits: any of {', '.join(dtypes)} (default: float32 float64)"
     warmup.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes[:2], metavar="DTYPE", help=shown)
     warmup.add_argument("--jobs", type=whole_number(1, 1024), metavar="N", help="processes that compile (default: one per thread)")
     warmup.add_argument("--check", action="store_true", help="compile nothing; name what is missing, with exit status 1")
-    cache = commands.add_parser("cache", help="the compiled kernels on disk: what there is, or remove it")
-    cache.add_argument("action", choices=["info", "clear"])
+    warmup.add_argument("--level", choices=LEVELS, help="compile for every processor of this level instead of for this machine's")
+    cache = command("cache", "show the compiled kernels on disk, or remove them")
+    cache.add_argument("action", choices=["info", "clear"], help="info: what there is; clear: remove what is in the cache folder")
     # For the list of commands only: `main` hands the words after `bench` over unread.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser
@@ -68,7 +75,7 @@ def info():
     import nbloss
     from nbloss import _device
     from nbloss.bench import machine
-    from nbloss.kernels.cpu import jit, threads
+    from nbloss.kernels.cpu import cache, threads
 
     features = binding.get_host_cpu_features()
     names = [name for name in CPU_FEATURES if features.get(name)]
@@ -78,7 +85,7 @@ def info():
         "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
         "cpu": f"{machine.processor()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
         "threads": threads.describe(),
-        "cache": jit.cache_dir(),
+        "cache": "\n".join(f"{name}: {text}" for name, text in cache.describe().items()),
         **{name: version(name) for name in ("numba-cuda", "cuda-core", "nvidia-nvjitlink")},
         "gpus": "\n".join(_device.gpus()),
     }
@@ -90,10 +97,11 @@ def info():
 def cache(action):
     """Print, or remove, what is kept on disk."""
     from nbloss.kernels import disk
-    from nbloss.kernels.cpu.cache import STAMP
 
     if action == "info":
-        for name, value in disk.describe(STAMP).items():
+        from nbloss.kernels.cpu.cache import describe
+
+        for name, value in describe().items():
             print(f"{name:<10}{value}")
         return 0
     before, stuck = len(disk.kept()), disk.clear()

@@ -1,4 +1,4 @@
-"""Floor 2: the place of calls that run on an NVIDIA GPU, the twin of ``nbloss._host``: the same names, the same parameters.
+"""The place of calls that run on an NVIDIA GPU, the twin of ``nbloss._host``: the same names, the same parameters.
 
 NumPy arrays are copied over and their results copied back, and a bad target is an error at once. For arrays that live on the device
 nothing is copied and nothing is waited for: a bad target waits for `nbloss.check_device_errors`.

@@ -1,4 +1,4 @@
-"""Floor 2: where arrays live and which twin of the kernels works on them. The only home of device names."""
+"""Where arrays live and which twin of the kernels works on them. The only home of device names."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Floor 2: other libraries' arrays on a GPU: how each is read, made, and which stream its work is ordered on.
+"""Other libraries' arrays on a GPU: how each is read, made, and which stream its work is ordered on.
 
 Nothing is imported here that the caller has not imported: who holds a torch tensor has torch.
 """

@@ -1,4 +1,4 @@
-"""Floor 0: what a fork must wait for, how a child knows that it is one, and what Ctrl-C may not interrupt.
+"""What a fork must wait for, how a child knows that it is one, and what Ctrl-C may not interrupt.
 
 `import nbloss` loads this (it imports nothing of weight): a fork before the first call matters too. A child has one thread. Whatever
 lock another thread held at the fork stays closed in it for ever, OpenMP ends or hangs a child of a process that it worked in, and TBB

@@ -1,4 +1,4 @@
-"""Floor 2: the place of calls that run on the CPU. ``nbloss._cuda`` is its twin: the same names, the same parameters.
+"""The place of calls that run on the CPU. ``nbloss._cuda`` is its twin: the same names, the same parameters.
 
 A place turns the caller's arrays into what its kernels walk, has room for results, and hands these over as the caller wants them.
 """

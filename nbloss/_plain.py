@@ -1,4 +1,4 @@
-"""Floor 3: the short way for calls that need no judging: losses of class numbers, and log_softmax of rows, in one kernel each.
+"""The short way for calls that need no judging: losses of class numbers, and log_softmax of rows, in one kernel each.
 
 Whatever is unusual (and every error) goes the long way, through ``_problem``. On 32 x 10 logits the long way's checks would cost several
 times the arithmetic; around large ones the interpreter runs them from cold caches, as the logits have thrown its data out.

@@ -1,4 +1,4 @@
-"""Floor 6: `python -m nbloss demo`, a network trained in plain NumPy with nbloss as its loss.
+"""`python -m nbloss demo`, a network trained in plain NumPy with nbloss as its loss.
 
 A 64-256-10 network learns scikit-learn's 8 x 8 digits. Nothing here is needed to use nbloss; it is a complete training
 loop to copy from. scikit-learn, matplotlib and tqdm come with `pip install "nbloss[demo]"`.

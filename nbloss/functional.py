@@ -1,4 +1,4 @@
-"""Floor 4: the losses as functions, with the names and meanings of ``torch.nn.functional``."""
+"""The losses as functions, with the names and meanings of ``torch.nn.functional``."""
 
 from __future__ import annotations
 

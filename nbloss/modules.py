@@ -1,10 +1,10 @@
-"""Floor 5: the losses as objects that hold their options, with the names and meanings of ``torch.nn``."""
+"""The losses as objects that hold their options, with the names and meanings of ``torch.nn``."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -30,9 +30,6 @@ class _Module:
         self.device = _device.checked(device)
         self.reuse_grad = reuse_grad
 
-    def __call__(self, *arrays: ArrayLike) -> Any:
-        return self.forward(*arrays)  # type: ignore[attr-defined]
-
     def _last(self):
         if self._seen is None:
             raise RuntimeError(f"{type(self).__name__}.backward() needs a forward first: call the module on its inputs")
@@ -53,7 +50,7 @@ class _Module:
             self._grad = grad
         return grad
 
-    def to(self, device: str | None) -> _Module:
+    def to(self, device: str | None) -> Self:
         """Compute on another device from the next call on; returns the module.
 
         Parameters
@@ -113,6 +110,10 @@ class LogSoftmax(_Module):
         super().__init__(device, reuse_grad)
         self.dim = dim
 
+    def __call__(self, input: ArrayLike) -> Any:
+        """The same as `forward`."""
+        return self.forward(input)
+
     def forward(self, input: ArrayLike) -> Any:
         """log_softmax of ``input`` along ``dim``; same shape and dtype."""
         self._seen = F.log_softmax(input, self.dim, device=self.device)
@@ -145,6 +146,10 @@ class _Loss(_Module):
     def options(self):
         """The keyword arguments of the functional form."""
         return {name: getattr(self, name) for name in self._options} | {"device": self.device}
+
+    def __call__(self, input: ArrayLike, target: ArrayLike) -> Any:
+        """The same as `forward`."""
+        return self.forward(input, target)
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
         """The loss of ``input`` against ``target``; shapes as in the functional form."""

@@ -1,14 +1,15 @@
-"""Floor 6: `python -m nbloss warmup`, which compiles the usual kernels into the cache before anybody waits for them.
+"""`python -m nbloss warmup`: compiles the usual kernels into the cache before anybody waits for them.
 
-What to compile is said by public calls alone: how many kernels a call needs, and which, is the kernels' own affair. A call on its
-own data decides between one thread and several and between short and long rows, so the shapes below have each of these.
+What to compile is said by public calls alone: which kernels a call needs is the kernels' own affair. The calls are rehearsed: they go
+their way, but run no kernel. So kernels can be compiled for processors that this machine could not run.
 """
 
+import os
 import signal
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing import get_context
 
@@ -19,9 +20,9 @@ import nbloss.functional as F
 from nbloss import _plain
 from nbloss.progress import Progress
 
-# Short rows, long ones and very long ones, pixels of few and of many classes; few positions, and more than the short way takes.
+# Short rows and long ones, pixels of few and of many classes; few positions, and more than the short way takes.
 MANY = _plain.MOST + 1
-SHAPES = ((32, 10), (32, 1000), (MANY, 10), (1024, 1000), (16, 50257), (1, 10, 16, 16), (1, 100, 16, 16), (1, 10, MANY))
+SHAPES = ((32, 10), (32, 1000), (MANY, 10), (MANY, 100), (1, 10, 16, 16), (1, 100, 16, 16), (1, 10, MANY))
 
 
 # ------------------------------ what is usual ------------------------------
@@ -38,6 +39,14 @@ def _smoothed(x, y):
     F.cross_entropy_value_and_grad(x, y, label_smoothing=0.1)
 
 
+def _probabilities(x, y):
+    p = np.zeros(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
+    F.cross_entropy(x, p)
+    F.cross_entropy_value_and_grad(x, p)
+    F.nll_loss(x, p)
+    F.nll_loss_backward(1.0, x, p)
+
+
 def _log_softmax(x, y):
     F.log_softmax_backward(x, F.log_softmax(x, 1), 1)
 
@@ -52,15 +61,25 @@ def _nll(x, y):
     F.nll_loss_backward(1.0, x, y)
 
 
-CALLS = {  # what a user does -> the public calls that it comes to, on logits and int64 targets
+def _unusual(x, y):
+    """What a mean over ignored rows, a view with strides, or a wrong target comes to: a device that is named takes this way, too."""
+    F.cross_entropy(x, y, device="cpu")
+    F.cross_entropy_value_and_grad(x, y, device="cpu")
+    F.nll_loss(x, y, device="cpu")
+    F.nll_loss_backward(1.0, x, y, device="cpu")
+
+
+CALLS = {  # what a user does -> the public calls that it comes to, on logits and class numbers of any integer type
     "cross_entropy": F.cross_entropy,
     "cross_entropy_value_and_grad": F.cross_entropy_value_and_grad,
     "cross_entropy_backward": lambda x, y: F.cross_entropy_backward(1.0, x, y),
     "reduction=none": _none,
     "weight": _weighted,
     "label_smoothing": _smoothed,
+    "probabilities": _probabilities,
     "log_softmax": _log_softmax,
     "nll_loss": _nll,
+    "general": _unusual,
 }
 
 
@@ -74,74 +93,83 @@ def title(step):
     return f"{dtype} {name} {'x'.join(map(str, shape))}"
 
 
-def make(step):
-    """Make the calls of one step, on the CPU; their kernels are in the cache after it."""
+def _rehearsed(step):
+    """The kernels of one step's calls, on the CPU: key -> how to compile it."""
+    from nbloss.kernels.cpu import jit
+
     dtype, name, shape = step
     nbloss.set_default_device("cpu")
+    nbloss.set_num_threads(1)
     if dtype == "bfloat16":
         import ml_dtypes
 
         dtype = ml_dtypes.bfloat16
-    CALLS[name](np.zeros(shape, dtype), np.zeros(shape[:1] + shape[2:], np.int64))
+    with jit.rehearsal() as wanted:
+        CALLS[name](np.zeros(shape, dtype), np.zeros(shape[:1] + shape[2:], np.int64))
+    return wanted | {jit.LOOP: ((), ())}
 
 
 # ------------------------------ the cache ------------------------------
 
 
-class _Missing(Exception):
-    """Names the kernel that would have been compiled."""
+def where(wanted):
+    """What a process would find: step -> {kernel: ``(folder, target)`` of its file, or None}."""
+    from nbloss.kernels.cpu import cache, jit
+
+    known = {}
+    for step in wanted:
+        for key in _rehearsed(step):
+            if key not in known:
+                found = cache.find(key[0], jit.variant_text(key[1]))
+                known[key] = found and found[1:]
+    return {step: {key: known[key] for key in _rehearsed(step)} for step in wanted}
 
 
-@contextmanager
-def _compiling_refused():
-    """Raise _Missing wherever Numba would compile. It tells its listeners before it does; what is in the cache is loaded without."""
-    from numba.core import event
-
-    class Refusal(event.Listener):
-        def on_start(self, event):
-            kernel = event.data["dispatcher"].py_func
-            raise _Missing(f"{kernel.__module__.rpartition('.')[2]}.{kernel.__qualname__}")
-
-        def on_end(self, event):
-            pass
-
-    with event.install_listener("numba:compile", Refusal()):
-        yield
+def _absent(places):
+    """(step, its first kernel that no file has) of the steps that would compile."""
+    return [(step, key) for step, kernels in places.items() for key in [next((k for k in kernels if not kernels[k]), None)] if key]
 
 
-def missing(some, progress=None):
-    """(step, first kernel that is not in the cache) of the steps that would compile; the others' kernels are loaded."""
-    found = []
-    with _compiling_refused():
-        for step in some:
-            try:
-                make(step)
-            except _Missing as kernel:
-                found.append((step, str(kernel)))
-            if progress is not None:
-                progress.step(title(step))
-    return found
+def _make(step, key):
+    """Compile one kernel of a step, in a process of its own; returns what went wrong on disk."""
+    from nbloss.kernels import disk
+    from nbloss.kernels.cpu import jit
+
+    jit.obtain(*key, *_rehearsed(step)[key])
+    return list(disk.said)
 
 
-def _fill(some, jobs):
-    """Make the calls of these steps in processes of their own; Ctrl-C keeps what has been compiled."""
+def _fill(missing, jobs):
+    """Compile kernels (key -> step), each in one of so many processes; Ctrl-C keeps what has been compiled. Returns what went wrong."""
     # Fresh interpreters: a fork of a process with threads may hang. They end at Ctrl-C without a word each.
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL))
-    with Progress(len(some), "call") as progress:
+    pool, wrong = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)), {}
+    with Progress(len(missing), "kernel") as progress:
         try:
-            running = {pool.submit(make, step): step for step in some}
+            running = {pool.submit(_make, step, key): (step, key) for key, step in missing.items()}
             for done in as_completed(running):
-                done.result()
-                progress.step(title(running[done]))
+                wrong |= dict.fromkeys(done.result())
+                step, key = running[done]
+                progress.step(f"{_short(key)} ({title(step)})")
         finally:
             pool.shutdown(cancel_futures=True)
+    return list(wrong)
+
+
+def _for_level(args):
+    """The same command in a process that compiles for a level of processors."""
+    from nbloss.kernels.cpu import processor
+
+    command = [sys.executable, "-m", "nbloss", "warmup", "--dtypes", *args.dtypes]
+    command += ["--jobs", str(args.jobs)] if args.jobs else []
+    command += ["--check"] if args.check else []
+    return subprocess.run(command, env=os.environ | processor.environment(args.level)).returncode
 
 
 def main(args):
-    """Run the command: `args.dtypes`, `args.jobs` (None: one per thread of nbloss), `args.check`. Returns the exit status."""
+    """Run the command: `args.dtypes`, `args.jobs` (None: one per thread of nbloss), `args.check`, `args.level`. Returns the exit status."""
     import numba
 
-    from nbloss.kernels.cpu import jit
+    from nbloss.kernels import disk
 
     if numba.config.DISABLE_JIT:
         print("nbloss warmup: NUMBA_DISABLE_JIT is set, so nothing is ever compiled", file=sys.stderr)
@@ -149,29 +177,41 @@ def main(args):
     if "bfloat16" in args.dtypes and find_spec("ml_dtypes") is None:
         print("nbloss warmup: bfloat16 arrays need the package ml_dtypes: pip install ml_dtypes", file=sys.stderr)
         return 1
-    wanted, folder = steps(dict.fromkeys(args.dtypes)), jit.cache_dir()
-    absent = missing(wanted)
-    if args.check or not absent:
-        return _told(wanted, absent, folder)
-    jobs, before = args.jobs or nbloss.get_num_threads(), []
-    while absent and absent != before:  # until nothing is missing, or nothing helps, as where nothing can be written
-        some = _different(absent)
+    if args.level:
+        return _for_level(args)
+    jobs = args.jobs or nbloss.get_num_threads()
+    wanted = steps(dict.fromkeys(args.dtypes))
+    places = where(wanted)
+    missing = {key: step for step, kernels in reversed(places.items()) for key, place in kernels.items() if not place}
+    if missing and not args.check:
+        os.environ["NBLOSS_QUIET"] = "1"  # whoever calls this knows that it compiles
         try:
-            _fill(some, min(jobs, len(some)))
+            wrong = _fill(missing, min(jobs, len(missing)))
         except BrokenProcessPool:
             print("nbloss warmup: a process ended before its work was done; is there memory enough for so many jobs?", file=sys.stderr)
             return 1
-        before, absent = absent, missing([step for step, _ in absent])
-    return _told(wanted, absent, folder)
+        places = where(wanted)
+    else:
+        wrong = []
+    for text in [*wrong, *disk.said]:
+        print(f"nbloss warmup: {text}", file=sys.stderr)
+    return _told(places)
 
 
-def _different(absent):
-    """The steps of which no two want the same kernel first: two processes would compile it at once."""
-    return list({(step[:2], kernel): step for step, kernel in reversed(absent)}.values())[::-1]
+def _short(key):
+    return key[0].removeprefix("nbloss.kernels.cpu.")
 
 
-def _told(wanted, absent, folder):
-    for step, kernel in absent:
-        print(f"missing: {title(step)} (first: {kernel})")
-    print(f"{len(wanted) - len(absent)} of {len(wanted)} usual calls find their kernels in {folder}")
+def _told(places):
+    """Say which calls find their kernels, and where; the exit status."""
+    from nbloss.kernels import disk
+
+    absent = _absent(places)
+    for step, key in absent:
+        print(f"missing: {title(step)} (first: {_short(key)})")
+    print(f"{len(places) - len(absent)} of {len(places)} usual calls find their kernels in {disk.cache_dir()}")
+    found = {key: place for kernels in places.values() for key, place in kernels.items() if place}
+    for folder, target in sorted(set(found.values())):
+        count = sum(place == (folder, target) for place in found.values())
+        print(f"  {count} kernels for {target} in {'the package' if folder == disk.INSTALLED else folder}")
     return int(bool(absent))

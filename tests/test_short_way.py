@@ -1,6 +1,5 @@
 """The short way (arrays in C order, class numbers, no smoothing, no device named) gives the bits and the errors of the long one."""
 
-import importlib
 from itertools import product
 
 import numpy as np
@@ -221,7 +220,6 @@ def test_the_gradient_of_log_softmax_is_the_long_way_s(dtype, rng):
 
 def test_the_short_way_s_rows_fit_the_kernel_s_sums():
     from nbloss import _plain
-    from nbloss.kernels.cpu import targets
+    from nbloss.kernels.cpu import fused, tuning
 
-    whole = importlib.import_module("nbloss.kernels.cpu.whole")  # the package has a function of that name
-    assert _plain.MOST <= whole.GROUPS * targets.GROUP
+    assert _plain.MOST <= fused.GROUPS * tuning.GROUP

@@ -1,6 +1,7 @@
 """`python -m nbloss warmup`: fills the cache, says what is missing, and leaves nothing to compile."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -30,14 +31,16 @@ def warm(folder):
     """The cache folder after a warm-up, which has said so."""
     done = python(COMMAND, "--jobs", "2", NBLOSS_CACHE_DIR=str(folder))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"2 of 2 usual calls find their kernels in {folder}\n"
+    first, second = done.stdout.splitlines()
+    assert first == f"2 of 2 usual calls find their kernels in {folder}"
+    assert re.fullmatch(rf"  3 kernels for \S+ in {folder}", second)
     return folder
 
 
 def test_a_check_of_an_empty_cache_names_what_is_missing_and_compiles_nothing(tmp_path):
     done = python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(tmp_path / "empty"))
     assert done.returncode == 1, done.stderr
-    assert "missing: float32 nll_loss 7x5 (first: whole.nll_sum)" in done.stdout
+    assert "missing: float32 nll_loss 7x5 (first: fused.sum_nll)" in done.stdout
     assert "0 of 2 usual calls" in done.stdout
     assert not (tmp_path / "empty").exists()
 
@@ -48,11 +51,12 @@ def test_after_a_warm_up_nothing_is_compiled(warm):
         FEWER
         + """
 from numba.core import event
+import numpy as np, nbloss.functional as F
 with event.install_recorder("numba:compile") as compiled:
     for step in warmup.steps(["float32"]):
-        warmup.make(step)
+        name, shape = step[1:]
+        warmup.CALLS[name](np.zeros(shape, np.float32), np.zeros(shape[:1], int))
 assert not compiled.buffer, compiled.buffer
-import numpy as np, nbloss.functional as F
 with event.install_recorder("numba:compile") as compiled:
     F.nll_loss(np.zeros((7, 5)), np.zeros(7, int))
 assert compiled.buffer, "the recorder sees what was not warmed up"
@@ -65,11 +69,11 @@ assert compiled.buffer, "the recorder sees what was not warmed up"
 
 def test_a_damaged_kernel_is_missing_until_the_next_warm_up(warm):
     assert python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(warm)).returncode == 0
-    for kernel in warm.rglob("whole.nll-*"):  # other tests of this file may have warmed other dtypes
+    for kernel in warm.rglob("*fused.loss_nll-*"):  # other tests of this file may have warmed other dtypes
         kernel.write_bytes(kernel.read_bytes()[:-10])
     done = python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(warm))
     assert done.returncode == 1
-    assert done.stdout.startswith("missing: float32 nll_loss 7x5 (first: whole.nll)\n")
+    assert done.stdout.startswith("missing: float32 nll_loss 7x5 (first: fused.loss_nll)\n")
     assert "0 of 2 usual calls" in done.stdout
     assert python(COMMAND, NBLOSS_CACHE_DIR=str(warm)).returncode == 0
 
@@ -90,7 +94,7 @@ def test_bad_arguments_are_a_usage_error(arguments):
 
 def test_the_usual_calls_use_every_function_and_both_ways_to_walk():
     from nbloss import functional, warmup
-    from nbloss.kernels.cpu import lanes, threads
+    from nbloss.kernels.cpu import threads, tuning
 
     called = set()
 
@@ -102,7 +106,7 @@ def test_the_usual_calls_use_every_function_and_both_ways_to_walk():
     sizes = [(shape[1], shape[0] * shape[1]) for shape in warmup.SHAPES if len(shape) == 2]
     for short in (True, False):
         for serial in (True, False):
-            assert any((c <= lanes.SHORT) == short and (n < threads.SERIAL_BELOW) == serial for c, n in sizes)
+            assert any((c <= tuning.SHORT) == short and (n < threads.SERIAL_BELOW) == serial for c, n in sizes)
     real, warmup.F = warmup.F, Spy()
     try:
         import numpy as np

@@ -22,4 +22,6 @@ filled in place; ``out`` may be ``x``; None asks for the losses alone. Kernels a
 A position whose scale (for ``smooth``: spread) is 0 is never judged by its logits: its loss and its gradient are 0, whatever they hold.
 """
 
+from nbloss.kernels import disk as disk  # first: it takes a digest of the sources before others are read
+
 SUMMED = {"nll": 2**63, "cross_entropy": 48}  # classes up to which ``whole`` adds losses without an array of them

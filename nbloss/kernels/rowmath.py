@@ -1,4 +1,4 @@
-"""Floor 0: the formulas of a softmax row, one line each, for numbers and for vectors of rows, on the CPU and on the GPU.
+"""The formulas of a softmax row, one line each, for numbers and for vectors of rows, on the CPU and on the GPU.
 
 A row is three numbers: its maximum m, the sum s of exp(x - m), and ``rest`` = s - 1, the sum without (one of) the maximum's own
 term, which keeps its digits where s has rounded to 1. log s = log1p(rest).

@@ -1,4 +1,4 @@
-"""Floor 1: the contract of ``nbloss.kernels`` in plain NumPy, for a debugger: what runs under ``NUMBA_DISABLE_JIT=1``.
+"""The contract of ``nbloss.kernels`` in plain NumPy, for a debugger: what runs under ``NUMBA_DISABLE_JIT=1``.
 
 The compiled kernels are made of vector instructions that an interpreter does not have; so that whoever steps through a program finds
 readable arrays, each kernel is a few lines here. Rows are (positions, C), in the widest float there is, rounded once at the end: the

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from work import ROOT, run_script
@@ -79,7 +81,10 @@ def other_processor(cache, spare):
 def other_sources(cache, spare):
     """Files that another version of the package made, which would give other numbers, under our names."""
     package = changed_package(
-        spare, "cpu/targets.py", "-(each * get(first, k * near + y * between)))", "-(2 * each * get(first, k * near + y * between)))"
+        spare,
+        "cpu/targets.py",
+        "put(into, k, -(each * get(first, k * near + get(given, k) * between)))",
+        "put(into, k, -(2 * each * get(first, k * near + get(given, k) * between)))",
     )
     code = CALLS.partition("assert")[0]
     call(spare, spare / "cache", code, PYTHONPATH=str(package))
@@ -87,9 +92,9 @@ def other_sources(cache, spare):
 
 
 def swap_in(cache, theirs):
-    theirs = {p.name.rpartition("-")[0]: theirs / p for p in files(theirs)}
+    theirs = {p.name: theirs / p for p in files(theirs)}
     for path in files(cache):
-        shutil.copy(theirs[path.name.rpartition("-")[0]], cache / path)
+        shutil.copy(theirs[path.name], cache / path)
 
 
 def folders(cache, spare):
@@ -127,23 +132,118 @@ def test_a_damaged_file_is_compiled_again_in_silence_and_mended(damage, cache, t
     assert files(cache) == mended
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"NBLOSS_CACHE_DIR": "/proc/nothing/here"},
-        {"NBLOSS_CACHE_DIR": os.devnull},
-        {"NBLOSS_CACHE_DIR": "", "HOME": "/proc/nobody", "XDG_CACHE_HOME": ""},
-    ],
-    ids=["unwritable", "a file", "no home"],
-)
-def test_where_nothing_can_be_written_every_process_compiles(environment, tmp_path):
+@pytest.mark.parametrize("folder", ["/proc/nothing/here", os.devnull], ids=["unwritable", "a file"])
+def test_where_nothing_can_be_written_every_process_compiles_and_says_so_once(folder, tmp_path):
     """Also: nothing is ever written beside the sources, so an install that is read-only is no case of its own."""
     package = shutil.copytree(ROOT / "nbloss", tmp_path / "install" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
     before = files(package)
     place = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    code = CALLS + f"import nbloss; assert nbloss.__file__.startswith({str(package)!r})"
-    run_script(tmp_path, code, **place, **environment)
+    code = WARNINGS + CALLS + f"import nbloss; assert nbloss.__file__.startswith({str(package)!r})\nprint(len(told), told[0])"
+    said = " ".join(run_script(tmp_path, code, NBLOSS_CACHE_DIR=folder, **place))
+    assert said.startswith("1 nbloss cannot keep compiled kernels in " + folder), said
     assert files(package) == before
+
+
+# ---- a user without a home ---------------------------------------------------------------------------------------------
+
+HOMELESS = {"the root of all folders": "/", "not there": "/nonexistent/home", "a file": os.devnull}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="where Windows keeps such files does not depend on a home")
+@pytest.mark.parametrize("home", HOMELESS.values(), ids=HOMELESS)
+def test_a_user_without_a_home_has_a_folder_among_the_temporary_files(home, tmp_path):
+    environment = {"NBLOSS_CACHE_DIR": "", "HOME": home, "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path)}
+    folder = tmp_path / f"nbloss-{os.getuid()}"
+    assert run_script(tmp_path, WARNINGS + CALLS + "print(len(told))", **environment) == ["0"]
+    before = files(folder)
+    assert len(before) >= 3 and folder.stat().st_mode & 0o777 == 0o700
+    run_script(tmp_path, WARNINGS + CALLS + "assert not told", **environment)
+    assert files(folder) == before
+
+
+def others_python():
+    """A Python of this version that any user can run, and the variables with which it finds our packages; skips where there is none."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    path = os.pathsep.join(p for p in sys.path if "site-packages" in p)
+    for candidate in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
+        if not os.path.exists(candidate):
+            continue
+        try:
+            command = [candidate, "-c", "import numba"]
+            if not subprocess.run(command, env={"PYTHONPATH": path}, user=65534, group=65534, cwd="/", capture_output=True).returncode:
+                return candidate, path
+        except PermissionError:
+            continue
+    pytest.skip("there is no Python that any user can run, with packages that any user can read")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only an administrator can be somebody else")
+def test_nobody_has_one_too(tmp_path):
+    """The user of many services: no home, no rights. The Python may be of another patch version: both find the other's kernels."""
+    python, path = others_python()
+    script = "import numba\n" + WARNINGS + RECORDED.format(CALLS) + "print(len(told), bool(compiled.buffer), *told)"
+    with tempfile.TemporaryDirectory() as open_to_all:  # pytest's own folders are this user's alone
+        open_to_all = Path(open_to_all)
+        open_to_all.chmod(0o777)
+        package = shutil.copytree(ROOT / "nbloss", open_to_all / "install" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
+        environment = {"HOME": "/nonexistent", "TMPDIR": str(open_to_all), "PYTHONDONTWRITEBYTECODE": "1", "NBLOSS_PRECOMPILED": "0"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(package.parent), path])
+
+        def as_nobody():
+            done = subprocess.run([python, "-c", script], env=environment, capture_output=True, text=True, user=65534, group=65534, cwd="/")
+            assert done.returncode == 0, done.stderr
+            return done.stdout.split()
+
+        assert as_nobody() == ["0", "True"]
+        before = files(open_to_all / "nbloss-65534")
+        assert len(before) >= 3
+        assert as_nobody() == ["0", "False"]
+        assert files(open_to_all / "nbloss-65534") == before
+        ours = call(tmp_path, open_to_all / "nbloss-65534", script, PYTHONPATH=str(package.parent), PYTHONDONTWRITEBYTECODE="1")
+        assert ours[:2] == ["1", "True"], "what nobody has written is not run by others"
+
+
+# ---- files of other users ----------------------------------------------------------------------------------------------
+
+WARNINGS = """
+import warnings
+told = []
+warnings.showwarning = lambda text, *more: told.append(text)
+warnings.simplefilter("always")
+"""
+SPOILED = {
+    "a file that others can write": lambda cache: next(cache.rglob("*.kernel")).chmod(0o666),
+    "a file of somebody else": lambda cache: os.chown(next(cache.rglob("*.kernel")), 65534, 65534),
+    "a folder that others can write": lambda cache: next(cache.rglob("*.kernel")).parent.chmod(0o777),
+    "a folder of somebody else": lambda cache: os.chown(next(cache.rglob("*.kernel")).parent, 65534, 65534),
+    "a cache folder that others can write": lambda cache: cache.chmod(0o777),
+    "a cache folder that the group can write": lambda cache: cache.chmod(0o775),
+    "a cache folder of somebody else": lambda cache: os.chown(cache, 65534, 65534),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX's owners and modes")
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_what_another_user_may_have_written_is_not_loaded_and_said_once(spoiled, cache, tmp_path):
+    if "somebody else" in spoiled and os.geteuid() != 0:
+        pytest.skip("only an administrator can give files away")
+    SPOILED[spoiled](cache)
+    before = files(cache)
+    code = WARNINGS + RECORDED.format(CALLS) + "print(len(told), len(compiled.buffer), told[0])"
+    count, compiled, *text = call(tmp_path, cache, code)
+    assert (int(count), " ".join(text[:5])) == (1, "nbloss neither loads nor keeps")
+    assert int(compiled) >= 1
+    if "cache folder" in spoiled:
+        assert int(compiled) >= 3 and files(cache) == before, "something was written where others may change it"
+    elif "a file" in spoiled:  # written anew, and ours again
+        call(tmp_path, cache, WARNINGS + RECORDED.format(CALLS) + "assert not told and not compiled.buffer")
+
+
+RECORDED = """
+from numba.core import event
+with event.install_recorder("numba:compile") as compiled:
+    exec({0!r})
+"""
 
 
 def test_a_read_only_install_and_an_unwritable_home(tmp_path):
@@ -210,6 +310,7 @@ def installed(filled, tmp_path):
 
 
 def call_installed(tmp_path, package, **environment):
+    """The files that a call leaves in the cache folder: those that did not come with the package."""
     call(tmp_path, tmp_path / "cache", **{"PYTHONPATH": str(package.parent), "NBLOSS_PRECOMPILED": "1"} | environment)
     return files(tmp_path / "cache")
 
@@ -229,6 +330,16 @@ def test_a_damaged_or_foreign_kernel_of_the_package_is_compiled_into_the_cache(i
     sources = installed / "kernels" / "rowmath.py"
     sources.write_text(sources.read_text() + "\n")  # no longer what was compiled
     assert len(call_installed(tmp_path, installed)) == 1 + len(files(installed / "_compiled"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX's owners and modes")
+def test_kernels_of_the_package_are_trusted_as_its_sources_are(installed, tmp_path):
+    kernel = next((installed / "_compiled").rglob("*.kernel"))
+    kernel.chmod(0o666)
+    assert len(call_installed(tmp_path, installed)) == 1
+    (installed / "kernels" / "disk.py").chmod(0o666)
+    shutil.rmtree(tmp_path / "cache")
+    assert call_installed(tmp_path, installed) == {}
 
 
 # ---- changed sources -------------------------------------------------------------------------------------------------
@@ -259,7 +370,7 @@ def test_sources_that_change_under_a_running_process_do_not_file_old_code_under_
     package = changed_package(tmp_path, "rowmath.py", "return scale * (log_s + gap)", "return 3 * scale * (log_s + gap)")
     source = next(package.rglob("rowmath.py"))
     upgrade = f"""
-import nbloss.kernels.cpu
+import nbloss.functional
 from pathlib import Path
 source = Path({str(source)!r})
 source.write_text(source.read_text().replace("return 3 *", "return 5 *"))
@@ -269,22 +380,57 @@ source.write_text(source.read_text().replace("return 3 *", "return 5 *"))
     assert call(tmp_path, tmp_path / "cache", LOSS, **environment) == ["3.465736"]
 
 
-def test_a_changed_line_in_any_kernel_source_is_a_new_folder(tmp_path):
+def test_a_changed_moved_or_swapped_source_is_a_new_stamp(tmp_path):
     kernels = shutil.copytree(ROOT / "nbloss" / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    seen = {disk.stamp(kernels)}
+    seen = {disk.digest_of_sources(kernels)}
     sources = sorted(kernels.rglob("*.py"))
     for source in sources:
         source.write_text(source.read_text() + "# changed\n")
-        seen.add(disk.stamp(kernels))
+        seen.add(disk.digest_of_sources(kernels))
     assert len(sources) > 10 and len(seen) == len(sources) + 1
+    (kernels / "cpu" / "rows.py").rename(kernels / "rows.py")
+    seen.add(disk.digest_of_sources(kernels))
+    assert len(seen) == len(sources) + 2
+    (kernels / "cpu" / "lanes.py").rename(kernels / "cpu" / "other.py")
+    (kernels / "cpu" / "tiles.py").rename(kernels / "cpu" / "lanes.py")
+    (kernels / "cpu" / "other.py").rename(kernels / "cpu" / "tiles.py")
+    assert disk.digest_of_sources(kernels) not in seen
+
+
+def test_a_moved_file_and_an_equal_name_in_another_folder_are_kernels_of_their_own(tmp_path):
+    """Two modules of one name, each with a function of the same name and arguments, give their own numbers; and so they do when swapped."""
+    package = shutil.copytree(ROOT / "nbloss", tmp_path / "two" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
+    kernels = package / "kernels" / "cpu"
+    for folder, factor in (("one", 1), ("other", 2)):
+        (kernels / folder).mkdir()
+        (kernels / folder / "__init__.py").touch()
+        (kernels / folder / "tests.py").write_text(f"def fill(out, lo, hi):\n    for p in range(lo, hi):\n        out[p] = {factor}\n")
+    code = """
+import numpy as np
+from nbloss.kernels.cpu.jit import PACKAGE, run
+for folder in ("one", "other"):
+    out = np.zeros(2)
+    run(f"{PACKAGE}.{folder}.tests.fill", (out.dtype,), (out,), {"out"}, 2, 1)
+    print(out[1])
+"""
+    environment = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    for _ in range(2):
+        assert call(tmp_path, tmp_path / "cache", code, **environment) == ["1.0", "2.0"]
+    assert len(files(tmp_path / "cache")) == 2
+    (kernels / "one" / "tests.py").rename(kernels / "spare.py")
+    (kernels / "other" / "tests.py").rename(kernels / "one" / "tests.py")
+    (kernels / "spare.py").rename(kernels / "other" / "tests.py")
+    assert call(tmp_path, tmp_path / "cache", code, **environment) == ["2.0", "1.0"]
 
 
 def test_without_sources_nothing_is_kept(tmp_path, monkeypatch):
     """A stamp of nothing would be everybody's."""
-    monkeypatch.setattr(disk, "__file__", str(tmp_path / "disk.py"))
-    path = tmp_path / disk.stamp(tmp_path) / "name.kernel"
-    disk.write(path, b"code")
-    assert not path.exists()
+    monkeypatch.setenv("NBLOSS_CACHE_DIR", str(tmp_path))
+    assert disk.digest_of_sources(tmp_path) is None
+    monkeypatch.setattr(disk, "SOURCES", None)
+    assert disk.stamp() == disk.UNKNOWN
+    assert "sources" in disk.write(f"{disk.stamp()}/name.kernel", b"code")
+    assert not list(tmp_path.iterdir())
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -294,7 +440,7 @@ def test_the_command_shows_and_clears_what_is_ours_alone(cache, monkeypatch, cap
     monkeypatch.setenv("NBLOSS_CACHE_DIR", str(cache))
     mine = cache / "thesis.txt"
     mine.write_text("not a kernel")
-    (next(cache.glob("*/*.kernel")).parent / "left-over.part").write_bytes(b"of a process that was killed")
+    (next(cache.glob("*/*/*.kernel")).parent / "left-over.part").write_bytes(b"of a process that was killed")
     count = len(list(cache.rglob("*.kernel")))
     assert main(["cache", "info"]) == 0
     shown = capsys.readouterr().out

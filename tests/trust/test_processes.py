@@ -101,12 +101,12 @@ def test_a_fork_between_entering_a_kernel_and_compiling_it(tmp_path):
     code = """
 from nbloss.kernels.cpu import jit
 digest("log_softmax")
-entered, compiled = threading.Event(), jit.compiled
+entered, obtain = threading.Event(), jit.obtain
 def slowly(*arguments):
     entered.set()
     time.sleep(0.5)
-    return compiled(*arguments)
-jit.compiled = slowly
+    return obtain(*arguments)
+jit.obtain = slowly
 thread = threading.Thread(target=digest, args=("columns",))
 thread.start()
 entered.wait()

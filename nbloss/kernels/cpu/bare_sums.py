@@ -1,4 +1,4 @@
-"""Floor 1: the sums of a tile's exponentials as they are, one row or pixel per lane, of at most ``lane_sums.SHORT`` classes.
+"""The sums of a tile's exponentials as they are, one row or pixel per lane, of at most ``lane_sums.SHORT`` classes.
 
 The maximum is not looked for first: that takes a third of the time, and logits seldom need it. ``bare_enough`` says afterwards where every
 digit is there.

@@ -1,4 +1,4 @@
-"""Floor 1: numbers stored in 16 bits, as uint16 (IEEE half) and int16 (bfloat16; a convention of this package, as Numba has no 16-bit
+"""Numbers stored in 16 bits, as uint16 (IEEE half) and int16 (bfloat16; a convention of this package, as Numba has no 16-bit
 floats on the CPU), to and from float32.
 
 A processor with F16C converts halves itself. Elsewhere, and for bfloat16, the conversion is done with integers, to the same numbers:

@@ -1,136 +1,128 @@
-"""Floor 1: from a kernel's source to a compiled call.
+"""Calling kernels: each is loaded from disk, or compiled, when first needed, and run by one thread or several.
 
-A kernel is a plain function ``body(*arguments, lo, hi)`` that works on the positions [lo, hi). It is compiled when first needed, for one
-thread or several, which take chunks of positions from a common counter, so that one slow core does not hold the others. Signatures are
-explicit (any strides, read-only allowed), so no layout or constness of a user's array starts a compilation, and one dispatcher holds
-one signature.
+A kernel is a plain function ``body(*arguments, lo, hi)`` that works on the positions [lo, hi). Several threads take chunks of positions
+from a common counter, so that one slow core does not hold the others. Kernels are named here by their module and function, as text: those
+that are on disk run without their sources being imported.
 """
 
 import gc
-import inspect
-
-import numpy as np
-from numba import njit, types
-from numba.np import numpy_support
+from contextlib import contextmanager
 
 from nbloss import _forks
+from nbloss.kernels import disk, notice
 from nbloss.kernels.cpu import threads
-from nbloss.kernels.cpu.cache import KernelCache, cache_dir
-from nbloss.kernels.cpu.memory import fetch_add, put, smaller
-from nbloss.kernels.cpu.parts import ALONE, PART
-from nbloss.kernels.cpu.rooms import local
-from nbloss.kernels.cpu.shares import OPTIONS, compile_loop, share
+from nbloss.kernels.cpu.processor import multiplies_and_adds
 
-__all__ = ["cache_dir", "compiled", "run"]
+PACKAGE = __package__
+LOOP = f"{PACKAGE}.shares.loop", ""  # the parallel loop: name and variant
 
 # Numbers per chunk, at least 20 us of work, a thousand times the price of a ticket: of rows that are walked along their classes; of
 # short rows, whose numbers take longer while the last chunk is waited for; of pixels, where a chunk begins in as many places as classes.
 ALONG, SHORT_ROWS, PIXELS = 65536, 16384, 262144
-RUN = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
+LEAST_ROWS = 8  # rows per chunk, however long: what a thread fetches ahead is its own next row
 
-_compiled = {}
+_kernels: dict = {}  # (name, variant) -> what Python calls; LOOP -> an address
+_keep: list = []  # what machine code belongs to
 
-
-def _argument_type(name, value, written):
-    """The Numba type of an argument: arrays with any strides, read-only unless the kernel writes them."""
-    if value is None:
-        return types.none
-    if isinstance(value, np.ndarray):
-        layout = "C" if value.ndim == 1 else "A"
-        return types.Array(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly=name not in written)
-    return {bool: types.boolean, int: types.int64, float: types.float64}[type(value)]
+SLOW = (
+    "this processor has no fused multiply-add (x86-64-v3): nbloss gives the same bits as elsewhere, but takes many times as long, "
+    "longer than NumPy (docs/reliability.md)"
+)
 
 
-def shared(body):
-    """``body`` for so many positions, in chunks of so many, by so many threads of the loop at an address.
-
-    The source is made here because Numba's functions take no ``*args`` of arrays and None; its own names are none of a body's.
-    """
-    given = ", ".join(list(inspect.signature(body).parameters)[:-2])
-    source = (
-        f"def _part({given}, _count, _chunk, _ticket):\n"
-        "    _lo = _fetch_add(_ticket, _chunk)\n"
-        "    while _lo < _count:\n"
-        f"        _body({given}, _lo, _smaller(_lo + _chunk, _count))\n"
-        "        _lo = _fetch_add(_ticket, _chunk)\n"
-        f"def {body.__name__}({given}, _count, _chunk, _workers, _loop):\n"
-        "    _ticket = _local(_int64, 8)\n"
-        "    _put(_ticket, 0, 0)\n"
-        f"    _share(_loop, _workers, _part, ({given}, _count, _chunk, _ticket))\n"
-    )
-    tools = {"_fetch_add": fetch_add, "_smaller": smaller, "_share": share, "_local": local, "_put": put, "_int64": np.int64}
-    space = {"__name__": body.__module__, "_body": njit(**OPTIONS, **PART)(body), **tools}
-    exec(compile(source, body.__code__.co_filename, "exec"), space)
-    space["_part"] = njit(**OPTIONS, **PART)(space["_part"])
-    return space[body.__name__]
+def variant_text(variant):
+    """A variant as part of a file's name: dtypes by their names, facts as 0 and 1."""
+    return "-".join(str(int(v)) if isinstance(v, bool) else v.name for v in variant)
 
 
-def _compile(body, arguments, written):
-    names = list(inspect.signature(body).parameters)
-    shares = names[-2:] == ["workers", "loop"]
-    signature = [_argument_type(n, a, written) for n, a in zip(names[: -4 if shares else -2], arguments, strict=True)]
-    dispatcher = njit(**OPTIONS, **ALONE)(body if shares else shared(body))
-    dispatcher._cache = KernelCache(f"{body.__module__.rpartition('.')[2]}.{body.__qualname__}")
-    dispatcher.compile((*signature, types.int64, types.int64, types.int64, types.int64))
-    dispatcher.disable_compile()
-    if not shares:
-        return dispatcher
-    (code,) = dispatcher.overloads.values()
-    return code.entry_point  # the dispatcher would look at every argument's type again (0.6 us); the short way has done so
+def _compiled(name, variant, arguments, written):
+    """Compile a kernel and keep it: ``(what Python calls, address)``."""
+    from nbloss.kernels.cpu import build, cache
+
+    collects = gc.isenabled()
+    gc.disable()  # a compilation makes millions of objects and few of them garbage: a fifth of its time
+    try:
+        with notice.compiling():
+            result = build.compile_loop(name) if (name, variant) == LOOP else build.compile_kernel(name, arguments, written)
+    finally:
+        if collects:
+            gc.enable()
+    try:
+        why = cache.store(name, variant_text(variant), cache.of_compiled(result))
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    if why:
+        disk.complain_of_writing(why)
+    _keep.append(result)
+    return result.entry_point, result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
 
-def _compile_loop():
-    threads.load_tbb()
-    return compile_loop(KernelCache("shares.loop"))
-
-
-def _once(key, make, *arguments):
+def _once(name, variant, arguments, written):
+    key = name, variant
     with _forks.compiling:
-        if key not in _compiled:
-            collects = gc.isenabled()
-            gc.disable()  # a compilation makes millions of objects and few of them garbage: a fifth of its time
-            try:
-                _compiled[key] = make(*arguments)
-            finally:
-                if collects:
-                    gc.enable()
-        return _compiled[key]
+        if key not in _kernels:
+            from nbloss.kernels.cpu import cache
+
+            if not multiplies_and_adds():
+                disk.complain("slow", SLOW)
+            found = cache.load(name, variant_text(variant)) or _compiled(name, variant, arguments, written)
+            _keep.append(found)
+            _kernels[key] = found[1] if key == LOOP else found[0]
+        return _kernels[key]
 
 
-def compiled(body, variant, arguments, written):
-    """A kernel for arguments of these types; compiled, or read from disk, when first needed.
-
-    It takes (count, chunk, workers, loop) after the arguments, as a body may itself: one that ``shares`` its work.
-    """
-    key = body, variant
-    kernel = _compiled.get(key)
-    if kernel is None:
-        kernel = _forks.shielded(_once, key, _compile, body, arguments, written)
+def obtain(name, variant, arguments, written):
+    """A kernel for arguments of these types, loaded or compiled. It takes (count, chunk, workers, loop) after the arguments."""
+    kernel = _forks.shielded(_once, name, variant, arguments, written)
+    disk.warn()
     return kernel
+
+
+@contextmanager
+def rehearsal():
+    """Let calls go through without running a kernel; what they would run is in the dictionary that this gives: key -> how to compile it."""
+    global _kernels, obtain
+    wanted, usual = {}, (_kernels, obtain)
+
+    def record(name, variant, arguments, written):
+        wanted[name, variant] = arguments, written
+        return lambda *arguments: True
+
+    _kernels, obtain = {}, record
+    try:
+        yield wanted
+    finally:
+        _kernels, obtain = usual
 
 
 def loop(workers):
     """What a kernel is given for so many threads: the address of the loop that runs them, 0 for one alone."""
     if workers == 1:
         return 0
-    found = _compiled.get("loop") or _forks.shielded(_once, "loop", _compile_loop)
-    return found[1]
+    found = _kernels.get(LOOP)
+    if found is None:
+        threads.load_tbb()
+        found = obtain(*LOOP, (), ())
+    return found
 
 
 def chunk_of(count, numbers, workers, multiple, along, inner):
     """How many positions a thread takes at a time: a whole ``multiple``, of ``numbers`` each."""
     most = ALONG if along else PIXELS if inner > 1 else SHORT_ROWS
-    chunk = min(max(most // max(numbers, 1), RUN), -(-count // (4 * workers)))
+    chunk = min(max(most // max(numbers, 1), LEAST_ROWS), -(-count // (4 * workers)))
     return -(-chunk // multiple) * multiple
 
 
-def run(body, variant, arguments, written, count, numbers, multiple=1, along=True, inner=1):
+def run(name, variant, arguments, written, count, numbers, multiple=1, along=True, inner=1):
     """Run a kernel over ``count`` positions; what it returns.
 
-    ``variant`` is what its arguments' types depend on; ``numbers`` what a position costs, in numbers touched; chunks are whole
-    ``multiple``\\ s of positions, which are walked ``along`` their numbers or side by side, ``inner`` of them next to each other in memory.
+    ``variant`` is all that its arguments' types depend on: nothing looks at them again. ``numbers`` is what a position costs, in numbers
+    touched; chunks are whole ``multiple``\\ s of positions, which are walked ``along`` their numbers or side by side, ``inner`` of them
+    next to each other in memory.
     """
-    kernel = compiled(body, variant, arguments, written)
+    kernel = _kernels.get((name, variant))
+    if kernel is None:
+        kernel = obtain(name, variant, arguments, written)
     workers = 1 if count * numbers < threads.SERIAL_BELOW else threads.join()
     if workers == 1:
         return kernel(*arguments, count, count, 1, 0)

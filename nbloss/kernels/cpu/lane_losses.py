@@ -1,4 +1,4 @@
-"""Floor 1: the losses of a tile, one row or pixel per lane, and what makes its exponentials gradients."""
+"""The losses of a tile, one row or pixel per lane, and what makes its exponentials gradients."""
 
 import numpy as np
 from numba import njit

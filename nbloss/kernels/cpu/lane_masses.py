@@ -1,4 +1,4 @@
-"""Floor 1: ``lanes.py`` for any target masses: smoothed class numbers, and probabilities."""
+"""``lanes.py`` for any target masses: smoothed class numbers, and probabilities."""
 
 import numpy as np
 from numba import njit

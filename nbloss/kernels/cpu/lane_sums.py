@@ -1,4 +1,4 @@
-"""Floor 1: the maximum and the sums of a tile, one row or pixel per lane.
+"""The maximum and the sums of a tile, one row or pixel per lane.
 
 Up to SHORT classes a row is only ever walked here, and summed with every digit: with few classes, some lane is nearly always confident.
 Above, the sums take the order of ``rows.py``: class c goes to partial sum c mod 2 * lanes, which are folded in the same tree.
@@ -22,9 +22,8 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT
 from nbloss.kernels.cpu.simd import any_lane, doubled, equal, fma, four, less, maximum, quarter, rounded, select
+from nbloss.kernels.cpu.tuning import SHORT
 from nbloss.kernels.cpu.vecmath import STRICT, exp_scaled, lost, unit
-
-SHORT = 48  # classes; up to here contiguous rows go one to a lane too: about where both ways take as long
 
 
 @njit(**STRICT)

@@ -1,4 +1,4 @@
-"""Floor 1: short rows, and classes that do not lie side by side. One SIMD lane per row or pixel, a loop over the classes.
+"""Short rows, and classes that do not lie side by side. One SIMD lane per row or pixel, a loop over the classes.
 
 Slabs of tiles are brought into L1, worked on there, and carried out (``tiles.py``): rows may lie anywhere in memory. What is found out
 about a tile's rows is laid aside, and the next step begins when all tiles of the slab are through the one before: a tile of few classes
@@ -19,7 +19,7 @@ from nbloss.kernels.cpu.lane_losses import (
     tile_factors,
     tile_losses,
 )
-from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, sums_room, tops, total
+from nbloss.kernels.cpu.lane_sums import lane_sums, sums_room, tops, total
 from nbloss.kernels.cpu.memory import get, lanes, load, moved, pointer, smaller, store
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import equal, every_lane, less, minimum, rounded, select
@@ -37,10 +37,8 @@ from nbloss.kernels.cpu.tiles import (
     slab_lines,
     slab_tiles,
 )
+from nbloss.kernels.cpu.tuning import SHORT
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
-
-LONGEST = 4096  # classes of one tile: 256 kB of buffer, and as much for the tile as it was before its exponentials
-
 
 # ------------------------------ log_softmax ------------------------------
 

@@ -1,13 +1,14 @@
-"""Floor 1: bare pointers.
+"""Bare pointers.
 
 Memory is reached through bare pointers (``pointer``): no reference counts, no alignment assumptions. Their element type says how
-a number is stored, and a ``load`` widens it: float32, float64, and the two types of ``halves``.
+a number is stored, and a ``load`` widens it: float32, float64, and the two types of ``halves``. Pointers to class numbers (``Integers``)
+carry the size of a number, which is known when a kernel runs: one kernel serves every integer type.
 """
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 
 from nbloss.kernels.cpu.halves import BFLOAT, COMPUTE, HALF, decode, encode
 from nbloss.kernels.cpu.simd import LANES, Vec, call_llvm, joined, spread_lanes, widen
@@ -15,6 +16,57 @@ from nbloss.kernels.cpu.simd import LANES, Vec, call_llvm, joined, spread_lanes,
 _IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), HALF: ir.IntType(16), BFLOAT: ir.IntType(16)}
 _NAMES = {types.float32: "f32", types.float64: "f64", HALF: "i16", BFLOAT: "i16"}
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+class Integers(types.Array):
+    """A contiguous array of integers of any size. Kernels take a sign mask with it: NumPy's unsigned types are seen as signed ones."""
+
+    def __init__(self):
+        super().__init__(types.int8, 1, "C", readonly=True, name="integers")
+
+
+class _IntegerPointer(types.Type):
+    """An address, and how many bytes lie between neighbours."""
+
+
+register_model(Integers)(models.ArrayModel)
+integers, _integer_pointer = Integers(), _IntegerPointer("integer_pointer")
+_WIDTHS = 1, 2, 4, 8  # bytes
+
+
+@register_model(_IntegerPointer)
+class _IntegerPointerModel(models.StructModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, [("place", types.CPointer(types.int8)), ("width", types.intp)])
+
+
+@unbox(Integers)
+def _unbox_integers(typ, obj, c):
+    """As Numba unboxes an array, but with whatever size its numbers have."""
+    array = c.context.make_array(typ)(c.context, c.builder)
+    place = array._getpointer()
+    failed = c.builder.icmp_signed("!=", c.pyapi.nrt_adapt_ndarray_from_python(obj, c.builder.bitcast(place, c.pyapi.voidptr)), _I32(0))
+    with c.builder.if_then(failed, likely=False):
+        c.pyapi.err_set_string("PyExc_TypeError", "a kernel takes class numbers as a NumPy array")
+    return NativeValue(c.builder.load(place), is_error=failed)
+
+
+def _by_width(builder, width, result, emit):
+    """``emit(bytes)`` for the width that a pointer has when the kernel runs."""
+    done, cases = builder.append_basic_block("widened"), []
+    blocks = [builder.append_basic_block(f"width{n}") for n in _WIDTHS]
+    switch = builder.switch(width, blocks[-1])
+    for n, block in zip(_WIDTHS, blocks, strict=True):
+        if n < 8:
+            switch.add_case(_I64(n), block)
+        builder.position_at_end(block)
+        cases.append((emit(n), builder.block))
+        builder.branch(done)
+    builder.position_at_end(done)
+    phi = builder.phi(result)
+    for value, block in cases:
+        phi.add_incoming(value, block)
+    return phi
 
 
 def stored(dtype):
@@ -85,7 +137,14 @@ def apart(typingctx, array, axis):
 
 
 def _address(builder, pointer, offset):
-    return builder.gep(pointer, [offset])
+    if isinstance(pointer.type, ir.PointerType):
+        return builder.gep(pointer, [offset])
+    place, width = (builder.extract_value(pointer, k) for k in (0, 1))
+    return builder.gep(place, [builder.mul(offset, width)])
+
+
+def _moved_integers(builder, pointer, offset):
+    return builder.insert_value(pointer, _address(builder, pointer, offset), 0)
 
 
 @intrinsic
@@ -96,13 +155,22 @@ def pointer(typingctx, array, offset):
         data = context.make_array(array)(context, builder, args[0]).data
         return _address(builder, data, args[1])
 
+    def of_integers(context, builder, sig, args):
+        given = context.make_array(array)(context, builder, args[0])
+        bare = cgutils.create_struct_proxy(_integer_pointer)(context, builder)
+        bare.place, bare.width = given.data, given.itemsize
+        return _moved_integers(builder, bare._getvalue(), args[1])
+
+    if isinstance(array, Integers):
+        return _integer_pointer(array, types.intp), of_integers
     return types.CPointer(array.dtype)(array, types.intp), codegen
 
 
 @intrinsic
 def moved(typingctx, base, offset):
     """A pointer ``offset`` elements further on."""
-    return base(base, types.intp), lambda context, builder, sig, args: _address(builder, *args)
+    emit = _moved_integers if isinstance(base, _IntegerPointer) else _address
+    return base(base, types.intp), lambda context, builder, sig, args: emit(builder, *args)
 
 
 @intrinsic
@@ -244,11 +312,16 @@ def load_doubles(typingctx, base, offset, like):
     return vec(base, types.intp, like), codegen
 
 
-def _integers_at(builder, place, mask, count):
-    """As many integers of any size, & mask, in 64 bits."""
-    wide = ir.VectorType(_I64, count)
-    raw = builder.load(builder.bitcast(place, ir.VectorType(place.type.pointee, count).as_pointer()), align=1)
-    return builder.and_(raw if raw.type == wide else builder.sext(raw, wide), spread_lanes(builder, mask, count))
+def _loaded_integers(builder, place, bytes_, count):
+    """So many integers of so many bytes; one is no vector."""
+    kind = ir.IntType(8 * bytes_) if count is None else ir.VectorType(ir.IntType(8 * bytes_), count)
+    return builder.load(builder.bitcast(place, kind.as_pointer()), align=1)
+
+
+def _sized(builder, value, kind):
+    """Signed integers in more bits or fewer."""
+    given, wanted = (getattr(t, "element", t).width for t in (value.type, kind))
+    return value if given == wanted else (builder.sext if given < wanted else builder.trunc)(value, kind)
 
 
 @intrinsic
@@ -256,36 +329,64 @@ def load_integers(typingctx, base, mask, like):
     """As many integers as ``like`` has lanes, & mask, in 32 bits, as numbers of its kind."""
 
     def codegen(context, builder, sig, args):
-        wide = _integers_at(builder, args[0], args[1], like.lanes)
-        return builder.sitofp(builder.trunc(wide, ir.VectorType(_I32, like.lanes)), ir.VectorType(_IR[like.elem], like.lanes))
+        narrow = ir.VectorType(_I32, like.lanes)
+        place, width = (builder.extract_value(args[0], k) for k in (0, 1))
+        given = _by_width(builder, width, narrow, lambda n: _sized(builder, _loaded_integers(builder, place, n, like.lanes), narrow))
+        masked = builder.and_(given, spread_lanes(builder, builder.trunc(args[1], _I32), like.lanes))
+        return builder.sitofp(masked, ir.VectorType(_IR[like.elem], like.lanes))
 
-    return like(base, types.int64, like), codegen
+    return like(_integer_pointer, types.int64, like), codegen
 
 
 @intrinsic(prefer_literal=True)
-def all_below(typingctx, base, mask, count, bound):
-    """Whether so many integers (a constant, whole eights), & mask, are all in [0, bound)."""
+def all_below(typingctx, base, count, bound):
+    """Whether so many integers of 64 bits (a constant, whole eights) are all in [0, bound)."""
 
     def codegen(context, builder, sig, args):
-        given = [_integers_at(builder, _address(builder, args[0], _I64(k)), args[1], 8) for k in range(0, count.literal_value, 8)]
-        most = given[0]
-        for numbers in given[1:]:
-            most = builder.select(builder.icmp_unsigned(">", numbers, most), numbers, most)
-        outside = builder.icmp_unsigned(">=", most, spread_lanes(builder, args[3], 8))
+        most = None
+        for k in range(0, count.literal_value, 8):
+            place = builder.bitcast(_address(builder, args[0], _I64(k)), ir.VectorType(_I64, 8).as_pointer())
+            given = builder.load(place, align=1)
+            most = given if most is None else builder.select(builder.icmp_unsigned(">", given, most), given, most)
+        outside = builder.icmp_unsigned(">=", most, spread_lanes(builder, args[2], 8))
         return builder.icmp_unsigned("==", builder.bitcast(outside, ir.IntType(8)), ir.IntType(8)(0))
 
-    return types.boolean(base, types.int64, count, types.int64), codegen
+    return types.boolean(types.CPointer(types.int64), count, types.int64), codegen
+
+
+@intrinsic
+def in_64_bits(typingctx, base, mask, count, buffer):
+    """A pointer to so many integers, & mask, in 64 bits: they themselves where they are so wide (``mask`` is -1), else a buffer with them.
+
+    So loops over targets look at their width once, not at every target: that took 1.1 to 1.3 times as long.
+    """
+
+    def codegen(context, builder, sig, args):
+        given, mask, count, buffer = args
+        place, width = (builder.extract_value(given, k) for k in (0, 1))
+
+        def widen_all(bytes_):
+            if bytes_ == 8:
+                return builder.bitcast(place, _I64.as_pointer())
+            with cgutils.for_range(builder, count) as loop:
+                number = _loaded_integers(builder, _address(builder, place, builder.mul(loop.index, _I64(bytes_))), bytes_, None)
+                builder.store(builder.and_(_sized(builder, number, _I64), mask), _address(builder, buffer, loop.index))
+            return buffer
+
+        return _by_width(builder, width, _I64.as_pointer(), widen_all)
+
+    return types.CPointer(types.int64)(_integer_pointer, types.int64, types.intp, buffer), codegen
 
 
 @intrinsic
 def get_integer(typingctx, base, offset):
-    """One integer, in 64 bits: ``get`` would take one of 16 for a float."""
+    """One integer, in 64 bits."""
 
     def codegen(context, builder, sig, args):
-        number = builder.load(_address(builder, *args), align=1)
-        return number if number.type == _I64 else builder.sext(number, _I64)
+        place, width = _address(builder, *args), builder.extract_value(args[0], 1)
+        return _by_width(builder, width, _I64, lambda n: _sized(builder, _loaded_integers(builder, place, n, None), _I64))
 
-    return types.int64(base, types.intp), codegen
+    return types.int64(_integer_pointer, types.intp), codegen
 
 
 @intrinsic
@@ -316,7 +417,12 @@ def clear(typingctx, base, count):
 @intrinsic
 def address(typingctx, base):
     """Where a pointer points, as a number."""
-    return types.intp(base), lambda context, builder, sig, args: builder.ptrtoint(args[0], _I64)
+
+    def codegen(context, builder, sig, args):
+        place = builder.extract_value(args[0], 0) if isinstance(base, _IntegerPointer) else args[0]
+        return builder.ptrtoint(place, _I64)
+
+    return types.intp(base), codegen
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""Floor 1: what comes from memory and goes there while exponentials are computed.
+"""What comes from memory and goes there while exponentials are computed.
 
 Pixels are worked on in slabs of four tiles: four lines of every class. While one slab's exponentials are computed, the next one comes in
 and the gradient of the one before goes out, a class at a time, between four exponentials and the next four: memory and arithmetic then

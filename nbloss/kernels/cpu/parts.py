@@ -1,4 +1,4 @@
-"""Floor 1: how Numba compiles the functions that kernels are made of.
+"""How Numba compiles the functions that kernels are made of.
 
 Numba takes every jitted function for one that Python may call: it optimises it alone, makes machine code of it, and wraps it twice. A
 kernel here has some forty such functions and Python calls none of them, so they stop at LLVM's intermediate code, and the kernel

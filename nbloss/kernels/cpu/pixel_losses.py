@@ -1,4 +1,4 @@
-"""Floor 1: the cross entropy of pixels without a gradient: nothing is written but a loss each, so memory is only read.
+"""The cross entropy of pixels without a gradient: nothing is written but a loss each, so memory is only read.
 
 The arithmetic is that of ``lanes.py``, to the last bit. Nothing needs to be kept of a pixel but three sums, so classes are walked four at a
 time in runs of sixteen vectors, as memory likes it, and every number is seen once.
@@ -9,11 +9,12 @@ from numba import njit
 
 from nbloss.kernels.cpu.bare_sums import add_four, add_one, summed_up
 from nbloss.kernels.cpu.lane_losses import FOUND, classes_of, exact_tile, laid_aside, logarithms, numbers_of, tile_losses
-from nbloss.kernels.cpu.lane_sums import SHORT, sums_room
+from nbloss.kernels.cpu.lane_sums import sums_room
 from nbloss.kernels.cpu.memory import apart, lanes, load, load_first, moved, pointer, prefetch_read, smaller, splat, store, to_aligned
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import either, equal, every_lane, four_of
 from nbloss.kernels.cpu.tiles import bring, place, slab_end
+from nbloss.kernels.cpu.tuning import SHORT
 from nbloss.kernels.cpu.vecmath import STRICT, exp_bare
 
 RUN = 16  # tiles

@@ -1,4 +1,4 @@
-"""Floor 1: pixels: few classes, on an axis of their own, and positions side by side in input and output.
+"""Pixels: few classes, on an axis of their own, and positions side by side in input and output.
 
 The arithmetic is that of ``lanes.py``, to the last bit. The cross entropy with its gradient walks memory as ``moves.py`` says, alone as
 ``pixel_losses.py`` does; log_softmax and its gradient have less to compute, and go through in one direction: a slab of eight tiles into L1,
@@ -19,7 +19,7 @@ from nbloss.kernels.cpu.lane_losses import (
     tile_factors,
     tile_losses,
 )
-from nbloss.kernels.cpu.lane_sums import SHORT, lane_sums, sums_room
+from nbloss.kernels.cpu.lane_sums import lane_sums, sums_room
 from nbloss.kernels.cpu.memory import (
     apart,
     get,
@@ -44,16 +44,8 @@ from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import doubled, equal, every_lane, four, four_of, maximum, minimum, quarter, rounded
 from nbloss.kernels.cpu.streams import pixels_pass
 from nbloss.kernels.cpu.tiles import bring, classes_fetched, line_start, place, slab_end
+from nbloss.kernels.cpu.tuning import SHORT
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, log1p, unit
-
-LEAST = 64  # positions of an image: shorter ones are walked in ``lanes.py``
-
-
-def walks(*arrays):
-    """Whether this is the way for (outer, C, inner) inputs, and for an output that may be None, which ``lanes.py`` could walk, too."""
-    _, classes, inner = arrays[0].shape
-    return inner >= LEAST and classes <= SHORT and all(a is None or a.strides[2] == a.itemsize for a in arrays)
-
 
 # ------------------------------ log_softmax ------------------------------
 

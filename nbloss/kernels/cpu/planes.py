@@ -1,4 +1,4 @@
-"""Floor 1: pixels of many classes: the gradient of log_softmax.
+"""Pixels of many classes: the gradient of log_softmax.
 
 No cache holds a slab of many classes, and pieces of four lines from as many places as there are classes came at a third of the speed of
 memory. So every class is walked in runs of sixteen vectors, twice: for the sums, and for the gradient. That reads the upstream gradient
@@ -11,7 +11,7 @@ whole. Lines do not begin where blocks do, in every row elsewhere, so they are p
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.lane_sums import SHORT, add, flush, fold, sums_room
+from nbloss.kernels.cpu.lane_sums import add, flush, fold, sums_room
 from nbloss.kernels.cpu.memory import (
     apart,
     get,
@@ -30,32 +30,18 @@ from nbloss.kernels.cpu.memory import (
     to_aligned,
 )
 from nbloss.kernels.cpu.moves import TILES
-from nbloss.kernels.cpu.pixels import LEAST, read, write
+from nbloss.kernels.cpu.pixels import read, write
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.row_sums import BLOCK
 from nbloss.kernels.cpu.simd import minimum, quarter, rounded
-from nbloss.kernels.cpu.streams import WIDE, pixels_pass
+from nbloss.kernels.cpu.streams import pixels_pass
 from nbloss.kernels.cpu.tiles import CALLED, place, slab_end
 from nbloss.kernels.cpu.turn import piece, turn_in
 from nbloss.kernels.cpu.vecmath import STRICT, TOP, exp_scaled, unit
 
 RUN = 16  # tiles
 AHEAD = 2  # classes that memory is asked for before they are summed
-TURNED = 192  # classes from which on rows are written here: shorter ones stay in a cache as slabs
 PART = 16  # classes of a block: a line of float32
-
-
-def walks(g, y, out):
-    """Whether this is the way for (outer, C, inner) arrays, ``out`` in C order or transposed."""
-    _, classes, inner = y.shape
-    if inner < LEAST or classes <= SHORT or g.strides[2] != g.itemsize or y.strides[2] != y.itemsize:
-        return False
-    return out.strides[2] == out.itemsize or (classes >= TURNED and out.strides[1] == out.itemsize >= WIDE)
-
-
-def share(count):
-    """What the positions that a thread takes at a time should be a multiple of, so that none ends in a short run."""
-    return min(256, -(-count // 128) * 64)
 
 
 @njit(**CALLED)

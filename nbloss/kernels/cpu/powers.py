@@ -1,4 +1,4 @@
-"""Floor 1: powers of two as vectors, the part of exp in which processors differ.
+"""Powers of two as vectors, the part of exp in which processors differ.
 
 float32 takes 2**(i / 8) from a table. AVX-512 scales by powers of two with one instruction; elsewhere the table's exponents are added to.
 Either way the result is the same to the last bit, and the last step is arithmetic: an exponent that is added to the bits of a nan makes a

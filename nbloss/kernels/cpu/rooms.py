@@ -1,4 +1,4 @@
-"""Floor 1: memory of a kernel's own.
+"""Memory of a kernel's own.
 
 No arrays: NumPy's `empty` costs a second to compile, and Numba would free what only a pointer mentions.
 """

@@ -1,9 +1,8 @@
-"""Floor 1: ``rows.py`` for any target masses: smoothed class numbers, and probabilities."""
+"""``rows.py`` for any target masses: smoothed class numbers, and probabilities."""
 
-import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.memory import apart, computed, get, lanes, load, load_first, pointer, put, smaller, splat, store_first
+from nbloss.kernels.cpu.memory import apart, computed, get, get_integer, lanes, load, load_first, pointer, put, smaller, splat, store_first
 from nbloss.kernels.cpu.rooms import release
 from nbloss.kernels.cpu.row_sums import BLOCK, CONFIDENT, fill, log1p_of, mass_loss, pick_loss, reach, row_max, row_room, row_sum
 from nbloss.kernels.cpu.simd import doubled, equal, fma, reduce_add, select
@@ -90,7 +89,7 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
     n = x.shape[1]
     buffer = row_room(x, n)
     keep = buffer
-    classes = pointer(w, 0)
+    classes, targets = pointer(w, 0), pointer(target, 0)
     between = apart(x, 0)
     ahead = reach(n, between, 1)
     top, known = get(buffer, 0), -1
@@ -102,7 +101,7 @@ def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out,
                 fill(pointer(out, p * n), n, 0.0)
             continue
         row = pointer(x, p * between)
-        y = np.int64(target[p]) & mask
+        y = get_integer(targets, p) & mask
         m = top if known == p else row_max(row, n)
         x_y = get(row, y)
         known = p + 1

@@ -1,4 +1,4 @@
-"""Floor 1: the passes over a row whose classes lie side by side: its maximum, and its sum of exponentials.
+"""The passes over a row whose classes lie side by side: its maximum, and its sum of exponentials.
 
 Sums run over 2 vectors in turn for BLOCK numbers, go on in float64, and are folded in a fixed tree: the error does not grow with the
 number of classes, and the bits are those of ``lane_sums.py``.

@@ -1,4 +1,4 @@
-"""Floor 1: long rows whose classes lie side by side. Vectors along the classes.
+"""Long rows whose classes lie side by side. Vectors along the classes.
 
 Per row: the maximum, then exp and sum, then the output. Shorter rows go through each step in groups: a step of one row is a chain of
 instructions that wait for each other, and a processor can work on the chains of several rows; logarithms and divisions of a group are

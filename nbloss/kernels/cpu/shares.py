@@ -1,4 +1,4 @@
-"""Floor 1: one parallel loop for all kernels.
+"""One parallel loop for all kernels.
 
 Numba makes machine code of a parallel loop's body three times over, and none of it serves a call by one thread: the first parallel call
 of a kernel took two to three times as long as the first small one. Here a kernel is compiled once, with a function that works off its
@@ -6,11 +6,9 @@ share; ``loop`` knows nothing but that function's address, and has its threads c
 """
 
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-from nbloss.kernels.cpu.parts import ALONE
 
 OPTIONS = {"error_model": "numpy", "fastmath": False, "nogil": True}
 
@@ -32,16 +30,6 @@ def _call(typingctx, work, given):
 def loop(work, given, workers):
     for _ in prange(workers):
         _call(work, given)
-
-
-def compile_loop(cache):
-    """The loop's dispatcher and the address of its machine code."""
-    dispatcher = njit(parallel=True, **OPTIONS, **ALONE)(loop)
-    dispatcher._cache = cache
-    dispatcher.compile((types.int64, types.int64, types.int64))
-    dispatcher.disable_compile()
-    (code,) = dispatcher.overloads.values()
-    return dispatcher, code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
 
 
 def _borrowed(context, builder, kind, value):

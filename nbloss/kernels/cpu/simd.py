@@ -1,4 +1,4 @@
-"""Floor 1: vector registers as a Numba type.
+"""Vector registers as a Numba type.
 
 PyPI's Numba has neither a vector exp nor a maximum that vectorises, and whether LLVM vectorises a loop depends on flags, widths
 and the machine. So the hot loops say what they want: a ``Vec`` is 16 float32 or 8 float64 lanes, whatever the machine's registers

@@ -1,4 +1,4 @@
-"""Floor 1: everything that costs a pass over the rows but not over the logits: the targets, the NLL loss, sums over rows."""
+"""Everything that costs a pass over the rows but not over the logits: the targets, the NLL loss, sums over rows."""
 
 import numpy as np
 from numba import njit
@@ -9,7 +9,7 @@ from nbloss.kernels.cpu.memory import (
     clear,
     computed,
     get,
-    get_integer,
+    in_64_bits,
     lanes,
     larger,
     load,
@@ -24,13 +24,12 @@ from nbloss.kernels.cpu.memory import (
 )
 from nbloss.kernels.cpu.rooms import local, release, room
 from nbloss.kernels.cpu.simd import doubled, reduce_add
+from nbloss.kernels.cpu.tuning import RUN
 from nbloss.kernels.cpu.vecmath import STRICT
 
-FETCHED = 4  # numbers that one from somewhere in a row takes as long as
-GROUP = 8192  # rows per partial sum: a constant, so the sums have the same bits for any number of threads
+FAR = 192  # rows after which those that are asked for ahead end
+REACHED = RUN + FAR
 CLEARED = 32768  # numbers that are set to 0 before some are written, while they are in a cache
-RUN = 512  # rows that are added first, and then their sums: one long sum of 9000 equal float64 losses was 15 eps off
-RUNS = GROUP // RUN  # sums that are added one after the other
 
 
 @njit(**STRICT)
@@ -73,69 +72,52 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
     have, ``wide`` says that a negative one is a uint64 beyond int64. Of a scale of one number the caller takes care.
     """
     written = scale.size == target.size
+    usual, widened = not 0 <= ignore_index < classes, local(np.int64, RUN)
     for start in range(lo, hi, group):
-        count = smaller(hi, start + group) - start
-        given, scales = pointer(target, start), pointer(scale, start if written else 0)
-        total, outside = 0.0, 0
-        if weight.size == 0:
-            counted, k = 0, 0
-            usual = not 0 <= ignore_index < classes
-            while k < count:
-                alike = 0
-                if usual and k + 64 <= count and all_below(moved(given, k), mask, 64, classes):
-                    alike = 64
-                elif usual and k + 16 <= count and all_below(moved(given, k), mask, 16, classes):
-                    alike = 16
-                if alike:
-                    if written:
-                        for part in range(0, alike, lanes(scales)):
-                            store(scales, k + part, splat(scales, hit))
-                    counted += alike
-                    k += alike
-                    continue
-                for _ in range(smaller(16, count - k)):
-                    y = get_integer(given, k) & mask
-                    counts = _counts(y, ignore_index, wide)
-                    if written:
-                        put(scales, k, hit if counts else 0.0)
-                    counted += counts
-                    outside += counts & ((y < 0) | (y >= classes))
-                    k += 1
-            total = np.float64(counted)
-        else:
-            weights, run = pointer(weight, 0), local(np.float64, RUN)
-            for first in range(0, count, RUN):
-                last = smaller(count, first + RUN)
-                for k in range(first, last):
-                    y = get_integer(given, k) & mask
+        stop, total, counted, outside = smaller(hi, start + group), 0.0, 0, 0
+        for first in range(start, stop, RUN):
+            count = smaller(stop, first + RUN) - first
+            given, scales = in_64_bits(pointer(target, first), mask, count, widened), pointer(scale, first if written else 0)
+            if weight.size == 0:
+                k = 0
+                while k < count:
+                    alike = 0
+                    if usual and k + 64 <= count and all_below(moved(given, k), 64, classes):
+                        alike = 64
+                    elif usual and k + 16 <= count and all_below(moved(given, k), 16, classes):
+                        alike = 16
+                    if alike:
+                        if written:
+                            for part in range(0, alike, lanes(scales)):
+                                store(scales, k + part, splat(scales, hit))
+                        counted += alike
+                        k += alike
+                        continue
+                    for _ in range(smaller(16, count - k)):
+                        y = get(given, k)
+                        counts = _counts(y, ignore_index, wide)
+                        if written:
+                            put(scales, k, hit if counts else 0.0)
+                        counted += counts
+                        outside += counts & ((y < 0) | (y >= classes))
+                        k += 1
+            else:
+                weights, run = pointer(weight, 0), local(np.float64, RUN)
+                for k in range(count):
+                    y = get(given, k)
                     counts = _counts(y, ignore_index, wide)
                     inside = (y >= 0) & (y < classes)
                     w = np.float64(get(weights, y if inside else 0)) if counts else 0.0
                     put(scales, k, hit * w)
-                    put(run, k - first, w)
+                    put(run, k, w)
                     outside += counts & (not inside)
-                total += _sum_run(run, last - first)
-        if spread is not None:
-            spreads = pointer(spread, start)
-            for k in range(count):
-                y = get_integer(given, k) & mask
-                put(spreads, k, share if _counts(y, ignore_index, wide) else 0.0)
-        totals[start // group] = total
+                total += _sum_run(run, count)
+            if spread is not None:
+                spreads = pointer(spread, first)
+                for k in range(count):
+                    put(spreads, k, share if _counts(get(given, k), ignore_index, wide) else 0.0)
+        totals[start // group] = total if weight.size > 0 else np.float64(counted)
         wrong[start // group] = outside
-
-
-def added(totals):
-    """Runs of RUNS one after the other; then the runs' sums, likewise. Uses ``totals`` up."""
-    size = totals.size
-    while size > 1:
-        runs = (size + RUNS - 1) // RUNS
-        for run in range(runs):
-            total = 0.0
-            for k in range(run * RUNS, min(size, (run + 1) * RUNS)):
-                total += totals[k]
-            totals[run] = total
-        size = runs
-    return totals[0] if totals.size else 0.0
 
 
 def row_sum(values, totals, group, lo, hi):
@@ -164,62 +146,61 @@ def _lines(array, p, hi):
 
 
 def nll(logp, target, mask, scale, loss, lo, hi):
-    targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
+    targets, scales, losses, widened = pointer(target, 0), pointer(scale, 0), pointer(loss, 0), local(np.int64, RUN)
     between, alike, all_count = apart(logp, 1), scale.size == 1, scale.size == 1 and scale[0] != 0
     p = lo
     while p < hi:
-        first, near, count = _lines(logp, p, hi)
+        first, near, count = _lines(logp, p, smaller(hi, p + RUN))
+        given, into = in_64_bits(moved(targets, p), mask, count, widened), moved(losses, p)
         if all_count:  # without a branch per row: 0.6 to 0.8 of the time of (8, 21, 512, 512)
             each = get(scales, 0)
             for k in range(count):
-                y = get_integer(targets, p + k) & mask
-                put(losses, p + k, -(each * get(first, k * near + y * between)))
+                put(into, k, -(each * get(first, k * near + get(given, k) * between)))
         else:
             for k in range(count):
                 each, value = get(scales, 0 if alike else p + k), 0.0
                 if each != 0:  # the target of a row that does not count may be any number
-                    y = get_integer(targets, p + k) & mask
-                    value = -(each * get(first, k * near + y * between))
-                put(losses, p + k, value)
+                    value = -(each * get(first, k * near + get(given, k) * between))
+                put(into, k, value)
         p += count
 
 
 def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
     """Per RUN: the sum of the losses, sum w[y], and how many targets are no class, in one pass over the rows."""
     base, targets, weights = pointer(logp, 0), pointer(target, 0), pointer(weight, 0)
-    losses, counting = room(base, RUN), local(np.float64, RUN)
+    losses, counting, widened = room(base, RUN), local(np.float64, RUN), local(np.int64, REACHED)
     classes, between, alike = logp.shape[1], apart(logp, 1), weight.size == 0
-    usual = alike and not 0 <= ignore_index < classes
+    usual, one, nothing = alike and not 0 <= ignore_index < classes, computed(base, 1.0), computed(base, 0.0)
     for start in range(lo, hi, RUN):
         p, stop = start, smaller(hi, start + RUN)
+        all_given = in_64_bits(moved(targets, start), mask, smaller(hi - start, REACHED), widened)
         counted, outside = 0, 0
         while p < stop:
             first, near, following = _lines(logp, p, hi)
             count, k = smaller(following, stop - p), 0
             while k < count:
-                into, given = moved(losses, p + k - start), moved(targets, p + k)
-                if usual and k + 64 <= count and all_below(given, mask, 64, classes):
-                    if near == 1 and k + 192 <= following:  # pixels: so many streams as classes; a wrong class's address does no harm
-                        for i in range(128, 192):
-                            prefetch_read(first, k + i + (get_integer(given, i) & mask) * between)
+                into, given, size = moved(losses, p + k - start), moved(all_given, p + k - start), smaller(64, count - k)
+                if usual and size == 64 and all_below(given, 64, classes):
+                    if near == 1 and k + FAR <= following:  # pixels: so many streams as classes; a wrong class's address does no harm
+                        for i in range(FAR - 64, FAR):
+                            prefetch_read(first, k + i + get(given, i) * between)
                     for i in range(64):
-                        y = get_integer(given, i) & mask
-                        put(into, i, -get(first, (k + i) * near + y * between))
+                        put(into, i, -get(first, (k + i) * near + get(given, i) * between))
                     counted += 64
-                    k += 64
-                    continue
-                y = get_integer(given, 0) & mask
-                counts, inside = _counts(y, ignore_index, wide), (y >= 0) & (y < classes)
-                value, each = computed(base, 0.0), computed(base, 0.0)
-                if counts & inside:
-                    each = computed(base, 1.0) if alike else get(weights, y)
-                    if each != 0:
-                        value = -(each * get(first, k * near + y * between))
-                put(into, 0, value)
-                put(counting, p + k - start, each)
-                counted += counts
-                outside += counts & (not inside)
-                k += 1
+                else:  # class 0 is read for what is no class, so that no branch has to be guessed
+                    counters = moved(counting, p + k - start)
+                    for i in range(size):
+                        y = get(given, i)
+                        counts, inside = _counts(y, ignore_index, wide), (y >= 0) & (y < classes)
+                        c, counted_class = y if inside else 0, counts & inside
+                        each = one if alike else get(weights, c)
+                        each = each if counted_class else nothing
+                        value = get(first, (k + i) * near + c * between)
+                        put(into, i, -(each * value) if each != 0 else nothing)
+                        put(counters, i, each)
+                        counted += counts
+                        outside += counts & (not inside)
+                k += size
             p += count
         run = start // RUN
         totals[run] = _sum_run(losses, stop - start)
@@ -230,9 +211,9 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
 
 def nll_backward(target, mask, scale, upstream, out, lo, hi):
     """-scale * upstream at the targets of ``out``, which is in C order, and 0 elsewhere."""
-    targets, scales, above = pointer(target, 0), pointer(scale, 0), pointer(upstream, 0)
+    targets, scales, above, widened = pointer(target, 0), pointer(scale, 0), pointer(upstream, 0), local(np.int64, RUN)
     n, between, alike, as_one = out.shape[1], apart(out, 1), scale.size == 1, upstream.size == 1
-    most = larger(1, CLEARED // n)
+    most = larger(1, smaller(RUN, CLEARED // n))
     p = lo
     while p < hi:
         first, near, count = _lines(out, p, smaller(hi, p + most))
@@ -241,11 +222,11 @@ def nll_backward(target, mask, scale, upstream, out, lo, hi):
         else:
             for c in range(n):
                 clear(moved(first, c * between), count)
+        given = in_64_bits(moved(targets, p), mask, count, widened)
         for k in range(count):
             each = get(scales, 0 if alike else p + k)
             if each != 0:
-                y = get_integer(targets, p + k) & mask
-                put(first, k * near + y * between, -(each * get(above, 0 if as_one else p + k)))
+                put(first, k * near + get(given, k) * between, -(each * get(above, 0 if as_one else p + k)))
         p += count
 
 

@@ -1,4 +1,4 @@
-"""Floor 1: how many threads, and whether it is safe to use them at all.
+"""How many threads, and whether it is safe to use them at all.
 
 Numba's parallel loops run on TBB, OpenMP or its own work queue, whichever loads first in a process. TBB is the one to have: it may be
 entered by several Python threads, survives a fork, and does not fight OpenBLAS (docs/design.md). Pip puts its library where the loader

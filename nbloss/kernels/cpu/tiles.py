@@ -1,4 +1,4 @@
-"""Floor 1: between memory and tiles. A tile is as many positions as a vector has lanes, class by class: one lane per row or pixel.
+"""Between memory and tiles. A tile is as many positions as a vector has lanes, class by class: one lane per row or pixel.
 
 A few tiles make a slab that is brought into L1, worked on there, and carried out: classes that lie a power of two apart, (N, C, H, W), do
 not throw each other out of the cache. How a slab moves is seen from where its positions lie:
@@ -36,7 +36,7 @@ from nbloss.kernels.cpu.memory import (
     to_aligned,
 )
 from nbloss.kernels.cpu.parts import PART
-from nbloss.kernels.cpu.streams import SECOND, pixels_pass
+from nbloss.kernels.cpu.streams import pixels_pass, tuned
 from nbloss.kernels.cpu.turn import deal_in, deal_out, piece, turn_in, turn_out
 from nbloss.kernels.cpu.vecmath import STRICT
 
@@ -45,7 +45,6 @@ BESIDE, TURNED, APART = 0, 1, 2
 NOWHERE = -(2**62)
 PLACES, PERIOD = 12, 65536  # a second cache has 8 to 16 places for lines that lie so many bytes, or a multiple, apart
 FEW = 64  # classes whose slabs and the next ones fit a first cache
-QUARTER = SECOND // 16  # float32 numbers in a quarter of a second cache
 CALLED = {"error_model": "numpy", "fastmath": False, **PART}  # one copy of this code for all that is moved, not one per use
 
 
@@ -63,7 +62,7 @@ def slab_tiles(n, step):
     Of few classes MOST tiles: longer slabs were slower, as loads wait for older stores to addresses that end like theirs. Of many
     classes four, while that is a quarter of the second cache: every class is on another page, which is not worth opening for one vector.
     """
-    least = 4 if 4 * n * step <= QUARTER else 2 if 2 * n * step <= QUARTER else 1
+    least = 4 if 4 * n * step <= tuned("slab") else 2 if 2 * n * step <= tuned("slab") else 1
     return larger(least, smaller(MOST, 4096 // (n * step)))
 
 

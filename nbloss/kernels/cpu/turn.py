@@ -1,4 +1,4 @@
-"""Floor 1: rows into the lanes of a tile, and back.
+"""Rows into the lanes of a tile, and back.
 
 Rows are taken in pieces of 16 bytes (four float32, or two float64). The pieces of as many rows as there are lanes fill vectors, which
 are transposed within their blocks of 16 bytes: a third of the shuffles of a whole square, of which a processor does one per cycle while

@@ -1,4 +1,4 @@
-"""Floor 1: exp and log1p of a vector.
+"""Exp and log1p of a vector.
 
 ``exp_scaled(t)`` is exp(t) * 2**SCALE. The kernels never undo the scale element by element: it cancels in e / sum(e). It keeps every
 term normal down to exp(-104), the smallest float32, so no processor falls into its slow path for subnormal numbers.

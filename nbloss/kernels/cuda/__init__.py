@@ -1,1 +1,1 @@
-"""Floor 1, NVIDIA GPUs: the contract of ``nbloss.kernels`` on device memory. Importing the package imports no Numba; ``twin`` does."""
+"""The contract of ``nbloss.kernels`` on device memory. Importing the package imports no Numba; ``twin`` does."""

@@ -1,4 +1,4 @@
-"""Floor 1: from a kernel's source to a cubin, with no driver and no device at hand: Numba, NVVM, LTO-IR, nvJitLink.
+"""From a kernel's source to a cubin, with no driver and no device at hand: Numba, NVVM, LTO-IR, nvJitLink.
 
 A kernel is made by a factory, a plain function of constants (numbers and strings) that returns the function to compile; what depends on
 the constants is decided there, once. A compiled kernel is a file in the cache folder, named by all that it depends on.
@@ -11,9 +11,8 @@ import re
 import threading
 from functools import cache, lru_cache
 from importlib.metadata import version
-from pathlib import Path
 
-from nbloss.kernels import disk
+from nbloss.kernels import disk, notice
 
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink")
 
@@ -28,7 +27,7 @@ def _made(make, constants):
 
 @cache
 def _stamp():
-    return disk.stamp(Path(__file__).parent, *(version(package) for package in PACKAGES))
+    return disk.stamp(*(f"{package} {version(package)}" for package in PACKAGES))
 
 
 def _numba_type(name):
@@ -70,19 +69,24 @@ def compile_kernel(function, signature, capability, threads, at_once=1):
         return bytes(Linker(ObjectCode.from_ltoir(ir), options=options).link("cubin").code)
 
 
-def _path(make, constants, signature, capability, bounds):
-    name = f"{make.__module__.rpartition('.')[2]}.{make.__qualname__}"
+def _file_name(make, constants, signature, capability, bounds):
+    name = f"{make.__module__}.{make.__qualname__}"
     key = hashlib.sha256(json.dumps([name, constants, signature, capability, bounds], sort_keys=True).encode()).hexdigest()[:20]
-    return disk.cache_dir() / f"cuda-{_stamp()}" / f"{name}-sm{capability[0]}{capability[1]}-{key}.cubin"
+    return f"cuda-{_stamp()}/{name}-sm{capability[0]}{capability[1]}-{key}{disk.GPU}"
 
 
 def cubin(make, constants, signature, capability, threads, at_once=1):
     """The cubin of ``make(*constants)``, from disk if it was ever built here."""
-    path = _path(make, constants, signature, capability, (threads, at_once))
-    code = disk.read(path)
-    if code is None:
+    name = _file_name(make, constants, signature, capability, (threads, at_once))
+    found = disk.read(name)
+    if found:
+        return found[0]
+    with notice.compiling():
         code = compile_kernel(_made(make, constants), signature, capability, threads, at_once)
-        disk.write(path, code)
+    why = disk.write(name, code)
+    if why:
+        disk.complain_of_writing(why)
+    disk.warn()
     return code
 
 

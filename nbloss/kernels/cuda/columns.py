@@ -1,4 +1,4 @@
-"""Floor 1: long columns: more classes that lie apart than a thread's registers hold. One thread per position, chunks of classes.
+"""Long columns: more classes that lie apart than a thread's registers hold. One thread per position, chunks of classes.
 
 One pass reads the column and keeps (m, rest) as it goes: where a chunk brings a larger maximum, what is there is scaled down to it. The
 second pass runs backwards, since the end of the column is what the caches still hold.

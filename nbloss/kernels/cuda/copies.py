@@ -1,4 +1,4 @@
-"""Floor 1: copies on the device, between any strides and dtypes."""
+"""Copies on the device, between any strides and dtypes."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Floor 1: the threads that share a row: a part of a warp, a block, or a cluster of blocks. Maxima and sums over them, the same in each.
+"""The threads that share a row: a part of a warp, a block, or a cluster of blocks. Maxima and sums over them, the same in each.
 
 Sums are taken in a fixed tree: lanes, then warps, then blocks. Partial results lie in shared memory, at a place of each fold's own, so
 that one barrier is enough. A block of a cluster writes its part into every block's memory: nobody reads another block's, so none has to

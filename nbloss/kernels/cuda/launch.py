@@ -1,4 +1,4 @@
-"""Floor 1: kernels on a stream. On hardware cubins through cuda.core, with raw pointers; in Numba's simulator the same source, on arrays.
+"""Kernels on a stream. On hardware cubins through cuda.core, with raw pointers; in Numba's simulator the same source, on arrays.
 
 Numba's own dispatcher would cost 10 to 60 us a launch, most of it in taking arrays apart.
 """

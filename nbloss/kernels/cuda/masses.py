@@ -1,4 +1,4 @@
-"""Floor 1: the cross entropy of contiguous rows against masses on every class: smoothed class numbers, or probabilities."""
+"""The cross entropy of contiguous rows against masses on every class: smoothed class numbers, or probabilities."""
 
 import numpy as np
 from numba import cuda

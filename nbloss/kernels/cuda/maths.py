@@ -1,4 +1,4 @@
-"""Floor 1: exponentials of a row, per kind of logits ("float32", "float64", "half").
+"""Exponentials of a row, per kind of logits ("float32", "float64", "half").
 
 float32: exp(t) = 2**n 2**f with z = t log2 e, n = round(z), f = z - n from fused multiply-adds (n by adding 1.5 * 2**23, after which it
 stands in the sum's low bits), 2**f a polynomial: 1 + f times a minimax fit of our own, relative error below 2**-28. IEEE operations

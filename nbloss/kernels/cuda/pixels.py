@@ -1,4 +1,4 @@
-"""Floor 1: classes that lie apart, as in (N, C, H, W): one thread per position, neighbours beside each other in memory.
+"""Classes that lie apart, as in (N, C, H, W): one thread per position, neighbours beside each other in memory.
 
 Up to HELD classes stay in a thread's registers: one read of the logits, one write of the result. A kernel is compiled for each such number
 of classes. Longer columns go by chunks (``columns``).

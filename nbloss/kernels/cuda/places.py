@@ -1,4 +1,4 @@
-"""Floor 1: which number a thread works on. 64-bit everywhere: an array may hold more than 2**31 numbers."""
+"""Which number a thread works on. 64-bit everywhere: an array may hold more than 2**31 numbers."""
 
 import numpy as np
 from numba import cuda

@@ -1,4 +1,4 @@
-"""Floor 1: shape, type and device -> which kernel walks the rows, and with how many threads. Pure Python: no CUDA is needed to ask.
+"""Shape, type and device -> which kernel walks the rows, and with how many threads. Pure Python: no CUDA is needed to ask.
 
 - Short rows share a warp: up to 4 numbers a thread, so that (65536, 10) has 8 rows per warp and neighbours in memory are neighbours in it.
 - A warp per row while 32 registers a thread hold it; it needs no barrier.

@@ -1,4 +1,4 @@
-"""Floor 1: what a kernel cannot say in Python: memory in 16-byte vectors, half types, lanes of a warp, single instructions.
+"""What a kernel cannot say in Python: memory in 16-byte vectors, half types, lanes of a warp, single instructions.
 
 Two forms with the same names: ``prims_hw`` (LLVM IR and PTX, for numba-cuda's compiler) and ``prims_sim`` (plain NumPy, for its simulator,
 NUMBA_ENABLE_CUDASIM=1). A kernel that touches memory, other lanes or bits only through these names has one source for both.

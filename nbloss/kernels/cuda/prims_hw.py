@@ -1,4 +1,4 @@
-"""Floor 1: ``prims`` for hardware. The only file of the twin that knows LLVM IR and PTX.
+"""``prims`` for hardware. The only file of the twin that knows LLVM IR and PTX.
 
 Numba emits scalar loads for vector types, records and adjacent elements alike; only an intrinsic gives the 16-byte instructions. Loads
 that are kept out of the first cache, and stores that are the first to leave the second, are PTX.

@@ -1,4 +1,4 @@
-"""Floor 1: ``prims`` for numba-cuda's simulator: plain NumPy, with the checks that hardware does not make.
+"""``prims`` for numba-cuda's simulator: plain NumPy, with the checks that hardware does not make.
 
 Every access is checked against the array's bounds (a negative place too), every 16-byte access against its alignment in the array.
 Single instructions give what IEEE asks of them, so that a kernel's rounding is that of the hardware; ``exp2`` is exact where the hardware

@@ -1,4 +1,4 @@
-"""Floor 1: rows whose classes lie side by side. A group of threads per row: lanes of a warp, a block, or a cluster of blocks.
+"""Rows whose classes lie side by side. A group of threads per row: lanes of a warp, a block, or a cluster of blocks.
 
 Three passes over a row: its maximum, the sum of exponentials, the output. Where the group's registers hold the row (``resident``) memory
 is read once and written once; a longer row is read again, chunk by chunk, mostly from the second cache.

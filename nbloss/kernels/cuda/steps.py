@@ -1,4 +1,4 @@
-"""Floor 1: what the kernels of contiguous rows have in common: a row's maximum, its sum, its probabilities.
+"""What the kernels of contiguous rows have in common: a row's maximum, its sum, its probabilities.
 
 The maximum keeps nan. ``rest``, the sum without one of the maximum's own terms, is what ``rowmath`` asks for: terms below the maximum and
 maxima are summed apart. A row whose maximum is no finite number becomes nan as a whole: m - m is nan then, and 0 otherwise.

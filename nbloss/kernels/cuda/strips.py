@@ -1,4 +1,4 @@
-"""Floor 1: how a group of threads walks a row: 16 bytes per thread and step, whatever the row's alignment.
+"""How a group of threads walks a row: 16 bytes per thread and step, whatever the row's alignment.
 
 A row is a head of single numbers up to the first multiple of 16 bytes, whole vectors, and a tail. A thread holds ``vectors`` vectors at
 a time (what the group holds is a chunk of the row) and at most one number of head or tail, its edge. ``width`` is how many numbers a

@@ -1,4 +1,4 @@
-"""Floor 1: float64 sums of one number per position, in a shape that depends on nothing but their count.
+"""Float64 sums of one number per position, in a shape that depends on nothing but their count.
 
 A block adds up GROUP numbers: each thread every THREADS-th of them, then a tree. A second launch adds up the blocks' sums in the same way.
 Up to GROUP numbers one launch does both.

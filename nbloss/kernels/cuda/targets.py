@@ -1,4 +1,4 @@
-"""Floor 1: everything that costs a pass over the positions but not over the logits: the targets, and the NLL loss."""
+"""Everything that costs a pass over the positions but not over the logits: the targets, and the NLL loss."""
 
 import numpy as np
 from numba import cuda, float64, int64

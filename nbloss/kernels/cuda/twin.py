@@ -1,4 +1,4 @@
-"""Floor 1, CUDA: the contract of ``nbloss.kernels`` on DeviceArrays. Every launch is asynchronous; nothing is read back.
+"""The contract of ``nbloss.kernels`` on DeviceArrays. Every launch is asynchronous; nothing is read back.
 
 Differences from the CPU: ``row_scale`` leaves its findings in ``report``, ``ratio`` and ``reduced`` read them on the device, and ``copy``
 brings any array into C order. ``mean`` has no twin: its purpose is to save calls that here cost nothing while the device works.

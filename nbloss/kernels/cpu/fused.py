@@ -1,4 +1,4 @@
-"""Floor 1: a whole cross entropy of class numbers in one call: targets, rows and sums.
+"""A whole cross entropy of class numbers in one call: targets, rows and sums.
 
 Three kernels and their buffers cost a small call more than its arithmetic, and a large one has to run the Python between them from cold
 caches. The targets are judged, and the losses added, by the thread that calls: together they are one pass over a few numbers per row.
@@ -8,20 +8,19 @@ Where only a sum of few classes is asked for, nothing is written, and each threa
 import numpy as np
 from numba import njit
 
-from nbloss.kernels import SUMMED
 from nbloss.kernels.cpu import lanes, pixels, rows, targets
-from nbloss.kernels.cpu.jit import run, shared
-from nbloss.kernels.cpu.lane_sums import SHORT
+from nbloss.kernels.cpu.build import shared
 from nbloss.kernels.cpu.memory import address, moved, pointer, smaller
+from nbloss.kernels.cpu.partial_sums import added
 from nbloss.kernels.cpu.parts import PART
 from nbloss.kernels.cpu.rooms import local, release, room, view
 from nbloss.kernels.cpu.shares import OPTIONS
+from nbloss.kernels.cpu.tuning import GROUP, RUN
 
-GROUPS = 32  # of targets.GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
-RUN = targets.RUN
+GROUPS = 32  # of GROUP rows, at most: so many sums have room (`_plain.MOST` is what is asked for)
 PIECE = 4 * RUN  # rows whose scales and losses are in a first cache when they are added
 
-_added = njit(**OPTIONS, **PART)(targets.added)
+_added = njit(**OPTIONS, **PART)(added)
 _row_scale = njit(**OPTIONS, **PART)(targets.row_scale)
 _row_sum = njit(**OPTIONS, **PART)(targets.row_sum)
 
@@ -47,7 +46,7 @@ def _whole(walk, takes_one=True):
     def loss_and_gradient(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
         if not _fits(out, x, target, weight):
             return False
-        groups = (count + targets.GROUP - 1) // targets.GROUP
+        groups = (count + GROUP - 1) // GROUP
         numbers = room(pointer(x, 0), count + 1)
         upstream = view(moved(numbers, count), 1)
         totals, wrong = view(local(np.float64, GROUPS), groups), view(local(np.int64, GROUPS), groups)
@@ -59,7 +58,7 @@ def _whole(walk, takes_one=True):
                 size = count  # some row is ignored
             scale = view(numbers, size)
             scale[0] = 1.0
-            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, targets.GROUP, 0, count)
+            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, GROUP, 0, count)
             divisor, outside = _added(totals), 0
             for k in range(groups):
                 outside += wrong[k]
@@ -69,7 +68,7 @@ def _whole(walk, takes_one=True):
         upstream[0] = g / divisor if divides else g
         walk(x, target, mask, scale, upstream, loss, out, count, chunk, workers, loop)
         if loss is not None and sums:
-            _row_sum(loss, totals, targets.GROUP, 0, count)
+            _row_sum(loss, totals, GROUP, 0, count)
             loss[0] = _added(totals) / (divisor if divides else 1.0)
         release(numbers)
         return True
@@ -93,8 +92,8 @@ def _entered(body, name, **options):
     return kernel
 
 
-_SHORT, _PIXELS = _entered(lanes.cross_entropy, "short"), _entered(pixels.cross_entropy, "pixels")
-_LONG, _NLL = _entered(rows.cross_entropy, "long", takes_one=False), _entered(_nll, "nll")
+loss_short, loss_pixels = _entered(lanes.cross_entropy, "loss_short"), _entered(pixels.cross_entropy, "loss_pixels")
+loss_long, loss_nll = _entered(rows.cross_entropy, "loss_long", takes_one=False), _entered(_nll, "loss_nll")
 
 
 def _adding(walk):
@@ -144,36 +143,6 @@ def _summed(body, name):
     return sum_of_losses
 
 
-_NLL_SUM = _summed(targets.nll_sums, "nll_sum")
-_SHORT_SUM = _summed(_adding(njit(**OPTIONS, **PART)(lanes.cross_entropy)), "short_sum")
-_PIXELS_SUM = _summed(_adding(njit(**OPTIONS, **PART)(pixels.cross_entropy)), "pixels_sum")
-
-
-def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
-    """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``; for arrays in C order; no weights are an empty array.
-
-    The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss, and
-    without a gradient needs room for no more of up to ``SUMMED`` classes; that of "nll" takes rows of any strides. Returns whether that
-    was done: where a target is no class, a mean has no positive sum of weights, or ``out`` shares memory that it may not, nothing has
-    been written.
-    """
-    classes, count = x.shape[1], target.size
-    numbers, multiple, along = classes, 64, False
-    added = sums and out is None and classes <= SUMMED[operation]
-    if operation == "nll":
-        body = _NLL_SUM if added else _NLL
-        numbers = targets.FETCHED if out is None else classes
-    elif x.shape[2] > 1 and pixels.walks(x, out):
-        body = _PIXELS_SUM if added else _PIXELS
-    elif x.shape[2] > 1 or classes <= SHORT or added:
-        body, multiple = _SHORT_SUM if added else _SHORT, 64 if x.shape[2] > 1 else 16
-    else:
-        body, multiple, along = _LONG, 1, True
-    if added:
-        multiple = RUN
-    variant = x.dtype, target.dtype, loss is None, out is None
-    arguments = x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out
-    return run(body, variant, arguments, _WRITTEN, count, numbers, multiple, along, x.shape[2])
-
-
-_WRITTEN = {"loss", "out"}
+sum_nll = _summed(targets.nll_sums, "sum_nll")
+sum_short = _summed(_adding(njit(**OPTIONS, **PART)(lanes.cross_entropy)), "sum_short")
+sum_pixels = _summed(_adding(njit(**OPTIONS, **PART)(pixels.cross_entropy)), "sum_pixels")

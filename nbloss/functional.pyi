@@ -1,0 +1,227 @@
+from typing import Any, Literal, Protocol, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_backward",
+    "cross_entropy_value_and_grad",
+    "log_softmax",
+    "log_softmax_backward",
+    "nll_loss",
+    "nll_loss_backward",
+]
+
+_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+_Number: TypeAlias = np.floating[Any]
+_Sum: TypeAlias = Literal["mean", "sum"]
+_Each: TypeAlias = Literal["none"] | None
+_Reduction: TypeAlias = Literal["mean", "sum", "none"] | None
+
+class _OnDevice(Protocol):
+    """An array on a GPU: PyTorch's, CuPy's, Numba's or nbloss's own. Results are of its kind."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+_Like: TypeAlias = ArrayLike | _OnDevice
+
+@overload
+def log_softmax(
+    input: _OnDevice, dim: int = -1, *, dtype: DTypeLike | None = None, out: Any = None, device: str | None = None
+) -> Any: ...
+@overload
+def log_softmax(
+    input: ArrayLike, dim: int = -1, *, dtype: DTypeLike | None = None, out: _Array | None = None, device: str | None = None
+) -> _Array: ...
+@overload
+def log_softmax_backward(
+    grad_output: _Like, output: _OnDevice, dim: int = -1, *, out: Any = None, device: str | None = None
+) -> Any: ...
+@overload
+def log_softmax_backward(
+    grad_output: ArrayLike, output: ArrayLike, dim: int = -1, *, out: _Array | None = None, device: str | None = None
+) -> _Array: ...
+@overload
+def nll_loss(
+    input: _OnDevice,
+    target: _Like,
+    weight: _Like | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+    device: str | None = None,
+) -> Any: ...
+@overload
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Sum = "mean",
+    device: str | None = None,
+) -> _Number: ...
+@overload
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Each,
+    device: str | None = None,
+) -> _Array: ...
+@overload
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction,
+    device: str | None = None,
+) -> _Number | _Array: ...
+@overload
+def nll_loss_backward(
+    grad_output: _Like,
+    input: _OnDevice,
+    target: _Like,
+    weight: _Like | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+    out: Any = None,
+    device: str | None = None,
+) -> Any: ...
+@overload
+def nll_loss_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+    out: _Array | None = None,
+    device: str | None = None,
+) -> _Array: ...
+@overload
+def cross_entropy(
+    input: _OnDevice,
+    target: _Like,
+    weight: _Like | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+    label_smoothing: float = 0.0,
+    device: str | None = None,
+) -> Any: ...
+@overload
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Sum = "mean",
+    label_smoothing: float = 0.0,
+    device: str | None = None,
+) -> _Number: ...
+@overload
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Each,
+    label_smoothing: float = 0.0,
+    device: str | None = None,
+) -> _Array: ...
+@overload
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction,
+    label_smoothing: float = 0.0,
+    device: str | None = None,
+) -> _Number | _Array: ...
+@overload
+def cross_entropy_backward(
+    grad_output: _Like,
+    input: _OnDevice,
+    target: _Like,
+    weight: _Like | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+    label_smoothing: float = 0.0,
+    out: Any = None,
+    device: str | None = None,
+) -> Any: ...
+@overload
+def cross_entropy_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+    label_smoothing: float = 0.0,
+    out: _Array | None = None,
+    device: str | None = None,
+) -> _Array: ...
+@overload
+def cross_entropy_value_and_grad(
+    input: _OnDevice,
+    target: _Like,
+    weight: _Like | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+    label_smoothing: float = 0.0,
+    out: Any = None,
+    device: str | None = None,
+) -> tuple[Any, Any]: ...
+@overload
+def cross_entropy_value_and_grad(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Sum = "mean",
+    label_smoothing: float = 0.0,
+    out: _Array | None = None,
+    device: str | None = None,
+) -> tuple[_Number, _Array]: ...
+@overload
+def cross_entropy_value_and_grad(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Each,
+    label_smoothing: float = 0.0,
+    out: _Array | None = None,
+    device: str | None = None,
+) -> tuple[_Array, _Array]: ...
+@overload
+def cross_entropy_value_and_grad(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: _Reduction,
+    label_smoothing: float = 0.0,
+    out: _Array | None = None,
+    device: str | None = None,
+) -> tuple[_Number | _Array, _Array]: ...

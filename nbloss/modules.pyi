@@ -1,0 +1,127 @@
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
+
+_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+_Number: TypeAlias = np.floating[Any]
+_Sum: TypeAlias = Literal["mean", "sum"]
+_Each: TypeAlias = Literal["none"] | None
+_Reduction: TypeAlias = Literal["mean", "sum", "none"] | None
+_Result = TypeVar("_Result", default=Any, covariant=True)  # of a loss: a number ("mean", "sum") or an array ("none")
+
+class _Module:
+    device: str | None
+    reuse_grad: bool
+    def __init__(self, device: str | None, reuse_grad: bool) -> None: ...
+    def to(self, device: str | None) -> Self: ...
+    def extra_repr(self) -> str: ...
+
+class LogSoftmax(_Module):
+    dim: int
+    def __init__(self, dim: int = -1, *, device: str | None = None, reuse_grad: bool = False) -> None: ...
+    def __call__(self, input: ArrayLike) -> _Array: ...
+    def forward(self, input: ArrayLike) -> _Array: ...
+    def backward(self, grad_output: ArrayLike = 1.0) -> _Array: ...
+
+class _Loss(_Module, Generic[_Result]):
+    weight: ArrayLike | None
+    ignore_index: int
+    reduction: Literal["mean", "sum", "none"]
+    def __init__(
+        self,
+        weight: ArrayLike | None,
+        ignore_index: int,
+        reduction: _Reduction,
+        size_average: bool | None,
+        reduce: bool | None,
+        device: str | None,
+        reuse_grad: bool,
+    ) -> None: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+    def __call__(self, input: ArrayLike, target: ArrayLike) -> _Result: ...
+    def forward(self, input: ArrayLike, target: ArrayLike) -> _Result: ...
+    def backward(self, grad_output: ArrayLike = 1.0) -> _Array: ...
+
+class NLLLoss(_Loss[_Result]):
+    @overload
+    def __init__(
+        self: NLLLoss[_Number],
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: _Sum = "mean",
+        device: str | None = None,
+        reuse_grad: bool = False,
+        size_average: None = None,
+        reduce: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: NLLLoss[_Array],
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: _Each,
+        device: str | None = None,
+        reuse_grad: bool = False,
+        size_average: None = None,
+        reduce: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: NLLLoss[_Number | _Array],
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: _Reduction = "mean",
+        device: str | None = None,
+        reuse_grad: bool = False,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+    ) -> None: ...
+
+class CrossEntropyLoss(_Loss[_Result]):
+    label_smoothing: float
+    @overload
+    def __init__(
+        self: CrossEntropyLoss[_Number],
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: _Sum = "mean",
+        label_smoothing: float = 0.0,
+        device: str | None = None,
+        reuse_grad: bool = False,
+        size_average: None = None,
+        reduce: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: CrossEntropyLoss[_Array],
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: _Each,
+        label_smoothing: float = 0.0,
+        device: str | None = None,
+        reuse_grad: bool = False,
+        size_average: None = None,
+        reduce: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: CrossEntropyLoss[_Number | _Array],
+        weight: ArrayLike | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: _Reduction = "mean",
+        label_smoothing: float = 0.0,
+        device: str | None = None,
+        reuse_grad: bool = False,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+    ) -> None: ...

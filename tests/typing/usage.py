@@ -1,0 +1,95 @@
+"""Typical uses, with the types that a checker must see, and wrong ones, which it must refuse.
+
+Checked, not run: ``mypy --strict`` and pyright with unused ignores as errors. So each ``type: ignore`` here says that its line is an error.
+"""
+
+from typing import Any, Literal, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nbloss
+import nbloss.functional as F
+
+Number = np.floating[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+x: NDArray[np.float32] = np.zeros((4, 3), np.float32)
+y: NDArray[np.int64] = np.array([0, 2, 1, -100])
+w: NDArray[np.float32] = np.ones(3, np.float32)
+out: NDArray[np.float32] = np.empty_like(x)
+any_reduction: Literal["mean", "sum", "none"] = "mean"
+
+
+class OnDevice:
+    """Any library's array on a GPU."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {}
+
+
+def functions(chosen: Literal["mean", "none"]) -> None:
+    assert_type(F.cross_entropy(x, y), Number)
+    assert_type(F.cross_entropy(x, y, w, reduction="sum", label_smoothing=0.1), Number)
+    assert_type(F.cross_entropy(x, y, reduction="none"), Array)
+    assert_type(F.cross_entropy(x, y, reduction=None), Array)
+    assert_type(F.cross_entropy(x, y, reduction=chosen), Number | Array)
+    assert_type(F.cross_entropy_value_and_grad(x, y, out=out), tuple[Number, Array])
+    assert_type(F.cross_entropy_value_and_grad(x, y, reduction="none"), tuple[Array, Array])
+    assert_type(F.cross_entropy_backward(1.0, x, y), Array)
+    assert_type(F.nll_loss(F.log_softmax(x), y, ignore_index=-1), Number)
+    assert_type(F.nll_loss(x, y, reduction="none"), Array)
+    assert_type(F.nll_loss_backward(1.0, x, y), Array)
+    assert_type(F.log_softmax(x, 1, out=out), Array)
+    assert_type(F.log_softmax_backward(x, x), Array)
+    assert_type(F.cross_entropy([[1.0, 2.0]], [0]), Number)
+    loss, grad = F.cross_entropy_value_and_grad(x, y)
+    print(float(loss) + 1.0, x - 0.1 * grad)
+    F.cross_entropy(OnDevice(), OnDevice(), device="cuda")
+    F.log_softmax(OnDevice())
+
+
+def modules() -> None:
+    mean, each = nbloss.CrossEntropyLoss(w, label_smoothing=0.1), nbloss.NLLLoss(reduction="none")
+    assert_type(mean(x, y), Number)
+    assert_type(each(x, y), Array)
+    assert_type(mean.forward(x, y), Number)
+    assert_type(mean.backward(), Array)
+    assert_type(mean.to("cpu")(x, y), Number)
+    log_softmax = nbloss.LogSoftmax(dim=1)
+    assert_type(log_softmax(x), Array)
+    assert_type(log_softmax.backward(each.backward(np.ones(4))), Array)
+    nbloss.CrossEntropyLoss(size_average=False)
+
+
+def others() -> None:
+    nbloss.set_num_threads(2)
+    nbloss.set_default_device(None)
+    assert_type(nbloss.get_num_threads(), int)
+    nbloss.to_host(nbloss.to_device(x, "cpu"))
+
+
+def wrong() -> None:
+    F.cross_entropy(x, y, reduction="avg")  # type: ignore
+    F.cross_entropy(x)  # type: ignore
+    F.cross_entropy(x, y, w, -100)  # type: ignore
+    F.cross_entropy(x, y, smoothing=0.1)  # type: ignore
+    F.cross_entropy(x, y, label_smoothing="0.1")  # type: ignore
+    F.cross_entropy(x, y, ignore_index=1.5)  # type: ignore
+    F.nll_loss(x, y, reduction="Mean")  # type: ignore
+    F.nll_loss(x, y, label_smoothing=0.1)  # type: ignore
+    F.nll_loss_backward(x, y)  # type: ignore
+    F.log_softmax(x, axis=1)  # type: ignore
+    F.log_softmax(x, out=[1.0])  # type: ignore
+    F.log_softmax_backward(x)  # type: ignore
+    F.softmax_cross_entropy(x, y)  # type: ignore
+    nbloss.CrossEntropyLoss(reduction="avg")  # type: ignore
+    nbloss.CrossEntropyLoss(-100)(x)  # type: ignore
+    nbloss.CrossEntropyLoss()(x)  # type: ignore
+    nbloss.NLLLoss(w, -100)  # type: ignore
+    nbloss.NLLLoss().forward(x)  # type: ignore
+    nbloss.NLLLoss().backward(1.0, 2.0)  # type: ignore
+    nbloss.LogSoftmax()(x, y)  # type: ignore
+    nbloss.LogSoftmax(dim="1")  # type: ignore
+    nbloss.set_num_threads("2")  # type: ignore
