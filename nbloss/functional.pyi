@@ -28,17 +28,13 @@ class _OnDevice(Protocol):
 _Like: TypeAlias = ArrayLike | _OnDevice
 
 @overload
-def log_softmax(
-    input: _OnDevice, dim: int = -1, *, dtype: DTypeLike | None = None, out: Any = None, device: str | None = None
-) -> Any: ...
+def log_softmax(input: _OnDevice, dim: int = -1, *, dtype: DTypeLike | None = None, out: Any = None, device: str | None = None) -> Any: ...
 @overload
 def log_softmax(
     input: ArrayLike, dim: int = -1, *, dtype: DTypeLike | None = None, out: _Array | None = None, device: str | None = None
 ) -> _Array: ...
 @overload
-def log_softmax_backward(
-    grad_output: _Like, output: _OnDevice, dim: int = -1, *, out: Any = None, device: str | None = None
-) -> Any: ...
+def log_softmax_backward(grad_output: _Like, output: _OnDevice, dim: int = -1, *, out: Any = None, device: str | None = None) -> Any: ...
 @overload
 def log_softmax_backward(
     grad_output: ArrayLike, output: ArrayLike, dim: int = -1, *, out: _Array | None = None, device: str | None = None

@@ -54,6 +54,26 @@ def test_a_second_process_compiles_nothing(cache, tmp_path):
     assert files(cache) == before
 
 
+ROWS_AND_PIXELS = """
+import sys
+import numpy as np
+import nbloss.functional as F
+for name in "{}".split():
+    if name == "rows":
+        loss = F.cross_entropy(np.tile(np.float32([0, 1, 2, 3]), (3, 1)), np.array([0, 1, 2]))
+    else:
+        loss = F.cross_entropy(np.tile(np.float32([3, 0, 1]).reshape(1, 3, 1, 1), (2, 1, 9, 9)), np.ones((2, 9, 9), int))
+    print(f"{{loss:.5f}}")
+"""
+
+
+def test_kernels_of_different_processes_do_not_run_each_other_s_functions(tmp_path):
+    """Numba numbers functions in each process: of two kernels that two processes compiled first, parts had one name and ran as one."""
+    rows, pixels = "2.44019", "3.16985"
+    for names, expected in (("rows", [rows]), ("pixels", [pixels]), ("rows pixels", [rows, pixels]), ("pixels rows", [pixels, rows])):
+        assert call(tmp_path, tmp_path / "cache", ROWS_AND_PIXELS.format(names)) == expected
+
+
 def rewrite(change):
     def spoil(cache, spare):
         for path in list(files(cache)):

@@ -13,7 +13,7 @@ from numba.np import numpy_support
 
 from nbloss.kernels.cpu.cache import offer_numbers
 from nbloss.kernels.cpu.memory import fetch_add, integers, put, smaller
-from nbloss.kernels.cpu.parts import ALONE, PART
+from nbloss.kernels.cpu.parts import KERNEL, LOOP, PART
 from nbloss.kernels.cpu.rooms import local
 from nbloss.kernels.cpu.shares import OPTIONS, share
 
@@ -64,14 +64,14 @@ def compile_kernel(name, arguments, written):
     names = list(inspect.signature(body).parameters)
     shares = names[-2:] == ["workers", "loop"]
     signature = [_argument_type(n, a, written) for n, a in zip(names[: -4 if shares else -2], arguments, strict=True)]
-    dispatcher = njit(**OPTIONS, **ALONE)(body if shares else shared(body))
+    dispatcher = njit(**OPTIONS, **KERNEL)(body if shares else shared(body))
     return _compiled(dispatcher, (*signature, types.int64, types.int64, types.int64, types.int64))
 
 
 def compile_loop(name):
     """What Numba makes of the parallel loop."""
     module, _, function = name.rpartition(".")
-    dispatcher = njit(parallel=True, **OPTIONS, **ALONE)(getattr(import_module(module), function))
+    dispatcher = njit(**OPTIONS, **LOOP)(getattr(import_module(module), function))
     return _compiled(dispatcher, (types.int64, types.int64, types.int64))
 
 

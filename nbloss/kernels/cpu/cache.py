@@ -92,8 +92,8 @@ def _nothing_fits():
 def of_compiled(result):
     """What Numba's compilation of a kernel gives."""
     described = result.fndesc
-    if result.environment.consts or any(e.consts for e in result._find_referenced_environments()):
-        raise ValueError("a kernel has Python objects among its constants")
+    if result.environment.consts:
+        raise ValueError("the kernel has Python objects among its constants")
     initializers = [f"{f.__module__}:{f.__qualname__}" for f in result.reload_init]
     code = result.library._get_compiled_object()
     name, wrapper = described.qualname, described.llvm_cpython_wrapper_name

@@ -16,7 +16,7 @@ from nbloss.kernels.cpu.memory import (
     apart,
     computed,
     get,
-    get_integer,
+    in_64_bits,
     lanes,
     load,
     load_doubles,
@@ -218,10 +218,11 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     between = apart(x, 0)
     ahead = reach(n, between, near)
-    terms = local(np.float64, 256)
+    terms, widened = local(np.float64, 256), local(np.int64, 16)
     again = n * x.itemsize > LONG  # compute them twice: kept ones would push the next row out of the second cache
     for p in range(lo, hi, size):
         count, confident = smaller(size, hi - p), 0
+        classes = in_64_bits(moved(targets, p), mask, count, widened)
         for first in range(0, count, near):
             last = smaller(count, first + near)
             for k in range(first, last):
@@ -229,7 +230,7 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                     row = pointer(x, (p + k) * between)
                     if p + k < lo + near or get(scales, p + k - near) == 0:
                         put(tops, (p + k) & ring, row_max(row, n))
-                    put(gaps, k, get(tops, (p + k) & ring) - get(row, get_integer(targets, p + k) & mask))
+                    put(gaps, k, get(tops, (p + k) & ring) - get(row, get(classes, k)))
             for k in range(first, last):
                 if get(scales, p + k) != 0:
                     row, m, later = pointer(x, (p + k) * between), get(tops, (p + k) & ring), p + k + near
@@ -277,5 +278,5 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                         _write_again(pointer(x, (p + k) * between), result, n, get(tops, (p + k) & ring), get(factors, k), streamed)
                     else:
                         _write_kept(moved(kept, k * pitch), result, n, get(factors, k), streamed)
-                    put(result, get_integer(targets, p + k) & mask, get(at_targets, k))
+                    put(result, get(classes, k), get(at_targets, k))
     release(tops)
