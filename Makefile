@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment; nothing else is installed or changed.
 PYTHON ?= python3
 
-.PHONY: demo test test-free-threaded fuzz big bench figures asv lint clean
+.PHONY: demo test test-free-threaded fuzz big bench figures asv lint wheels arm clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
@@ -34,11 +34,24 @@ lint: .venv-lint/ready
 	.venv-lint/bin/ruff check .
 	.venv-lint/bin/ruff format --check .
 	.venv-lint/bin/mypy
+	.venv-lint/bin/mypy --strict --warn-unused-ignores tests/typing/usage.py
+	.venv-lint/bin/stubtest nbloss.functional nbloss.modules
+	@if command -v node >/dev/null; then .venv-lint/bin/pyright; else echo "pyright is left out: it needs Node.js"; fi
+
+wheels:
+	$(PYTHON) tools/build_wheels
+
+arm:
+	tools/arm
 
 .venv-demo/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/python -m pip install --quiet ".[demo]"
-	touch $@
+	@echo "1 of 3: a virtual environment, .venv-demo"
+	@$(PYTHON) -m venv .venv-demo
+	@echo "2 of 3: pip downloads Numba, NumPy, scikit-learn and Matplotlib, some 200 MB"
+	@NBLOSS_PRECOMPILED=0 .venv-demo/bin/python -m pip install --quiet ".[demo]"
+	@echo "3 of 3: nbloss compiles its kernels for this machine, one to three minutes of two cores"
+	@.venv-demo/bin/python -m pip install --quiet --no-deps --force-reinstall .
+	@touch $@
 
 .venv-test/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test
@@ -63,4 +76,6 @@ lint: .venv-lint/ready
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-free-threaded .venv-bench .venv-lint build dist
+	rm -rf .venv-demo .venv-test .venv-free-threaded .venv-bench .venv-lint build dist nbloss-demo.png nbloss/_compiled
+	rm -rf .asv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +

@@ -138,5 +138,16 @@ def main(argv=None):
         return 130
 
 
+def _run():
+    """`main` for the shell: whoever stops reading, as `head` does, ends the command without a word."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        return 141  # what the shell gives for SIGPIPE
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run())

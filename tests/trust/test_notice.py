@@ -1,0 +1,47 @@
+"""A word on stderr where somebody waits for compilations, and never otherwise."""
+
+import subprocess
+import sys
+
+import pytest
+from work import ROOT
+
+WAIT = """
+import time
+from nbloss.kernels import notice
+notice.AFTER = 0.2
+for _ in range({parts}):
+    with notice.compiling():
+        time.sleep({seconds} / {parts})
+time.sleep(0.3)
+"""
+CALL = "import numpy as np, nbloss.functional as F; F.nll_loss(np.zeros((3, 2)), np.zeros(3, int))"
+
+
+def stderr_of(code, **environment):
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_who_waits_for_one_compilation_or_for_several_is_told_once(parts):
+    from nbloss.kernels import notice
+
+    assert stderr_of(WAIT.format(parts=parts, seconds=0.8)) == notice.TEXT + "\n"
+
+
+def test_a_short_wait_is_silent():
+    assert stderr_of(WAIT.format(parts=1, seconds=0.02)) == ""
+
+
+@pytest.mark.parametrize("value, quiet", [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_it_can_be_left_out(value, quiet):
+    assert bool(stderr_of(WAIT.format(parts=1, seconds=0.8), NBLOSS_QUIET=value)) == (not quiet)
+
+
+def test_a_kernel_s_compilation_is_such_a_wait_and_its_loading_is_none(tmp_path):
+    code = "from nbloss.kernels import notice; notice.AFTER = 0.05\n" + CALL
+    assert "compiling" in stderr_of(code, NBLOSS_CACHE_DIR=str(tmp_path))
+    assert stderr_of(code, NBLOSS_CACHE_DIR=str(tmp_path)) == ""
