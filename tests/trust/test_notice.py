@@ -36,7 +36,7 @@ def test_a_short_wait_is_silent():
     assert stderr_of(WAIT.format(parts=1, seconds=0.02)) == ""
 
 
-@pytest.mark.parametrize("value, quiet", [("1", True), ("yes", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(("value", "quiet"), [("1", True), ("yes", True), ("0", False), ("", False)])
 def test_it_can_be_left_out(value, quiet):
     assert bool(stderr_of(WAIT.format(parts=1, seconds=0.8), NBLOSS_QUIET=value)) == (not quiet)
 

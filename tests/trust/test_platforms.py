@@ -60,7 +60,7 @@ def test_without_control_groups_there_is_no_limit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "system, variables, folder",
+    ("system", "variables", "folder"),
     [
         ("darwin", {"HOME": "{tmp}"}, "{tmp}/Library/Caches/nbloss"),
         ("win32", {"LOCALAPPDATA": "{tmp}"}, "{tmp}/nbloss/Cache"),
