@@ -26,6 +26,11 @@ __all__ = [
 ]
 
 
+def __dir__():
+    """The public names only."""
+    return __all__
+
+
 def _axis(dim):
     """A whole number; NumPy's error for an axis speaks for itself otherwise."""
     if isinstance(dim, bool) or not hasattr(dim, "__index__"):

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
 
 
+def __dir__():
+    """The public names only."""
+    return __all__
+
+
 class _Module:
     """Options, the last forward's arrays (references, never copies) for backward, and the gradient's array if it is to be used again."""
 

@@ -72,6 +72,30 @@ def test_everything_in_all_exists():
     assert len(set(nbloss.__all__)) == len(nbloss.__all__)
 
 
+@pytest.mark.parametrize("module", [nbloss.functional, nbloss.modules], ids=lambda m: m.__name__)
+def test_listing_a_module_s_names_shows_the_public_ones(module):
+    assert dir(module) == sorted(module.__all__)
+
+
+@pytest.mark.parametrize("command", [[], ["info"], ["warmup"], ["cache"], ["demo"]], ids=" ".join)
+def test_a_command_s_help_begins_with_what_it_does(command, capsys):
+    from nbloss.__main__ import main
+
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    lines = [line for line in capsys.readouterr().out.split("\n\n") if not line.startswith("usage")]
+    assert stop.value.code == 0 and lines[0][0].isupper() and lines[0].endswith(".")
+
+
+def test_the_signatures_of_modules_are_real():
+    for module in (nbloss.NLLLoss, nbloss.CrossEntropyLoss):
+        for name in ("forward", "__call__"):
+            assert list(inspect.signature(getattr(module, name)).parameters) == ["self", "input", "target"]
+    assert list(inspect.signature(nbloss.LogSoftmax.__call__).parameters) == ["self", "input"]
+    with pytest.raises(TypeError, match="target"):
+        nbloss.CrossEntropyLoss()([[1.0, 2.0]])
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         nbloss.no_such_name  # noqa: B018
