@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -65,6 +66,32 @@ assert compiled.buffer, "the recorder sees what was not warmed up"
     done = python(calls, NBLOSS_CACHE_DIR=str(warm))
     assert done.returncode == 0, done.stderr
     assert before and set(before) < set(warm.rglob("*.kernel"))
+
+
+def test_every_command_tells_the_same_of_the_kernels(warm, tmp_path):
+    """Also where they may not be used."""
+    folder = shutil.copytree(warm, tmp_path / "cache")
+
+    def told(*command):
+        done = python("import sys; from nbloss.__main__ import main; sys.exit(main(sys.argv[1:]))", *command, NBLOSS_CACHE_DIR=str(folder))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    count = len(list(folder.rglob("*.kernel")))
+    for command in (["info"], ["cache", "info"]):
+        assert f"{count} for the CPU, {count} of them of these sources and versions" in told(*command)
+        assert str(folder) in told(*command) and "neither read" not in told(*command)
+    check = python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(folder))
+    assert (check.returncode, check.stdout.count("kernels for")) == (0, 1)
+    if os.name == "nt":
+        return
+    folder.chmod(0o777)
+    for command in (["info"], ["cache", "info"]):
+        assert f"{count} for the CPU, 0 of them of these sources and versions" in told(*command)
+        assert "neither read nor written" in told(*command)
+    check = python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(folder))
+    assert (check.returncode, check.stdout.count("missing")) == (1, 2)
+    assert "which other users can write" in check.stderr
 
 
 def test_a_damaged_kernel_is_missing_until_the_next_warm_up(warm):

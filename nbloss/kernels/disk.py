@@ -182,6 +182,11 @@ def warn():
 # ------------------------------ reading and writing ------------------------------
 
 
+def trusted(folder, path):
+    """Whether a file in a folder that kernels are looked for in may be read, for people: ``read`` itself complains."""
+    return not any(_refusal(p.stat(), folder == INSTALLED) for p in (path, *_below(folder, path)))
+
+
 def _below(folder, path):
     """The folders on the way to a file, ``folder`` included."""
     return [p for p in path.parents if p == folder or folder in p.parents]

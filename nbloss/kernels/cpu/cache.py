@@ -53,8 +53,12 @@ def find(kernel, variant):
 
 
 def _counted(folder):
-    """Target -> how many kernels a folder has for it, of these sources and versions."""
-    return {place.name: len(list(place.glob(f"*{disk.CPU}"))) for place in sorted(folder.glob(f"{STAMP}/*")) if place.is_dir()}
+    """Target -> how many kernels a folder has for it, of these sources and versions, that may be read."""
+    found = {}
+    for path in sorted(folder.glob(f"{STAMP}/*/*{disk.CPU}")):
+        if disk.trusted(folder, path):
+            found[path.parent.name] = found.get(path.parent.name, 0) + 1
+    return found
 
 
 def _verdict(target):
