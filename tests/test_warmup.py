@@ -94,6 +94,17 @@ def test_every_command_tells_the_same_of_the_kernels(warm, tmp_path):
     assert "which other users can write" in check.stderr
 
 
+def test_each_level_has_kernels_of_its_own_also_those_that_this_machine_could_not_run(tmp_path):
+    from nbloss.kernels.cpu import processor
+
+    if not processor.runnable() or processor.runnable() == ["aarch64"]:
+        pytest.skip("for x86-64-v3 and better")
+    for level in ("x86-64-v3", "x86-64-v4"):
+        done = python(COMMAND, NBLOSS_CACHE_DIR=str(tmp_path), **processor.environment(level))
+        assert (done.returncode, done.stdout.splitlines()[1:]) == (0, [f"  3 kernels for {level} in {tmp_path}"]), done.stderr
+    assert sorted(len(list(folder.iterdir())) for folder in tmp_path.glob("*/*")) == [3, 3]
+
+
 def test_a_damaged_kernel_is_missing_until_the_next_warm_up(warm):
     assert python(COMMAND, "--check", NBLOSS_CACHE_DIR=str(warm)).returncode == 0
     for kernel in warm.rglob("*fused.loss_nll-*"):  # other tests of this file may have warmed other dtypes

@@ -68,12 +68,15 @@ def _of(level, triple):
 
 @cache
 def targets():
-    """Names of the folders whose kernels this process can run, best first; what it compiles goes into the first."""
+    """Names of the folders whose kernels this process can run, best first; what it compiles goes into the first.
+
+    Who tells Numba of a level compiles for it, and wants no other level's kernels in their place.
+    """
     triple, name, features = _told()
     own, settings = _own_level(), _settings()
     changed = "" if settings == SETTINGS else "-" + hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
     exact = own or f"{name}-{hashlib.sha256(repr((triple, features)).encode()).hexdigest()[:8]}"
-    return [exact + changed, *(level + changed for level in runnable() if level != own)]
+    return [exact + changed, *(level + changed for level in runnable() if not own)]
 
 
 @cache
