@@ -209,9 +209,12 @@ def _told(places):
     absent = _absent(places)
     for step, key in absent:
         print(f"missing: {title(step)} (first: {_short(key)})")
-    print(f"{len(places) - len(absent)} of {len(places)} usual calls find their kernels in {disk.cache_dir()}")
     found = {key: place for kernels in places.values() for key, place in kernels.items() if place}
+    names = {folder: "the package" if folder == disk.INSTALLED else str(folder) for folder, _ in found.values()} or {
+        None: str(disk.cache_dir())
+    }
+    print(f"{len(places) - len(absent)} of {len(places)} usual calls find their kernels in {' and '.join(sorted(names.values()))}")
     for folder, target in sorted(set(found.values())):
         count = sum(place == (folder, target) for place in found.values())
-        print(f"  {count} kernels for {target} in {'the package' if folder == disk.INSTALLED else folder}")
+        print(f"  {count} kernels for {target} in {names[folder]}")
     return int(bool(absent))
