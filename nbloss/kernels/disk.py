@@ -3,7 +3,7 @@
 They are in the user's cache folder and in the package (a wheel, or an installation from the sources, brings some along). A file begins
 with a digest of its content and of the name that it was written under, so that a damaged file and one under another's name are not
 found. It is written beside its place and moved there at once, so nobody reads half of one. Whatever goes wrong with the disk is answered
-by compiling again: slower, never wrong, never an error. It is said once per process (``complaints``).
+by compiling again: slower, never wrong, never an error. It is said once per process (``complain``).
 
 Compiled code is run as it is. So a file or a folder that another user owns or may write is not read: see ``_refusal``.
 """
@@ -57,7 +57,9 @@ def _usual():
     home = _home()
     if sys.platform == "darwin":
         return home and home / "Library" / "Caches" / "nbloss"
-    base = os.environ.get("XDG_CACHE_HOME") or (home and home / ".cache")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification has relative ones ignored
+        base = home and home / ".cache"
     return base and Path(base) / "nbloss"
 
 
