@@ -41,7 +41,7 @@ lint: .venv-lint/ready
 wheels:
 	$(PYTHON) tools/build_wheels
 
-arm:
+arm: .venv-test/ready
 	tools/arm
 
 .venv-demo/ready: pyproject.toml
