@@ -75,13 +75,11 @@ def describe():
     cpu = sum(f.suffix == disk.CPU for f in files)
     lines = {"folder": f"{folder}{disk.note(folder)}"}
     if os.environ.get("NBLOSS_PRECOMPILED") == "0":
-        package = {}
         lines["package"] = "left alone, as NBLOSS_PRECOMPILED is 0"
     else:
         package = _counted(disk.INSTALLED)
         lines["package"] = ", ".join(f"{n} for {t} ({_verdict(t)})" for t, n in package.items()) or _nothing_fits()
-    here = {target: n for f in disk.folders() if f != disk.INSTALLED for target, n in _counted(f).items()}
-    usable = sum(n for target, n in here.items() if target in processor.targets())
+    usable = sum(n for target, n in _counted(folder).items() if target in processor.targets())
     lines["kernels"] = f"{cpu} for the CPU, {usable} of them of these sources and versions and for this processor; {gpu} for GPUs"
     lines["size"] = f"{sum(f.stat().st_size for f in files) / 1e6:.1f} MB"
     lines["code for"] = f"{', '.join(processor.targets())}, looked for in this order"
