@@ -19,8 +19,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SECONDS = 1800  # after so long the installation goes on without
 JOBS = 8
-LEVEL = "from nbloss.kernels.cpu.processor import runnable; print(*runnable()[:1])"
-STAMP = "from nbloss.kernels.cpu.cache import STAMP; print(STAMP)"
+LEVEL = "from nbloss.kernels.cpu.compile.processor import runnable; print(*runnable()[:1])"
+STAMP = "from nbloss.kernels.cpu.compile.cache import STAMP; print(STAMP)"
 
 
 def python(root, *arguments):

@@ -9,15 +9,15 @@ np.float64(1.3863)
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from nbloss import _forks as _forks
+from nbloss import _fork_safety as _fork_safety
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nbloss import functional, modules
-    from nbloss._device import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
-    from nbloss.kernels.cpu.threads import get_num_threads, set_num_threads
-    from nbloss.kernels.cuda.memory import DeviceArray
+    from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
+    from nbloss.kernels.cpu.compile.threads import get_num_threads, set_num_threads
+    from nbloss.kernels.cuda.runtime.memory import DeviceArray
     from nbloss.modules import CrossEntropyLoss, LogSoftmax, NLLLoss
 
 __all__ = [
@@ -41,9 +41,9 @@ _HOMES = {  # importing nbloss imports none of them (PEP 562)
     "functional": "functional",
     "modules": "modules",
     **dict.fromkeys(("CrossEntropyLoss", "LogSoftmax", "NLLLoss"), "modules"),
-    **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "_device"),
-    "DeviceArray": "kernels.cuda.memory",
-    **dict.fromkeys(("get_num_threads", "set_num_threads"), "kernels.cpu.threads"),
+    **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
+    "DeviceArray": "kernels.cuda.runtime.memory",
+    **dict.fromkeys(("get_num_threads", "set_num_threads"), "kernels.cpu.compile.threads"),
 }
 
 

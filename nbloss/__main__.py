@@ -73,9 +73,9 @@ def info():
     from llvmlite import binding
 
     import nbloss
-    from nbloss import _device
+    from nbloss.backends import select
     from nbloss.bench import machine
-    from nbloss.kernels.cpu import cache, threads
+    from nbloss.kernels.cpu.compile import cache, threads
 
     features = binding.get_host_cpu_features()
     names = [name for name in CPU_FEATURES if features.get(name)]
@@ -87,7 +87,7 @@ def info():
         "threads": threads.describe(),
         "cache": "\n".join(f"{name}: {text}" for name, text in cache.describe().items()),
         **{name: version(name) for name in ("numba-cuda", "cuda-core", "nvidia-nvjitlink")},
-        "gpus": "\n".join(_device.gpus()),
+        "gpus": "\n".join(select.gpus()),
     }
     for name, value in rows.items():
         print(f"{name:<17}" + str(value).replace("\n", "\n" + 17 * " "))
@@ -99,7 +99,7 @@ def cache(action):
     from nbloss.kernels import disk
 
     if action == "info":
-        from nbloss.kernels.cpu.cache import describe
+        from nbloss.kernels.cpu.compile.cache import describe
 
         for name, value in describe().items():
             print(f"{name:<10}{value}")

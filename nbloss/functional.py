@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from nbloss import _device, _plain
-from nbloss._problem import TAKEN, Problem, delivered, destination, floats, kind, reals, stored, walked
+from nbloss import _fast_path
+from nbloss._problem import FLOAT_DTYPES, Problem, as_stored, canonical, delivered, float_array, float_kind, output_array, real_array
+from nbloss.backends.select import select
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -40,19 +41,19 @@ def _axis(dim):
 
 def _float_type(dtype):
     given = np.dtype(dtype)
-    if kind(given) is None:
-        raise TypeError(f"dtype should be {TAKEN}; got {given}")
+    if float_kind(given) is None:
+        raise TypeError(f"dtype should be {FLOAT_DTYPES}; got {given}")
     return given
 
 
-def _array_like(place, name, value, like):
+def _array_like(backend, name, value, like):
     """An array of the shape and dtype of another; a number stands for all of it."""
     if np.ndim(value) == 0:
-        return place.broadcast(reals(place, name, value, like.dtype), like.shape)
-    array = floats(place, name, value)
+        return backend.broadcast(real_array(backend, name, value, like.dtype), like.shape)
+    array = float_array(backend, name, value)
     if array.shape != like.shape:
         raise ValueError(f"{name} should have shape {like.shape}, the output's; got {array.shape}")
-    return place.cast(array, like.dtype)
+    return backend.cast(array, like.dtype)
 
 
 def log_softmax(
@@ -106,19 +107,19 @@ def log_softmax(
     array([[-2.06115362e-09, -2.00000000e+01]])
     """
     if device is None and dtype is None:
-        result = _plain.log_softmax("log_softmax", [("input", input)], dim, out)
+        result = _fast_path.log_softmax("log_softmax", [("input", input)], dim, out)
         if result is not None:
             return result
-    with _device.place(device, input, out) as place:
-        x = floats(place, "input", input)
+    with select(device, input, out) as backend:
+        x = float_array(backend, "input", input)
         if dtype is not None:
-            x = place.cast(x, _float_type(dtype))
+            x = backend.cast(x, _float_type(dtype))
         axis = normalize_axis_index(_axis(dim), max(x.ndim, 1))
-        result = destination(place, out, x.shape, x.dtype, [("input", x)], [])
+        result = output_array(backend, out, x.shape, x.dtype, [("input", x)], [])
         if x.size:
-            row = walked(place, x, axis)
-            place.kernels.log_softmax(row, stored(place.view(result)).reshape(row.shape))
-        return delivered(place, result, out)
+            row = canonical(backend, x, axis)
+            backend.kernels.log_softmax(row, as_stored(backend.kernel_view(result)).reshape(row.shape))
+        return delivered(backend, result, out)
 
 
 def log_softmax_backward(
@@ -159,18 +160,20 @@ def log_softmax_backward(
     array([[ 0.5, -0.5]])
     """
     if device is None:
-        result = _plain.log_softmax("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
+        result = _fast_path.log_softmax("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
         if result is not None:
             return result
-    with _device.place(device, output, grad_output, out) as place:
-        y = floats(place, "output", output)
-        g = _array_like(place, "grad_output", grad_output, y)
+    with select(device, output, grad_output, out) as backend:
+        y = float_array(backend, "output", output)
+        g = _array_like(backend, "grad_output", grad_output, y)
         axis = normalize_axis_index(_axis(dim), max(y.ndim, 1))
-        result = destination(place, out, y.shape, y.dtype, [("output", y), ("grad_output", g)], [])
+        result = output_array(backend, out, y.shape, y.dtype, [("output", y), ("grad_output", g)], [])
         if y.size:
-            row = walked(place, y, axis)
-            place.kernels.log_softmax_backward(walked(place, g, axis), row, stored(place.view(result)).reshape(row.shape))
-        return delivered(place, result, out)
+            row = canonical(backend, y, axis)
+            backend.kernels.log_softmax_backward(
+                canonical(backend, g, axis), row, as_stored(backend.kernel_view(result)).reshape(row.shape)
+            )
+        return delivered(backend, result, out)
 
 
 def nll_loss(
@@ -235,11 +238,11 @@ def nll_loss(
     >>> F.nll_loss(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([1, -100])).round(4)
     np.float64(0.2877)
     """
-    done = _plain.loss("nll", input, target, weight, ignore_index, reduction, device)
+    done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device)
     if done:
         return done[0]
-    with _device.place(device, input, target, weight) as place:
-        problem = Problem(place, input, target, weight, ignore_index, reduction).count()
+    with select(device, input, target, weight) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction).check_targets()
         return problem.reduced(problem.nll())
 
 
@@ -301,14 +304,14 @@ def nll_loss_backward(
     array([[ 0., -1.]])
     """
     if type(grad_output) is float:
-        done = _plain.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, valued=False)
+        done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, valued=False)
         if done:
             return done[1]
-    with _device.place(device, input, target, weight, grad_output, out) as place:
-        problem = Problem(place, input, target, weight, ignore_index, reduction)
+    with select(device, input, target, weight, grad_output, out) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction)
         result, gradient = problem.gradient(out, grad_output)
-        problem.count().nll_backward(grad_output, gradient)
-        return place.deliver(result)
+        problem.check_targets().nll_backward(grad_output, gradient)
+        return backend.deliver(result)
 
 
 def cross_entropy(
@@ -381,11 +384,11 @@ def cross_entropy(
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
     np.float32(4.1223074e-09)
     """
-    done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing)
+    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing)
     if done:
         return done[0]
-    with _device.place(device, input, target, weight) as place:
-        problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing).count()
+    with select(device, input, target, weight) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction, label_smoothing).check_targets()
         return problem.reduced(problem.cross_entropy(None, None))
 
 
@@ -451,14 +454,14 @@ def cross_entropy_backward(
     array([[-0.5,  0.5]])
     """
     if type(grad_output) is float:
-        done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, grad_output, out)
+        done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, grad_output, out)
         if done:
             return done[1]
-    with _device.place(device, input, target, weight, grad_output, out) as place:
-        problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing)
+    with select(device, input, target, weight, grad_output, out) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction, label_smoothing)
         result, gradient = problem.gradient(out, grad_output)
-        problem.count().cross_entropy(grad_output, gradient)
-        return place.deliver(result)
+        problem.check_targets().cross_entropy(grad_output, gradient)
+        return backend.deliver(result)
 
 
 def cross_entropy_value_and_grad(
@@ -523,11 +526,11 @@ def cross_entropy_value_and_grad(
     >>> loss.round(4), grad
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
-    done = _plain.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, 1.0, out)
+    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, 1.0, out)
     if done:
         return done
-    with _device.place(device, input, target, weight, out) as place:
-        problem = Problem(place, input, target, weight, ignore_index, reduction, label_smoothing)
+    with select(device, input, target, weight, out) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction, label_smoothing)
         result, gradient = problem.gradient(out)
-        losses = problem.count().cross_entropy(1.0, gradient)
-        return problem.reduced(losses), place.deliver(result)
+        losses = problem.check_targets().cross_entropy(1.0, gradient)
+        return problem.reduced(losses), backend.deliver(result)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nbloss import _device
 from nbloss import functional as F
 from nbloss._problem import checked_ignore_index, checked_smoothing, reduction_name
+from nbloss.backends import select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ class _Module:
     _grad: Any = None
 
     def __init__(self, device: str | None, reuse_grad: bool):
-        self.device = _device.checked(device)
+        self.device = select.checked_device(device)
         self.reuse_grad = reuse_grad
 
     def _last(self):
@@ -68,7 +68,7 @@ class _Module:
         ValueError, DeviceUnavailableError
             As `nbloss.set_default_device`.
         """
-        self.device = _device.checked(device)
+        self.device = select.checked_device(device)
         return self
 
     def __getstate__(self):

@@ -17,11 +17,11 @@ import numpy as np
 
 import nbloss
 import nbloss.functional as F
-from nbloss import _plain
+from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
 from nbloss.progress import Progress
 
 # Short rows and long ones, pixels of few and of many classes; few positions, and more than the short way takes.
-MANY = _plain.MOST + 1
+MANY = FUSED_MAX_ROWS + 1
 SHAPES = ((32, 10), (32, 1000), (MANY, 10), (MANY, 100), (1, 10, 16, 16), (1, 100, 16, 16), (1, 10, MANY))
 
 
@@ -93,9 +93,9 @@ def title(step):
     return f"{dtype} {name} {'x'.join(map(str, shape))}"
 
 
-def _rehearsed(step):
+def _kernels_of(step):
     """The kernels of one step's calls, on the CPU: key -> how to compile it."""
-    from nbloss.kernels.cpu import jit
+    from nbloss.kernels.cpu.compile import jit
 
     dtype, name, shape = step
     nbloss.set_default_device("cpu")
@@ -104,9 +104,9 @@ def _rehearsed(step):
         import ml_dtypes
 
         dtype = ml_dtypes.bfloat16
-    with jit.rehearsal() as wanted:
+    with jit.dry_run() as wanted:
         CALLS[name](np.zeros(shape, dtype), np.zeros(shape[:1] + shape[2:], np.int64))
-    return wanted | {jit.LOOP: ((), ())}
+    return wanted | {jit.LOOP: ((), (), "")}
 
 
 # ------------------------------ the cache ------------------------------
@@ -114,15 +114,15 @@ def _rehearsed(step):
 
 def where(wanted):
     """What a process would find: step -> {kernel: ``(folder, target)`` of its file, or None}."""
-    from nbloss.kernels.cpu import cache, jit
+    from nbloss.kernels.cpu.compile import cache, jit
 
     known = {}
     for step in wanted:
-        for key in _rehearsed(step):
+        for key in _kernels_of(step):
             if key not in known:
                 found = cache.find(key[0], jit.variant_text(key[1]))
                 known[key] = found and found[1:]
-    return {step: {key: known[key] for key in _rehearsed(step)} for step in wanted}
+    return {step: {key: known[key] for key in _kernels_of(step)} for step in wanted}
 
 
 def _absent(places):
@@ -133,9 +133,9 @@ def _absent(places):
 def _make(step, key):
     """Compile one kernel of a step, in a process of its own; returns what went wrong on disk."""
     from nbloss.kernels import disk
-    from nbloss.kernels.cpu import jit
+    from nbloss.kernels.cpu.compile import jit
 
-    jit.obtain(*key, *_rehearsed(step)[key])
+    jit.obtain(*key, *_kernels_of(step)[key])
     return list(disk.said)
 
 
@@ -157,7 +157,7 @@ def _fill(missing, jobs):
 
 def _for_level(args):
     """The same command in a process that compiles for a level of processors."""
-    from nbloss.kernels.cpu import processor
+    from nbloss.kernels.cpu.compile import processor
 
     command = [sys.executable, "-m", "nbloss", "warmup", "--dtypes", *args.dtypes]
     command += ["--jobs", str(args.jobs)] if args.jobs else []

@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 from problems import FLOATS, logits, name
 
 import nbloss.functional as F
-from nbloss.kernels.cpu.tuning import FOR_CACHES
+from nbloss.kernels.cpu.tuning import MACHINE
 
 DTYPES = [pytest.param(d, id=np.dtype(d).name) for d in FLOATS]
 SHAPES = [(2, 1, 64), (3, 2, 65), (1, 5, 127), (2, 10, 28, 28), (2, 21, 128), (1, 47, 129), (2, 48, 9, 21), (3, 3, 700), (5, 7, 16, 4)]
@@ -66,7 +66,7 @@ def test_pixels_of_images_that_are_cut_out_of_others(shape, dtype, rng):
 
 @pytest.mark.parametrize("shape", [(21, 97, 101), (10, 128, 128), (3, 250, 250)], ids=name)
 def test_pixels_past_the_caches_are_those_that_stay(shape, rng):
-    count = FOR_CACHES["pixels_past"] // (4 * int(np.prod(shape))) + 1
+    count = MACHINE["nontemporal_channels"] // (4 * int(np.prod(shape))) + 1
     x = np.resize(logits(rng, (2, *shape)), (count, *shape))
     y, grad = F.log_softmax(x, 1), F.log_softmax_backward(x, x, 1)
     for p in range(count):

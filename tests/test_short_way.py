@@ -216,10 +216,3 @@ def test_the_gradient_of_log_softmax_is_the_long_way_s(dtype, rng):
             assert_array_equal(ours, long)
             assert ours.dtype == y.dtype
         assert_array_equal(F.log_softmax_backward(1.0, y, axis), F.log_softmax_backward(np.ones_like(y), y, axis))
-
-
-def test_the_short_way_s_rows_fit_the_kernel_s_sums():
-    from nbloss import _plain
-    from nbloss.kernels.cpu import fused, tuning
-
-    assert _plain.MOST <= fused.GROUPS * tuning.GROUP

@@ -10,8 +10,7 @@ from numpy.testing import assert_array_equal
 from problems import FLOATS, assert_gradient, assert_loss, class_index, logits
 
 import nbloss.functional as F
-from nbloss.kernels.cpu.streams import LONG
-from nbloss.kernels.cpu.tuning import FOR_CACHES
+from nbloss.kernels.cpu.tuning import LONG_ROW_BYTES, MACHINE
 
 CLASSES = [*range(1, 21), 31, 32, 33, 47, 48, 49, 63, 64, 65, 66, 70]
 DTYPES = [pytest.param(d, id=np.dtype(d).name) for d in FLOATS]
@@ -74,7 +73,7 @@ def test_results_past_the_caches_are_those_that_stay(shape, dtype, rng):
 
     size = int(np.prod(shape))
     each = size * np.dtype(dtype).itemsize
-    most = FOR_CACHES["pixels_past" if len(shape) > 1 else "long_rows_past" if each > LONG else "rows_past"]
+    most = MACHINE["nontemporal_channels" if len(shape) > 1 else "nontemporal_long_rows" if each > LONG_ROW_BYTES else "nontemporal_rows"]
     count = min(most // each + 1, 2**25 // size)
     x = np.resize(logits(rng, (2, *shape), dtype), (count, *shape))
     y = np.resize(class_index(rng, (2, *shape)), (count, *shape[1:]))

@@ -95,7 +95,7 @@ def test_every_command_tells_the_same_of_the_kernels(warm, tmp_path):
 
 
 def test_each_level_has_kernels_of_its_own_also_those_that_this_machine_could_not_run(tmp_path):
-    from nbloss.kernels.cpu import processor
+    from nbloss.kernels.cpu.compile import processor
 
     if not processor.runnable() or processor.runnable() == ["aarch64"]:
         pytest.skip("for x86-64-v3 and better")
@@ -132,7 +132,7 @@ def test_bad_arguments_are_a_usage_error(arguments):
 
 def test_the_usual_calls_use_every_function_and_both_ways_to_walk():
     from nbloss import functional, warmup
-    from nbloss.kernels.cpu import threads, tuning
+    from nbloss.kernels.cpu.compile import threads, tuning
 
     called = set()
 

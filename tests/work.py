@@ -96,7 +96,7 @@ def skip_without(layer, tmp_path):
 
     code = """
 import warnings
-from nbloss.kernels.cpu import threads
+from nbloss.kernels.cpu.compile import threads
 warnings.simplefilter("ignore")
 threads._start()
 print(threads.layer())

@@ -7,7 +7,7 @@ from importlib import metadata
 from math import ceil
 
 import nbloss
-from nbloss import _device
+from nbloss.backends import select
 
 TURN = 2e-3  # s of device time that one turn takes at least
 MOST_CALLS = 50
@@ -33,10 +33,10 @@ class Clock:
     """Events on the legacy default stream, where nbloss, torch and Triton work unless told otherwise."""
 
     def __init__(self, device):
-        _device.checked(device)
+        select.checked(device)
         from cuda.core import Device, EventOptions
 
-        from nbloss.kernels.cuda import memory
+        from nbloss.kernels.cuda.runtime import memory
 
         self.name = device
         self.unit = Device(int(device.partition(":")[2] or 0))

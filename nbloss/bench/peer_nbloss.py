@@ -1,7 +1,7 @@
 """nbloss as its documentation advises for a loop: results into arrays that are there already."""
 
 import nbloss.functional as F
-from nbloss.kernels.cpu import threads
+from nbloss.kernels.cpu.compile import threads
 
 from .peers import cpus
 

@@ -153,11 +153,11 @@ def command(*words):
 
 
 def test_no_device_is_said_in_a_line(tmp_path):
-    from nbloss import _device
+    from nbloss.backends import select
 
     try:
-        _device.checked("cuda")
-    except _device.DeviceUnavailableError:
+        select.checked_device("cuda")
+    except select.DeviceUnavailableError:
         pass
     else:
         pytest.skip("there is a GPU")

@@ -7,11 +7,11 @@ import pytest
 def gpu():
     """The name of a device that is not the simulator's."""
     import nbloss
-    from nbloss import _device
-    from nbloss.kernels.cuda import memory
+    from nbloss.backends import select
+    from nbloss.kernels.cuda.runtime import memory
 
     try:
-        _device.checked("cuda")
+        select.checked_device("cuda")
     except nbloss.DeviceUnavailableError as reason:
         pytest.skip(str(reason))
     if memory.SIMULATED:

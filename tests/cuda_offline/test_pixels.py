@@ -3,25 +3,26 @@
 import cubins
 import pytest
 
-from nbloss.kernels.cuda import build, columns, pixels
-from nbloss.kernels.cuda.places import THREADS
+from nbloss.kernels.cuda.channels_first import online_softmax
+from nbloss.kernels.cuda.channels_first import registers as in_registers
+from nbloss.kernels.cuda.indexing import THREADS
+from nbloss.kernels.cuda.runtime import build
 
 INT = "int64"
 
 
 def signature(make, stored):
-    """The arguments' types, as `pixels` passes them."""
+    """The arguments' types, as `channels_first.launches` passes them."""
     real = "float64" if stored == "float64" else "float32"
     x, r = f"*{stored}", f"*{real}"
     index, masses = ("*int64", INT, r), ("*int64", INT, r, r)
-    ends = (INT, INT) if make.__module__ == pixels.__name__ else (INT, INT, INT)
-    name = make.__name__.removeprefix("held_")
+    ends = (INT, INT) if make.__module__ == in_registers.__name__ else (INT, INT, INT)
     return {
         "log_softmax": (x, x),
         "log_softmax_backward": (x, x, x),
         "cross_entropy": (x, *index, r, INT, r, x),
-        "masses": (x, r, r, real, real, *masses, r, INT, r, x),
-    }[name] + ends
+        "soft_targets": (x, r, r, real, real, *masses, r, INT, r, x),
+    }[make.__name__] + ends
 
 
 def kind(stored):
@@ -37,14 +38,14 @@ def compiled(make, stored, capability, *constants, classes=None):
 # factory, its other constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores beside
 # one per class, most instructions per class
 HELD = {
-    "log_softmax-float32-21": (pixels.held_log_softmax, (), "float32", 21, 64, 0, 0, 56),
-    "backward-float32-21": (pixels.held_log_softmax_backward, (), "float32", 21, 48, 21, 0, 52),
-    "gradient-float32-21": (pixels.held_cross_entropy, (True,), "float32", 21, 80, 3, 1, 72),
-    "gradient-bfloat16-21": (pixels.held_cross_entropy, (True,), "int16", 21, 80, 3, 1, 64),
-    "gradient-float16-32": (pixels.held_cross_entropy, (True,), "uint16", 32, 128, 3, 1, 64),
-    "loss-float32-32": (pixels.held_cross_entropy, (False,), "float32", 32, 64, 3, 1, 56),
-    "smooth-float32-21": (pixels.held_masses, (True, False), "float32", 21, 120, None, 1, 88),
-    "soft-float32-32": (pixels.held_masses, (True, True), "float32", 32, 255, None, 1, 88),
+    "log_softmax-float32-21": (in_registers.log_softmax, (), "float32", 21, 64, 0, 0, 56),
+    "backward-float32-21": (in_registers.log_softmax_backward, (), "float32", 21, 48, 21, 0, 52),
+    "gradient-float32-21": (in_registers.cross_entropy, (True,), "float32", 21, 80, 3, 1, 72),
+    "gradient-bfloat16-21": (in_registers.cross_entropy, (True,), "int16", 21, 80, 3, 1, 64),
+    "gradient-float16-32": (in_registers.cross_entropy, (True,), "uint16", 32, 128, 3, 1, 64),
+    "loss-float32-32": (in_registers.cross_entropy, (False,), "float32", 32, 64, 3, 1, 56),
+    "smooth-float32-21": (in_registers.soft_targets, (True, False), "float32", 21, 120, None, 1, 88),
+    "soft-float32-32": (in_registers.soft_targets, (True, True), "float32", 32, 255, None, 1, 88),
 }
 
 
@@ -65,13 +66,13 @@ def test_classes_in_registers(case):
 
 
 LONG = {
-    "log_softmax-float32": (columns.log_softmax, (), "float32", 80),
-    "backward-bfloat16": (columns.log_softmax_backward, (), "int16", 48),
-    "gradient-float32": (columns.cross_entropy, (True,), "float32", 96),
-    "gradient-float16": (columns.cross_entropy, (True,), "uint16", 96),
-    "gradient-float64": (columns.cross_entropy, (True,), "float64", 160),
-    "smooth-float32": (columns.masses, (True, False), "float32", 128),
-    "soft-bfloat16": (columns.masses, (True, True), "int16", 160),
+    "log_softmax-float32": (online_softmax.log_softmax, (), "float32", 80),
+    "backward-bfloat16": (online_softmax.log_softmax_backward, (), "int16", 48),
+    "gradient-float32": (online_softmax.cross_entropy, (True,), "float32", 96),
+    "gradient-float16": (online_softmax.cross_entropy, (True,), "uint16", 96),
+    "gradient-float64": (online_softmax.cross_entropy, (True,), "float64", 160),
+    "smooth-float32": (online_softmax.soft_targets, (True, False), "float32", 128),
+    "soft-bfloat16": (online_softmax.soft_targets, (True, True), "int16", 160),
 }
 
 

@@ -3,7 +3,10 @@
 import cubins
 import pytest
 
-from nbloss.kernels.cuda import build, masses, plan, rows
+from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
+from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
+from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
+from nbloss.kernels.cuda.runtime import build, plan
 
 INT = ("int64",)
 
@@ -12,10 +15,10 @@ def signature(kernel, constants, stored):
     real = "float64" if stored == "float64" else "float32"
     x, r = f"*{stored}", f"*{real}"
     return {
-        rows.log_softmax_rows: (x, x, *INT * 4),
-        rows.log_softmax_backward_rows: (x, x, x, *INT * 5),
-        rows.cross_entropy_rows: (x, "*int64", "int64", r, r, "int64", r, x, *INT * 4),
-        masses.cross_entropy_masses: (
+        log_softmax_rows: (x, x, *INT * 4),
+        log_softmax_backward_rows: (x, x, x, *INT * 5),
+        cross_entropy_rows: (x, "*int64", "int64", r, r, "int64", r, x, *INT * 4),
+        soft_target_rows: (
             x,
             r if constants[-1:] == (True,) else x,
             r,
@@ -36,13 +39,13 @@ def signature(kernel, constants, stored):
 
 def heavy(kernel, stored):
     """What ``rows`` tells the plan of its kernels."""
-    return kernel is masses.cross_entropy_masses or (kernel is rows.log_softmax_rows and stored in ("uint16", "int16"))
+    return kernel is soft_target_rows or (kernel is log_softmax_rows and stored in ("uint16", "int16"))
 
 
-LOG_SOFTMAX = rows.log_softmax_rows, ()
-BACKWARD = rows.log_softmax_backward_rows, ()
-GRADIENT = rows.cross_entropy_rows, (True,)
-SOFT = masses.cross_entropy_masses, (True, True)
+LOG_SOFTMAX = log_softmax_rows, ()
+BACKWARD = log_softmax_backward_rows, ()
+GRADIENT = cross_entropy_rows, (True,)
+SOFT = soft_target_rows, (True, True)
 
 ONCE = 900  # instructions that a thread runs whatever it holds
 
@@ -72,9 +75,9 @@ def test_rows(case):
         assert code.registers * p.threads * p.at_once <= 65536, note
         if stored != "float64":
             assert not code.doubles, (note, code.doubles)
-        inputs = 1 if kernel in (rows.log_softmax_rows, rows.cross_entropy_rows) else 2
-        if p.width > 1 and kernel is not masses.cross_entropy_masses:
-            passes = 1 if p.resident else 2 if kernel is rows.log_softmax_backward_rows else 3
+        inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows) else 2
+        if p.width > 1 and kernel is not soft_target_rows:
+            passes = 1 if p.resident else 2 if kernel is log_softmax_backward_rows else 3
             assert code.count("LDG", ".128") == p.vectors * inputs * passes, note
             assert code.count("STG", ".128") == p.vectors, note
             if p.resident and inputs == 1:

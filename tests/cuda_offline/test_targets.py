@@ -3,30 +3,31 @@
 import cubins
 import pytest
 
-from nbloss.kernels.cuda import build, copies, sums, targets
-from nbloss.kernels.cuda.places import THREADS
+from nbloss.kernels.cuda.indexing import THREADS
+from nbloss.kernels.cuda.per_target import nll, strided_copy, sums, targets
+from nbloss.kernels.cuda.runtime import build
 
 N, P, F, D = "int64", "*int64", "*float32", "*float64"
 JUDGED = (N, N, F, N, N, "float64", "float64", F, F, N, D, P, P, P, N)
 PLACES = (N,) * 15
 
 CASES = {
-    "judged": (targets.judged, (True, True, False), ("*int8", *JUDGED)),
-    "judged alone": (targets.judged, (False, False, True), (P, *JUDGED)),
-    "concluded": (targets.concluded, (), (P, N, N, N, D, P, N, P, P, N)),
+    "judged": (targets.check_targets, (True, True, False), ("*int8", *JUDGED)),
+    "judged alone": (targets.check_targets, (False, False, True), (P, *JUDGED)),
+    "concluded": (targets.finish_check, (), (P, N, N, N, D, P, N, P, P, N)),
     "partial sums": (sums.partial_sums, (), (F, N, D)),
     "final sum": (sums.final_sum, (True, True), (D, N, P, "float64", F)),
     "over divisor": (sums.over_divisor, (True, True), (F, "float64", P, F)),
-    "nll": (targets.picked, (), ("*uint16", N, N, N, N, N, P, N, F, F, N)),
-    "nll backward, apart": (targets.hit_alone, (), (P, N, F, F, N, "*int16", N, N, N)),
-    "nll backward, rows": (targets.hit_in_row, (16,), (P, N, F, F, N, F, N, N)),
-    "soft nll": (targets.weighed, (32,), ("*int16", F, F, F, N, N, N)),
-    "soft nll, apart": (targets.weighed, (0,), (F, F, F, F, N, N, N)),
-    "soft nll backward": (targets.pulled, (8,), (F, F, F, N, "*uint16", N, N, N)),
-    "copy of bits": (copies.moved, (8, "bits", False), ("*int16", N, N, "*int16", N, *PLACES)),
-    "copy of floats": (copies.moved, (3, "float", False), ("*uint16", N, N, F, N, *PLACES)),
-    "copy of float64 to float16": (copies.moved, (2, "float", True), (D, N, N, "*uint16", N, *PLACES)),
-    "copy of uint64": (copies.moved, (2, "natural", False), (P, N, N, F, N, *PLACES)),
+    "nll": (nll.loss_at_target, (), ("*uint16", N, N, N, N, N, P, N, F, F, N)),
+    "nll backward, apart": (nll.gradient_strided, (), (P, N, F, F, N, "*int16", N, N, N)),
+    "nll backward, rows": (nll.gradient_in_row, (16,), (P, N, F, F, N, F, N, N)),
+    "soft nll": (nll.soft_loss_kernel, (32,), ("*int16", F, F, F, N, N, N)),
+    "soft nll, apart": (nll.soft_loss_kernel, (0,), (F, F, F, F, N, N, N)),
+    "soft nll backward": (nll.soft_gradient_kernel, (8,), (F, F, F, N, "*uint16", N, N, N)),
+    "copy of bits": (strided_copy.strided_copy, (8, "bits", False), ("*int16", N, N, "*int16", N, *PLACES)),
+    "copy of floats": (strided_copy.strided_copy, (3, "float", False), ("*uint16", N, N, F, N, *PLACES)),
+    "copy of float64 to float16": (strided_copy.strided_copy, (2, "float", True), (D, N, N, "*uint16", N, *PLACES)),
+    "copy of uint64": (strided_copy.strided_copy, (2, "natural", False), (P, N, N, F, N, *PLACES)),
 }
 IN_FLOAT32 = ("nll", "nll backward, apart", "nll backward, rows", "soft nll backward", "copy of bits", "copy of floats")
 

@@ -3,8 +3,8 @@
 import numpy as np
 from problems import work
 
-from nbloss.kernels.cuda import memory
-from nbloss.kernels.cuda.twin import Twin
+from nbloss.kernels.cuda.kernel_set import KernelSet
+from nbloss.kernels.cuda.runtime import memory
 
 STORED = {"float16": np.uint16, "bfloat16": np.int16}
 
@@ -21,13 +21,13 @@ def on_device(value):
 
 
 class OnHost:
-    """A Twin whose methods take NumPy arrays, and write into them."""
+    """A KernelSet whose methods take NumPy arrays, and write into them."""
 
     def __init__(self):
-        self.twin = Twin(0, None)
+        self.kernel_set = KernelSet(0, None)
 
     def __getattr__(self, name):
-        method = getattr(self.twin, name)
+        method = getattr(self.kernel_set, name)
         return lambda *arguments: method(*map(on_device, arguments))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from problems import FLOATS, INTEGERS, name
 
-from nbloss.kernels.cuda.copies import walk
+from nbloss.kernels.cuda.per_target.strided_copy import merged_dimensions
 
 REAL = [np.dtype(bool), *INTEGERS, *map(np.dtype, FLOATS)]
 
@@ -78,13 +78,13 @@ def test_a_copy_walks_any_strides(rng, layout, to):
 
 def test_eight_dimensions_that_do_not_merge(rng):
     view = rng.normal(size=(4,) * 8).astype(np.float32)[(slice(None, None, 2),) * 8].transpose(7, 2, 0, 1, 6, 3, 5, 4)
-    assert len(walk(view.shape, view.strides)) == 8
+    assert len(merged_dimensions(view.shape, view.strides)) == 8
     assert_same(copied(view, np.float32), view)
 
 
 def test_dimensions_that_are_one_step_merge():
     a = np.zeros((4, 3, 5, 2), np.float32)
-    assert walk(a.shape, a.strides) == [(120, 4)]
-    assert walk(a[::2].shape, a[::2].strides) == [(2, 240), (30, 4)]
-    assert walk(a[:, :1].shape, a[:, :1].strides) == [(4, 120), (10, 4)]
-    assert walk((), ()) == [(1, 0)]
+    assert merged_dimensions(a.shape, a.strides) == [(120, 4)]
+    assert merged_dimensions(a[::2].shape, a[::2].strides) == [(2, 240), (30, 4)]
+    assert merged_dimensions(a[:, :1].shape, a[:, :1].strides) == [(4, 120), (10, 4)]
+    assert merged_dimensions((), ()) == [(1, 0)]

@@ -8,7 +8,7 @@ import reference
 from problems import DTYPES, name, work
 from test_cross_entropy import assert_right, made
 
-from nbloss.kernels.cuda import plan
+from nbloss.kernels.cuda.runtime import plan
 
 ROWS = 3
 OPTIONS = [
@@ -49,7 +49,7 @@ def classes(request, monkeypatch):
         return plan.Plan(width, group, max(1, held // words), resident, grid)
 
     monkeypatch.setattr(plan, "rows", chosen)
-    monkeypatch.setattr(calls.kernels.twin, "modern", modern)
+    monkeypatch.setattr(calls.kernels.kernel_set, "sm80", modern)
     return count
 
 

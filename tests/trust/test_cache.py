@@ -347,7 +347,7 @@ def test_a_damaged_or_foreign_kernel_of_the_package_is_compiled_into_the_cache(i
     path = installed / "_compiled" / damaged
     path.write_bytes(path.read_bytes()[:-1])
     assert call_installed(tmp_path, installed).keys() == {damaged}
-    sources = installed / "kernels" / "rowmath.py"
+    sources = installed / "kernels" / "math" / "rowmath.py"
     sources.write_text(sources.read_text() + "\n")  # no longer what was compiled
     assert len(call_installed(tmp_path, installed)) == 1 + len(files(installed / "_compiled"))
 
@@ -408,12 +408,13 @@ def test_a_changed_moved_or_swapped_source_is_a_new_stamp(tmp_path):
         source.write_text(source.read_text() + "# changed\n")
         seen.add(disk.digest_of_sources(kernels))
     assert len(sources) > 10 and len(seen) == len(sources) + 1
-    (kernels / "cpu" / "rows.py").rename(kernels / "rows.py")
+    (kernels / "cpu" / "fused.py").rename(kernels / "fused.py")
     seen.add(disk.digest_of_sources(kernels))
     assert len(seen) == len(sources) + 2
-    (kernels / "cpu" / "lanes.py").rename(kernels / "cpu" / "other.py")
-    (kernels / "cpu" / "tiles.py").rename(kernels / "cpu" / "lanes.py")
-    (kernels / "cpu" / "other.py").rename(kernels / "cpu" / "tiles.py")
+    one, other, spare = (kernels / "cpu" / folder / "cross_entropy.py" for folder in ("vector_per_row", "row_per_lane", "simd"))
+    one.rename(spare)
+    other.rename(one)
+    spare.rename(other)
     assert disk.digest_of_sources(kernels) not in seen
 
 
@@ -427,10 +428,12 @@ def test_a_moved_file_and_an_equal_name_in_another_folder_are_kernels_of_their_o
         (kernels / folder / "tests.py").write_text(f"def fill(out, lo, hi):\n    for p in range(lo, hi):\n        out[p] = {factor}\n")
     code = """
 import numpy as np
-from nbloss.kernels.cpu.jit import PACKAGE, run
+from nbloss.kernels.cpu.choose import Choice, Grain
+from nbloss.kernels.cpu.compile.jit import run
 for folder in ("one", "other"):
     out = np.zeros(2)
-    run(f"{PACKAGE}.{folder}.tests.fill", (out.dtype,), (out,), {"out"}, 2, 1)
+    choice = Choice(f"nbloss.kernels.cpu.{folder}.tests.fill", Grain(1, 1, 65536), "a test")
+    run(choice, (out.dtype,), (out,), {"out"}, 2)
     print(out[1])
 """
     environment = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}

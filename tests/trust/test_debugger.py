@@ -8,7 +8,8 @@ import sys
 import pytest
 from work import HERE, ROOT, run_script
 
-from nbloss.kernels import cpu, unjitted
+from nbloss.kernels import reference
+from nbloss.kernels.cpu import kernel_set
 
 SUITES = [
     "test_values_table.py", "test_accuracy.py", "test_functional_index.py", "test_functional_probability.py",
@@ -16,14 +17,14 @@ SUITES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", cpu.__all__)
+@pytest.mark.parametrize("name", kernel_set.__all__)
 def test_the_twin_has_every_kernel_with_its_parameters(name):
-    ours, compiled = (inspect.signature(getattr(module, name)) for module in (unjitted, cpu))
+    ours, compiled = (inspect.signature(getattr(module, name)) for module in (reference, kernel_set))
     assert list(ours.parameters) == list(compiled.parameters)
 
 
 def test_the_twin_has_no_other_kernels():
-    assert set(unjitted.__all__) == set(cpu.__all__)
+    assert set(reference.__all__) == set(kernel_set.__all__)
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -45,7 +46,7 @@ import sys
 import numpy as np
 import nbloss, nbloss.functional as F
 seen = set()
-sys.setprofile(lambda frame, event, argument: seen.add(frame.f_code.co_name) if "unjitted" in frame.f_code.co_filename else None)
+sys.setprofile(lambda frame, event, argument: seen.add(frame.f_code.co_name) if "reference" in frame.f_code.co_filename else None)
 loss, grad = F.cross_entropy_value_and_grad(np.float32([[1, 2, 3]]), np.array([0]))
 sys.setprofile(None)
 print(loss, "_softmax" in seen, nbloss.get_num_threads() >= 1)

@@ -8,10 +8,10 @@ from work import ROOT
 
 WAIT = """
 import time
-from nbloss.kernels import notice
-notice.AFTER = 0.2
+from nbloss.kernels import compile_notice
+compile_notice.AFTER = 0.2
 for _ in range({parts}):
-    with notice.compiling():
+    with compile_notice.compiling():
         time.sleep({seconds} / {parts})
 time.sleep(0.3)
 """
@@ -27,9 +27,9 @@ def stderr_of(code, **environment):
 
 @pytest.mark.parametrize("parts", [1, 4])
 def test_who_waits_for_one_compilation_or_for_several_is_told_once(parts):
-    from nbloss.kernels import notice
+    from nbloss.kernels import compile_notice
 
-    assert stderr_of(WAIT.format(parts=parts, seconds=0.8)) == notice.TEXT + "\n"
+    assert stderr_of(WAIT.format(parts=parts, seconds=0.8)) == compile_notice.TEXT + "\n"
 
 
 def test_a_short_wait_is_silent():
@@ -42,6 +42,6 @@ def test_it_can_be_left_out(value, quiet):
 
 
 def test_a_kernel_s_compilation_is_such_a_wait_and_its_loading_is_none(tmp_path):
-    code = "from nbloss.kernels import notice; notice.AFTER = 0.05\n" + CALL
+    code = "from nbloss.kernels import compile_notice; compile_notice.AFTER = 0.05\n" + CALL
     assert "compiling" in stderr_of(code, NBLOSS_CACHE_DIR=str(tmp_path))
     assert stderr_of(code, NBLOSS_CACHE_DIR=str(tmp_path)) == ""

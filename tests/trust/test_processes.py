@@ -64,7 +64,7 @@ def test_a_child_of_a_process_whose_own_parallel_loop_came_first(layer, tmp_path
     code = """
 import nbloss
 if LAYER == "tbb":
-    from nbloss.kernels.cpu.threads import load_tbb
+    from nbloss.kernels.cpu.compile.threads import load_tbb
     load_tbb()  # where pip puts it, Numba does not find it
 from numba import njit, prange
 import numpy as np
@@ -99,7 +99,7 @@ print(all(children), len(wrong))
 def test_a_fork_between_entering_a_kernel_and_compiling_it(tmp_path):
     """Who forks may not hold the compiler while it waits for somebody who has yet to compile."""
     code = """
-from nbloss.kernels.cpu import jit
+from nbloss.kernels.cpu.compile import jit
 digest("log_softmax")
 entered, obtain = threading.Event(), jit.obtain
 def slowly(*arguments):
@@ -122,7 +122,7 @@ def test_a_fork_while_another_thread_compiles(tmp_path):
     code = """
 thread = threading.Thread(target=digest, args=("value_and_grad",))
 thread.start()
-from nbloss._forks import compiling
+from nbloss._fork_safety import compiling
 while compiling.acquire(blocking=False):
     compiling.release()
     time.sleep(0.001)
@@ -140,7 +140,7 @@ def test_a_compilation_that_a_fork_waits_for_may_ask_for_a_logger(tmp_path):
     code = """
 import os, signal, sys, threading
 import nbloss
-from nbloss._forks import compiling
+from nbloss._fork_safety import compiling
 assert "logging" not in sys.modules
 import logging
 signal.alarm(60)
@@ -237,10 +237,10 @@ def test_a_child_works_alone_where_the_parent_s_threads_cannot_end_at_the_fork(t
     """Another living thread that has used TBB's workers keeps them from ending: one may hold a lock of theirs while the process forks."""
     skip_without("tbb", tmp_path)
     code = """
-from nbloss import _forks
+from nbloss import _fork_safety
 def alone():
     digest("value_and_grad")
-    return str(_forks.alone)
+    return str(_fork_safety.alone)
 before = child_says(alone)  # of a parent that has not called anything
 for name in JOBS:
     judge(name)
@@ -248,7 +248,7 @@ print(before, child_says(alone))
 stay = threading.Event()
 thread = threading.Thread(target=lambda: (everything(), stay.wait()))
 thread.start()
-while thread.ident not in _forks._used:
+while thread.ident not in _fork_safety._used:
     time.sleep(0.01)
 print(child_says(alone), child_says(everything) == everything())
 stay.set()

@@ -69,7 +69,7 @@ CASES = {  # what the processor has -> what Numba compiles for -> the levels tha
 @pytest.mark.parametrize("case", CASES)
 def test_only_code_that_the_processor_has_and_the_user_allows_is_run(case, monkeypatch):
     binding = pytest.importorskip("llvmlite.binding")
-    from nbloss.kernels.cpu import processor
+    from nbloss.kernels.cpu.compile import processor
 
     has, told, levels = CASES[case]
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: dict.fromkeys(processor._features(has), True))
@@ -97,7 +97,7 @@ print(len(compiled.buffer))
 
 def test_a_level_s_kernels_serve_every_processor_that_has_it(tmp_path):
     pytest.importorskip("llvmlite")
-    from nbloss.kernels.cpu import processor
+    from nbloss.kernels.cpu.compile import processor
 
     if "x86-64-v3" not in processor.runnable():
         pytest.skip("for a machine that can run x86-64-v3")

@@ -18,7 +18,7 @@ def test_eight_threads_call_different_kernels_at_once(layer, tmp_path):
 import threading
 from work import JOBS, digest, judge
 import nbloss
-from nbloss.kernels.cpu.threads import layer
+from nbloss.kernels.cpu.compile.threads import layer
 for name in JOBS:
     judge(name)
 nbloss.set_num_threads(1)
@@ -165,7 +165,7 @@ GROUPS = {  # files below the root of the control groups -> what our own members
 
 @pytest.mark.parametrize("case", GROUPS)
 def test_the_container_s_limit_is_honoured(case, tmp_path):
-    from nbloss.kernels.cpu.threads import _cgroup_limit
+    from nbloss.kernels.cpu.compile.threads import _cgroup_limit
 
     files, own, limit = GROUPS[case]
     for name, text in files.items():

@@ -1,20 +1,128 @@
-"""Numbers that trade speed and that both sides of a call need: the kernels, and the Python that chooses and shares out their work.
+"""Every number of the CPU half that trades speed, each with its unit, what was measured, and when.
 
-This module imports no Numba: a call whose kernels are on disk needs none of their sources. `FOR_CACHES` depends on the machine; compiled
-code reads it when it runs (``streams.tuned``), so that one file of machine code fits every machine of a processor level.
+This module imports no Numba: a call whose kernels are on disk needs none of their sources. `MACHINE` depends on the machine. Compiled
+code reads it when it runs (``nontemporal.machine_tuning``), so that one file of machine code fits every machine of a processor level.
+
+Measured on two cores of an Intel Xeon (Sapphire Rapids, AVX-512) in float32, where nothing else is said. "0.8" means: with this number a
+call takes 0.8 of the time. ``docs/decisions/`` has the experiments.
 """
 
 import ctypes
 from pathlib import Path
 
-SHORT = 48  # classes; up to here contiguous rows go one to a lane too: about where both ways take as long
-LONGEST = 4096  # classes of one tile: 256 kB of buffer, and as much for the tile as it was before its exponentials
-LEAST = 64  # positions of an image: shorter ones are walked in ``lanes.py``
-TURNED = 192  # classes from which on ``planes.py`` writes rows: shorter ones stay in a cache as slabs
-WIDE = 4  # bytes: of narrower numbers a vector is half a line, which took 1.1 to 1.36 times as long past the caches as through them
-FETCHED = 4  # numbers that one from somewhere in a row takes as long as
-GROUP = 8192  # rows per partial sum: a constant, so the sums have the same bits for any number of threads
-RUN = 512  # rows that are added first, and then their sums: one long sum of 9000 equal float64 losses was 15 eps off
+# ------------------------------ which algorithm (choose.py) ------------------------------
+
+# Classes. Contiguous rows of at most so many classes go one row per lane; longer ones go vector per row. At 48 both take as long; at 64
+# the vector per row takes half the time (2026-11-22).
+LANES_MAX_CLASSES = 48
+
+# Classes. More classes that are not contiguous are copied first: a tile of 4096 float32 classes is 256 kB, and the copy that its
+# exponentials are written to as much again (2026-11-22).
+TILE_MAX_CLASSES = 4096
+
+# Positions. Images with fewer positions go one row per lane: a pipelined block would be mostly tail (2026-11-23).
+CHANNELS_MIN_POSITIONS = 64
+
+# Classes. From so many on, the gradient of log_softmax of transposed logits writes whole lines of rows: 0.55 to 0.66; with 100 classes it
+# would be 1.4, as short rows stay in a cache (2026-11-23).
+TRANSPOSED_MIN_CLASSES = 192
+
+# Rows. The fused kernels judge targets and add losses on the calling thread; beyond so many rows that work is worth several threads:
+# (131072, 10) 0.8 (2026-11-23).
+FUSED_MAX_ROWS = 262144
+
+# ------------------------------ how work is split among threads ------------------------------
+
+# Elements touched by a call. Below, waking a thread (10 to 30 us) costs more than it gains (2026-11-22).
+SERIAL_BELOW_ELEMENTS = 98304
+
+# Elements per chunk, at least 20 us of work; a ticket costs a thousandth of that. Rows that are walked along their classes; short rows,
+# whose elements take longer while the last chunk is waited for; channels first, where a chunk begins in as many places as there are
+# classes (2026-11-22).
+CHUNK_ELEMENTS_ROWS, CHUNK_ELEMENTS_SHORT_ROWS, CHUNK_ELEMENTS_CHANNELS = 65536, 16384, 262144
+
+# Rows. A chunk has no fewer, however long they are: what a thread prefetches is its own next row (2026-11-22).
+CHUNK_MIN_ROWS = 8
+
+# Elements. One read from an unpredictable place of a row (the target's) takes as long as so many read in order (2026-11-23).
+TARGET_READ_ELEMENTS = 4
+
+# ------------------------------ the order of sums: changing these changes results ------------------------------
+
+# Classes per float32 partial sum before it is added in float64. One long float32 sum lost the last digits of peaked rows (2026-11-22).
+SUM_BLOCK_CLASSES = 256
+
+# Rows per partial sum of losses or weights: a constant, so that the sum has the same bits for any number of threads.
+SUM_GROUP_ROWS = 8192
+
+# Rows that are added first, before their sums are. One long sum of 9000 equal float64 losses was 15 eps off (2026-11-22).
+SUM_RUN_ROWS = 512
+
+# ------------------------------ vector per row ------------------------------
+
+# Elements of a group of rows that go through each step together. Groups of 2, 4 and 8 rows of (4096, 1000) took 1.05, 1.15 and 1.1 of
+# the time of one row after the other; groups of (16384, 100) 0.8 (2026-11-22).
+ROW_GROUP_ELEMENTS = 1024
+
+# Elements that are prefetched ahead of the search for the next row's maximum: cross_entropy of (4096, 1000) 0.87 to 0.93 (2026-11-22).
+ROW_PREFETCH_ELEMENTS = 1024
+
+# Bytes. Of a longer row the exponentials are computed twice instead of kept: the row, the next one and the kept ones are more than a
+# second cache holds. (128, 128256) 0.91; shorter rows would take 1.03 to 1.06 (2026-11-22).
+LONG_ROW_BYTES = 400_000
+
+# ------------------------------ row per lane ------------------------------
+
+# Tiles of a block, at most: 0.8 against 25 tiles, as loads wait for older stores to addresses that end alike (2026-11-22).
+BLOCK_MAX_TILES = 12
+
+# Elements of a block: 16 kB of float32, a third of a first cache, as the next block and the output's lines come too (2026-11-22).
+BLOCK_ELEMENTS = 4096
+
+# Lines that lie a multiple of so many bytes apart share the places of one set of a second cache, of which there are 8 to 20 (2026-11-22).
+CACHE_WAYS, CACHE_ALIAS_BYTES = 12, 65536
+
+# Classes. Blocks of at most so many classes fit a first cache together with the next one, so all its lines are prefetched (2026-11-22).
+PREFETCH_ALL_MAX_CLASSES = 64
+
+# ------------------------------ channels first ------------------------------
+
+# Tiles that go through the pipeline together. Runs of single lines, instead of four, took three times as long where classes lie 1 MiB
+# apart (2026-11-23).
+PIPELINE_TILES = 4
+
+# Classes that are prefetched before the pipeline loads them (2026-11-23).
+PIPELINE_PREFETCH_CLASSES = 6
+
+# Tiles per run of the loss alone: (8, 21, 512, 512) 0.76 (2026-11-23).
+LOSS_ONLY_TILES = 16
+
+# Tiles per run, and classes prefetched, of the gradient of log_softmax of many classes. Runs half as long took 1.1 to 1.2 (2026-11-23).
+MANY_CLASSES_TILES, MANY_CLASSES_PREFETCH = 16, 2
+
+# Classes of a block that is transposed to rows: a line of float32. Blocks of 32 took 1.2 (2026-11-23).
+TRANSPOSE_CLASSES = 16
+
+# ------------------------------ per target ------------------------------
+
+# Rows. How far ahead the lines that hold the targets' log-probabilities are prefetched: (8, 21, 512, 512) 0.88 (2026-11-23).
+NLL_PREFETCH_ROWS = 192
+
+# Elements that are set to 0 before the targets' gradients are written into them, while they are in a cache (2026-11-23).
+ZERO_FILL_ELEMENTS = 32768
+
+# Rows whose scales and losses are in a first cache when the fused sum adds them (2026-11-23).
+FUSED_SUM_ROWS = 4 * SUM_RUN_ROWS
+
+# ------------------------------ nontemporal stores (nontemporal.py) ------------------------------
+
+# Classes. Aligning a shorter row for nontemporal stores costs more than it gains (2026-11-22).
+NONTEMPORAL_MIN_CLASSES = 2048
+
+# Bytes. A vector of narrower numbers is half a cache line: nontemporal stores took 1.1 to 1.36 times as long (2026-11-22).
+NONTEMPORAL_MIN_ITEMSIZE = 4
+
+# ------------------------------ this machine's caches ------------------------------
 
 
 def _cache(level, otherwise, root=Path("/sys/devices/system/cpu/cpu0/cache")):
@@ -25,16 +133,19 @@ def _cache(level, otherwise, root=Path("/sys/devices/system/cpu/cpu0/cache")):
         return otherwise
 
 
-# A virtual machine is told of the whole last cache of a processor that it shares with others: of 260 MB, 64 to 80 held what was read again.
+# Bytes. A virtual machine is told the size of the whole last cache of a processor that it shares: of 260 MB, 64 MB of logits and output
+# stayed there and 80 MB did not (2026-11-23).
 SECOND_CACHE, LAST_CACHE = _cache(2, 1 << 20), min(_cache(3, 32 << 20), 72 << 20)
 
-FOR_CACHES = {
-    # From how many bytes of output on it goes past the caches. Of rows, about what the last cache does not hold beside the logits. Long
-    # rows gain sooner: the output's lines need no place in the second cache. So do pixels, whose lines lie classes apart.
-    "rows_past": LAST_CACHE // 2,
-    "long_rows_past": LAST_CACHE // 6,
-    "pixels_past": 2 * SECOND_CACHE,
-    "slab": SECOND_CACHE // 16,  # float32 numbers in a quarter of a second cache
+MACHINE = {
+    # Bytes of output from which on it is written with nontemporal stores. Rows: about what the last cache does not hold beside the
+    # logits; (256, 50257) 0.68. Long rows sooner, as the output's lines need no place in the second cache: (128, 128256) 0.82. So do
+    # channels, whose lines lie far apart: (8, 21, 128, 128) 0.82 (2026-11-23).
+    "nontemporal_rows": LAST_CACHE // 2,
+    "nontemporal_long_rows": LAST_CACHE // 6,
+    "nontemporal_channels": 2 * SECOND_CACHE,
+    # Elements of a block of four tiles, at most: a quarter of the second cache in float32 (2026-11-22).
+    "block_elements": SECOND_CACHE // 16,
 }
-SYMBOL = "nbloss_for_caches"  # under which compiled code finds them
-NUMBERS = (ctypes.c_int64 * len(FOR_CACHES))(*FOR_CACHES.values())
+MACHINE_SYMBOL = "nbloss_machine_tuning"  # the name under which compiled code finds MACHINE_NUMBERS
+MACHINE_NUMBERS = (ctypes.c_int64 * len(MACHINE))(*MACHINE.values())

@@ -1,1 +1,1 @@
-"""The contract of ``nbloss.kernels`` on device memory. Importing the package imports no Numba; ``twin`` does."""
+"""The kernels for NVIDIA GPUs."""

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nbloss.kernels.cuda import plan
+from nbloss.kernels.cuda.runtime import plan
 
 CAPABILITIES = [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)]
 COUNTS = [1, 7, 132, 4096, 65536, 2**31, 2**35]
@@ -123,5 +123,5 @@ def test_few_rows_get_more_threads():
 
 
 def test_planning_imports_no_cuda():
-    code = "import sys, nbloss.kernels.cuda.plan; assert not {'numba', 'numba_cuda', 'cuda'} & set(sys.modules)"
+    code = "import sys, nbloss.kernels.cuda.runtime.plan; assert not {'numba', 'numba_cuda', 'cuda'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

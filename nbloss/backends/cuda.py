@@ -1,0 +1,227 @@
+"""The place of calls that run on an NVIDIA GPU, the twin of ``nbloss._host``: the same names, the same parameters.
+
+NumPy arrays are copied over and their results copied back, and a bad target is an error at once. For arrays that live on the device
+nothing is copied and nothing is waited for: a bad target waits for `nbloss.check_device_errors`.
+"""
+
+from collections import OrderedDict
+from itertools import count
+
+import numpy as np
+
+from nbloss.backends import array_interop
+from nbloss.backends.cpu import CPU
+from nbloss.kernels.cuda.runtime import memory
+from nbloss.kernels.cuda.runtime.memory import DeviceArray
+from nbloss.kernels.math.rowmath import mean
+
+REPORT = 4  # words of row_scale's report: the divisor's bits, how many targets are no class, the first one's position, its value
+ERRORS = 5  # words of a device's error record: the call's number, how many, position, value, classes
+REMEMBERED = 1024  # calls whose shapes are kept for the message of a late error
+
+_serials = count(1)
+_calls: OrderedDict = OrderedDict()  # number of a call -> what its error message needs
+_records: dict = {}  # device -> its error record
+
+
+class Output:
+    """A result on its way: the kernels' memory, and how the caller gets it."""
+
+    def __init__(self, array, give):
+        self.array, self.give = array, give
+
+
+class CudaBackend:
+    """One call's view of a device."""
+
+    def __init__(self, index, like=None):
+        """``like`` is the caller's array on the device whose kind the results have; None: NumPy arrays in and out."""
+        self.index, self.family = index, like if like is None else array_interop.family(like)
+        self.stream = memory.stream(0 if like is None else self.family.stream(like))
+        self.report = self.raising = None
+
+    @property
+    def kernels(self):
+        return _kernel_set(self.index, self.stream)
+
+    def __enter__(self):
+        self.before = memory.enter(self.index)
+        return self
+
+    def __exit__(self, *error):
+        memory.leave(self.before)
+
+    # -------------------- arguments --------------------
+
+    def device_array(self, value):
+        if not array_interop.on_gpu(value):
+            return None
+        array = array_interop.family(value).seen(value, self.stream)
+        if array.device != self.index:
+            raise ValueError(f"all arrays of a call should be on one device, here cuda:{self.index}; got one on cuda:{array.device}")
+        return array
+
+    def _here(self, array):
+        return array if isinstance(array, DeviceArray) else memory.upload(array, self.index, self.stream)
+
+    def upload(self, host):
+        """A NumPy array's values as nbloss's own array on the device."""
+        return memory.upload(host, self.index, self.stream)
+
+    def download(self, value):
+        """The values of an array on the device as a NumPy array."""
+        array = self.device_array(value)
+        host = np.empty(array.shape, array.dtype)
+        if array.size:
+            memory.download(array if array.contiguous else self._packed(array), host, self.stream)
+        return host
+
+    def _packed(self, array):
+        packed = self._empty(array.shape, array.dtype)
+        self.kernels.copy(array, packed)
+        return packed
+
+    def _empty(self, shape, dtype):
+        return memory.empty(shape, dtype, self.index, self.stream)
+
+    def cast(self, array, dtype):
+        if not isinstance(array, DeviceArray):
+            return CPU.cast(array, dtype)
+        if array.dtype == dtype:
+            return array
+        converted = self._empty(array.shape, dtype)
+        if array.size:
+            self.kernels.copy(array, converted)
+        return converted
+
+    def canonical(self, array, shape):
+        array = self._here(array)
+        try:
+            return array.reshape(shape)
+        except ValueError:
+            return self._packed(array).reshape(shape)
+
+    def flat(self, array):
+        array = self._here(array)
+        return (array if array.contiguous or not array.size else self._packed(array)).reshape(-1)
+
+    def broadcast(self, number, shape):
+        array = self._here(number)
+        return array.seen(np.broadcast_to(array.geometry, shape))
+
+    def ones(self, count, dtype):
+        return memory.upload(np.ones(count, dtype), self.index, self.stream)
+
+    # -------------------- results --------------------
+
+    @property
+    def output_kind(self):
+        return "a NumPy array" if self.family is None else f"an array on cuda:{self.index}, as input is"
+
+    def as_output(self, out):
+        return CPU.as_output(out) if self.family is None else self.device_array(out)
+
+    def scratch(self, count, dtype):
+        return self._empty(count, dtype)
+
+    def new_output(self, shape, dtype, out=None):
+        if self.family is None:
+            array = self._empty(shape, dtype)
+            return Output(array, lambda: self._home(array, np.empty(shape, dtype) if out is None else out))
+        out = self.family.empty(shape, dtype, self.index, self.stream) if out is None else out
+        return Output(self.family.seen(out, self.stream), lambda: out)
+
+    def kernel_view(self, output):
+        return output.array
+
+    def deliver(self, output):
+        self._settle()
+        return output.give()
+
+    def _home(self, array, host):
+        memory.download(array, host, self.stream)
+        return host
+
+    # -------------------- steps of a loss --------------------
+
+    def row_scale(self, problem, *arguments):
+        *given, spread = arguments
+        scale = self.scratch(problem.positions, problem.dtype)
+        self.report = self._empty(REPORT, np.int64)
+        if problem.positions == 0:
+            memory.put(np.array([0, 0, -1, 0]), self.report, self.stream)
+            return scale, self.report
+        self.raising = problem.out_of_range
+        serial = next(_serials)
+        if self.family is not None:
+            _calls[serial] = problem.out_of_range
+            while len(_calls) > REMEMBERED:
+                _calls.popitem(last=False)
+        self.kernels.row_scale(*given, scale, spread, self.report, self._record(), serial)
+        return scale, self.report
+
+    def _record(self):
+        """Where late errors of a device wait; NumPy callers get theirs at once and leave none there."""
+        if self.family is None:
+            record = self._empty(ERRORS, np.int64)
+            memory.clear(record, self.stream)
+            return record
+        if self.index not in _records:
+            _records[self.index] = memory.upload(np.zeros(ERRORS, np.int64), self.index, self.stream)
+        return _records[self.index]
+
+    def _settle(self):
+        """For NumPy callers: wait, and raise what the targets deserve before any result is handed over."""
+        if self.family is None and self.raising is not None:
+            words = self._home(self.report, np.empty(REPORT, np.int64))
+            raising, self.raising = self.raising, None
+            if words[1]:
+                raise raising(*words[1:].tolist())
+
+    def upstream(self, g, problem):
+        one = self._empty(1, problem.dtype)
+        if isinstance(g, DeviceArray):
+            divisor = problem.divisor
+            if problem.divides and not isinstance(divisor, DeviceArray):
+                bits = np.array([divisor], np.float64).view(np.int64)
+                divisor = memory.upload(np.append(bits, [0, -1, 0]), self.index, self.stream)
+            self.kernels.ratio(g, divisor if problem.divides else None, one)
+        elif problem.divides and isinstance(problem.divisor, DeviceArray):
+            self.kernels.ratio(float(g), problem.divisor, one)
+        else:
+            self.kernels.ratio(mean(float(g), problem.divisor) if problem.divides else float(g), None, one)
+        return one
+
+    def reduced(self, losses, problem):
+        result = self.new_output((), problem.dtype)
+        report, divisor = (problem.divisor, 1.0) if isinstance(problem.divisor, DeviceArray) else (None, float(problem.divisor))
+        self.kernels.reduced(losses, report, problem.divides, divisor, result.array.reshape(-1))
+        value = self.deliver(result)
+        return value[()] if self.family is None else value
+
+
+def _kernel_set(index, stream):
+    from nbloss.kernels.cuda.kernel_set import KernelSet
+
+    return KernelSet(index, stream)
+
+
+def check():
+    """Raise the oldest error that the devices' records hold, and forget it."""
+    for index, record in _records.items():
+        before = memory.enter(index)
+        try:
+            memory.synchronize(index)
+            words = np.empty(ERRORS, np.int64)
+            memory.download(record, words, memory.stream())
+            if words[0]:
+                memory.put(np.zeros(ERRORS, np.int64), record, memory.stream())
+                raise _late(*words.tolist())
+        finally:
+            memory.leave(before)
+
+
+def _late(serial, wrong, position, value, classes):
+    if serial in _calls:
+        return _calls[serial](wrong, position, value)
+    return IndexError(f"target should be in [0, {classes}): got {value} at flat position {position}; {wrong} targets are out of range")

@@ -1,0 +1,213 @@
+"""Where arrays live and which twin of the kernels works on them. The only home of device names."""
+
+import os
+import sys
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from nbloss.backends.cpu import CPU
+
+KINDS = ("cpu", "cuda")
+INSTALL = 'pip install "nbloss[cuda]"'
+
+_named = os.environ.get("NBLOSS_DEVICE") or None  # read once: a look into the environment costs as much as a small kernel
+_default = _named
+
+
+class DeviceUnavailableError(RuntimeError):
+    """A device was asked for that this machine, or this installation, does not have."""
+
+
+def _parsed(device):
+    """``(kind, index)`` of "cpu", "cuda" or "cuda:1"."""
+    kind, _, index = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if kind not in KINDS or (index and not (kind == "cuda" and index.isdecimal())) or device.endswith(":"):
+        raise ValueError(f"device should be one of 'cpu', 'cuda', 'cuda:<index>', or None; got {device!r}")
+    return kind, int(index or 0)
+
+
+@cache
+def _gpus():
+    """``(how many GPUs nbloss can use, why there are not more)``, looked up once."""
+    for package, module in (("numba-cuda", "numba_cuda"), ("cuda-core", "cuda.core")):
+        try:
+            spec = find_spec(module)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None:
+            return 0, f"looked for the package {package}, which is not installed: {INSTALL}"
+    from nbloss.kernels.cuda.runtime import memory
+
+    if memory.SIMULATED:
+        return 1, "Numba's simulator has one device"
+    return memory.count()
+
+
+def gpus():
+    """A line for people on every GPU that nbloss can use, or on why there is none."""
+    number, reason = _gpus()
+    if not number:
+        return ["none: " + reason]
+    from nbloss.kernels.cuda.runtime import memory
+
+    return [f"cuda:{i} {memory.describe(i)}" for i in range(number)]
+
+
+def checked_device(device):
+    """A usable device's name; None stays None."""
+    if device is not None:
+        kind, index = _parsed(device)
+        if kind == "cuda" and index >= _gpus()[0]:
+            raise DeviceUnavailableError(f'device {device!r} is not available: {_gpus()[1]}. Without it, use device="cpu"')
+    return device
+
+
+def set_default_device(device: str | None) -> None:
+    """What NumPy arrays are computed on when a call names no device.
+
+    Parameters
+    ----------
+    device : str or None
+        "cpu", "cuda" or "cuda:<index>"; None goes back to the variable ``NBLOSS_DEVICE``, or the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind of device.
+    DeviceUnavailableError
+        If this machine or installation does not have it.
+
+    Examples
+    --------
+    >>> import nbloss
+    >>> nbloss.set_default_device("cpu")
+    """
+    global _default
+    _default = _named if device is None else checked_device(device)
+
+
+def cpu_is_default():
+    """Whether a call without a device on NumPy arrays is the CPU's."""
+    return _default is None or _default == "cpu"
+
+
+def _on_gpu(array):
+    """Whether an argument lives on a GPU; NumPy's arrays and plain numbers are the common case."""
+    if array is None or isinstance(array, (np.ndarray, float, int, list, tuple, np.generic)):
+        return False
+    kind = type(array)  # not the array: its properties may cost, or raise
+    if not (hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__dlpack_device__")):
+        return False
+    from nbloss.backends import array_interop
+
+    return array_interop.on_gpu(array)
+
+
+def select(device, *arrays):
+    """Where a call runs, and the kernels that run it: on the named device, else where its arrays are, else on the default device.
+
+    Results are of the kind of the first array that lives on a GPU, unless all that do are further arguments of a NumPy ``input``.
+    """
+    there = [a for a in arrays if _on_gpu(a)]
+    if not there:
+        name = _default if device is None else device
+        if name is None or name == "cpu":
+            return CPU
+        kind, index = _parsed(checked_device(name))
+        if kind == "cpu":
+            return CPU
+        return _cuda().CudaBackend(index)
+    from nbloss.backends import array_interop
+
+    index = array_interop.device_of(there[0])
+    checked_device(f"cuda:{index}")
+    if device is not None and _parsed(device) != ("cuda", index) and device != "cuda":
+        raise ValueError(f"device should be where the arrays are, 'cuda:{index}', or None; got {device!r}: see nbloss.to_host, to_device")
+    return _cuda().CudaBackend(index, there[0])
+
+
+def _cuda():
+    from nbloss.backends import cuda
+
+    return cuda
+
+
+def to_device(array: Any, device: str) -> Any:
+    """``array`` on a device: a copy there, for people who have no library of device arrays.
+
+    Parameters
+    ----------
+    array : array_like
+    device : str
+        "cpu", "cuda" or "cuda:<index>".
+
+    Returns
+    -------
+    ndarray or DeviceArray
+        For "cpu", the array itself if it is one of NumPy's; for "cuda", an array that already lives there is returned as it is.
+
+    Raises
+    ------
+    ValueError, DeviceUnavailableError
+        As `set_default_device`.
+
+    Examples
+    --------
+    >>> import nbloss
+    >>> nbloss.to_device([1.0, 2.0], "cpu")
+    array([1., 2.])
+    """
+    if device is None:
+        raise ValueError("device should be one of 'cpu', 'cuda', 'cuda:<index>'; got None")
+    kind, index = _parsed(checked_device(device))
+    if kind == "cpu":
+        return to_host(array)
+    with _cuda().CudaBackend(index) as there:
+        return array if _on_gpu(array) and there.device_array(array) is not None else there.upload(to_host(array))
+
+
+def to_host(array: Any) -> np.ndarray:
+    """``array`` as a NumPy array; itself if it is one. Waits for a device's work on it.
+
+    Parameters
+    ----------
+    array : array_like
+        Also an array on a GPU: nbloss's, CuPy's, PyTorch's, Numba's, or any with ``__dlpack__`` or ``__cuda_array_interface__``.
+
+    Returns
+    -------
+    ndarray
+
+    Examples
+    --------
+    >>> import nbloss
+    >>> nbloss.to_host([1.0, 2.0])
+    array([1., 2.])
+    """
+    if not _on_gpu(array):
+        return np.asarray(array)
+    with select(None, array) as there:
+        return there.download(array)
+
+
+def check_device_errors() -> None:
+    """Raise the error of a bad target that a call on device arrays met, and forget it.
+
+    Calls whose arrays live on a GPU do not wait for it, so they cannot raise for a target that is no class: the row counts as ignored, a
+    summed loss is nan, and the first such error of each device waits here. Calls on NumPy arrays raise at once.
+
+    Raises
+    ------
+    IndexError
+        The first bad target since the last check: its value, its index, C, and how many there are. Waits for the devices.
+
+    Examples
+    --------
+    >>> import nbloss
+    >>> nbloss.check_device_errors()
+    """
+    if "nbloss.backends.cuda" in sys.modules:
+        _cuda().check()

@@ -1,0 +1,37 @@
+"""The contract that every backend keeps: the same names, the same parameters, the same formulas.
+
+Arrays are (outer, C, inner) views of the caller's. C is the class axis; a position is one (outer, inner). float16 comes as uint16 and
+bfloat16 as int16. The arithmetic is in float32, or in float64 for float64 logits; "computed type" below means that type.
+
+============  ==================  ======================================================================================
+name          shape               meaning
+============  ==================  ======================================================================================
+x             (outer, C, inner)   logits; ``logp`` log-probabilities; ``y`` probabilities, in the computed type
+m, s, rest    per position        max x, sum exp(x - m), s - 1 (``math.rowmath``); p = softmax(x); L = m + log s
+target        (positions,)        class numbers, any integer dtype, seen as signed; ``mask`` (an int) undoes the sign of unsigned ones
+scale         (positions,) or 1   weight of the target's class, 0 where the target is ignored; one number stands for all positions
+spread        (positions,)        what label smoothing gives every class, before class weights; 0 where the target is ignored
+w             (C,)                class weights
+q             (outer, C, inner)   target distribution; M = sum of q over the classes
+upstream      (positions,) or 1   gradient of each loss, the division of a mean included
+loss, out     outputs             filled in place; ``out`` may be x; None asks for the losses alone
+============  ==================  ======================================================================================
+
+================================  ======================================================================================
+``log_softmax``                   out = (x - m) - log s
+``log_softmax_backward``          out = g - exp(y) sum g
+``nll``, ``nll_backward``         loss = -scale logp[target];  out = -scale upstream at the target, 0 elsewhere
+``nll_soft``, ``..._backward``    loss = -sum w y logp;  out = -w y upstream
+``cross_entropy``                 loss = scale (log s + (m - x[target]));  out = scale upstream (p - [c is target])
+``cross_entropy_smooth``          q = spread w, plus scale at the target
+``cross_entropy_soft``            q = w (a y + b): loss = M log s + sum q (m - x);  out = upstream (M p - q)
+``row_scale``                     scale = hit w[target], spread = share, 0 where ignored. Gives the sum of w[target], how many targets are
+                                  out of range, and where the first one is. A scale of one number is set to ``hit``: it is right if
+                                  the sum says that all positions count alike
+``row_sum``                       sum over positions in float64, the same bits for any number of threads
+``fused_loss`` (CPU)              ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one kernel
+================================  ======================================================================================
+
+Nothing is computed from the logits of a position whose scale (for smoothing: spread) is 0: its loss and gradient are 0, whatever the
+logits are. Kernels rely on the checks of ``nbloss._problem``.
+"""

@@ -1,0 +1,176 @@
+"""The chooser: from an operation and the layout of its arrays to the kernel that runs it, and to the grain of its parallel work.
+
+Both ways into the kernels ask here: the general way (``kernel_set``, any strides) and the fused way (a whole loss in one kernel, C order).
+``python -m nbloss info --kernels SHAPE`` prints what is chosen, and why. This module imports no Numba.
+
+Arrays are (outer, C, inner): C is the class axis, a position is one (outer, inner). Four algorithms exist, each in a folder of its own:
+
+===================  ====================================================================================================
+``vector_per_row``   classes contiguous, vectors along each row
+``row_per_lane``     one position per SIMD lane: short rows, and classes with any stride
+``channels_first``   classes on an axis of their own, positions contiguous: (N, C, H, W)
+``per_target``       work per target instead of per logit
+===================  ====================================================================================================
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from nbloss.kernels.cpu.tuning import (
+    CHANNELS_MIN_POSITIONS,
+    CHUNK_ELEMENTS_CHANNELS,
+    CHUNK_ELEMENTS_ROWS,
+    CHUNK_ELEMENTS_SHORT_ROWS,
+    LANES_MAX_CLASSES,
+    NONTEMPORAL_MIN_ITEMSIZE,
+    SUM_GROUP_ROWS,
+    SUM_RUN_ROWS,
+    TARGET_READ_ELEMENTS,
+    TILE_MAX_CLASSES,
+    TRANSPOSED_MIN_CLASSES,
+)
+
+
+class Grain(NamedTuple):
+    """How positions are shared out among threads."""
+
+    elements: int  # that one position costs
+    multiple: int  # positions: a chunk is a whole multiple, so that no chunk ends in a partial tile
+    chunk: int  # elements of a chunk
+
+
+class Choice(NamedTuple):
+    """A kernel, how its work is shared out, and the reason in words."""
+
+    kernel: str  # full name: module and function
+    grain: Grain
+    why: str
+    view: str = (
+        "as given"  # or "transposed": positions that are neighbours in memory become the inner axis; or "copied": classes contiguous
+    )
+
+
+def _kernel(algorithm, module, function):
+    return f"{__package__}.{algorithm}.{module}.{function}"
+
+
+SOFT = "cross_entropy_smooth", "cross_entropy_soft"
+
+
+def _module(operation):
+    """The file of an algorithm that has an operation."""
+    return "log_softmax" if operation.startswith("log_softmax") else "soft_targets" if operation in SOFT else operation
+
+
+# ------------------------------ layouts ------------------------------
+
+
+def _contiguous(array, axis):
+    return array is None or array.strides[axis] == array.itemsize
+
+
+def _by_channels(inputs, out):
+    """Whether (outer, C, inner) arrays are channels first: few classes, and enough contiguous positions. ``out`` may be None."""
+    _, classes, inner = inputs[0].shape
+    return inner >= CHANNELS_MIN_POSITIONS and classes <= LANES_MAX_CLASSES and all(_contiguous(a, 2) for a in (*inputs, out))
+
+
+def _by_many_channels(inputs, out):
+    """Whether arrays are channels first with many classes; ``out`` may also be rows, where the logits are transposed."""
+    _, classes, inner = inputs[0].shape
+    if inner < CHANNELS_MIN_POSITIONS or classes <= LANES_MAX_CLASSES or not all(_contiguous(a, 2) for a in inputs):
+        return False
+    rows = classes >= TRANSPOSED_MIN_CLASSES and out.strides[1] == out.itemsize >= NONTEMPORAL_MIN_ITEMSIZE
+    return _contiguous(out, 2) or rows
+
+
+def transposed(array):
+    """The view in which positions that are neighbours in memory are the inner axis."""
+    return None if array is None else array.transpose(2, 1, 0)
+
+
+# ------------------------------ the general way ------------------------------
+
+
+def choose(operation, inputs, out):
+    """The Choice for an operation of the contract on (outer, C, inner) ``inputs`` and ``out`` (None: the loss alone)."""
+    classes = out.shape[1] if out is not None else inputs[0].shape[1]
+    arrays = [a for a in (*inputs, out) if a is not None]
+    if classes > LANES_MAX_CLASSES and all(a.shape[2] == 1 and _contiguous(a, 1) for a in arrays):
+        why = f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row"
+        return Choice(_kernel("vector_per_row", _module(operation), operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why)
+    view = "as given"
+    if inputs[0].shape[2] == 1 and _contiguous(inputs[0], 0):
+        view, inputs, out = "transposed", [transposed(a) for a in inputs], transposed(out)
+    inner = inputs[0].shape[2]
+    chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
+    if operation == "log_softmax_backward" and _by_many_channels(inputs, out):
+        # positions per thread: 64 of each of 128 shares, so that none ends in a short run
+        grain = Grain(len(inputs) * classes, min(256, -(-inputs[0].shape[0] * inner // 128) * 64), chunk)
+        why = f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class"
+        return Choice(_kernel("channels_first", "log_softmax_many", operation), grain, why, view)
+    if classes > TILE_MAX_CLASSES:
+        why = f"more than {TILE_MAX_CLASSES} classes that are not contiguous: copied, then vectors along each row"
+        return Choice(_kernel("vector_per_row", _module(operation), operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why, "copied")
+    grain = Grain(classes, 64 if classes <= 1024 else 16, chunk)
+    if operation not in SOFT and _by_channels(inputs, out):
+        why = f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap"
+        return Choice(_kernel("channels_first", _module(operation), operation), grain, why, view)
+    short = classes <= LANES_MAX_CLASSES and inner == 1
+    why = f"at most {LANES_MAX_CLASSES} classes: one row per lane" if short else "classes are not contiguous: one position per lane"
+    return Choice(_kernel("row_per_lane", _module(operation), operation), grain, why, view)
+
+
+def one_scale_for_all(classes):
+    """Whether the kernels of so many classes take one number that all rows share instead of one per row."""
+    return classes <= LANES_MAX_CLASSES
+
+
+# ------------------------------ the fused way ------------------------------
+
+
+def sums_without_array(operation, classes):
+    """Whether the fused kernel of "cross_entropy" or "nll" adds losses as it goes, without an array of them."""
+    return operation == "nll" or classes <= LANES_MAX_CLASSES
+
+
+@lru_cache(maxsize=1024)
+def fused(operation, classes, inner, sums, gradient):
+    """The Choice for a whole loss of class numbers in one kernel, of arrays in C order; ``sums``: to one number, ``gradient``: with it."""
+    adds = sums and not gradient and sums_without_array(operation, classes)
+    prefix = "sum" if adds else "loss"
+    chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
+    elements, multiple = classes, 64
+    if operation == "nll":
+        way, why = "nll", "one logit per target"
+        elements = classes if gradient else TARGET_READ_ELEMENTS
+    elif inner >= CHANNELS_MIN_POSITIONS and classes <= LANES_MAX_CLASSES:
+        way, why = "channels_first", f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap"
+    elif inner > 1:
+        way, why = "row_per_lane", "classes are not contiguous: one position per lane"
+    elif classes <= LANES_MAX_CLASSES:
+        way, why, multiple = "row_per_lane", f"at most {LANES_MAX_CLASSES} classes: one row per lane", 16
+    else:
+        way, why, multiple = "vector_per_row", f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row", 1
+        chunk = CHUNK_ELEMENTS_ROWS
+    why += "; targets, losses and their sum in one kernel"
+    return Choice(f"{__package__}.fused.{prefix}_{way}", Grain(elements, SUM_RUN_ROWS if adds else multiple, chunk), why)
+
+
+# ------------------------------ per target ------------------------------
+
+
+def _per_target(module, function, elements, multiple, why):
+    return Choice(_kernel("per_target", module, function), Grain(elements, multiple, CHUNK_ELEMENTS_ROWS), why)
+
+
+ROW_SCALE = _per_target("targets", "row_scale", 1, SUM_GROUP_ROWS, "checks targets and looks up weights")
+ROW_SUM = _per_target("sums", "row_sum", 1, SUM_GROUP_ROWS, "adds losses in a fixed order")
+NLL = _per_target("nll", "nll", TARGET_READ_ELEMENTS, 64, "one logit per target")
+
+
+def nll(function, classes, multiple):
+    """The Choice for the other kernels of the negative log-likelihood, whose cost is per class."""
+    return _per_target(
+        "nll", function, classes, multiple, "one pass over targets and output" if multiple == 64 else "one position after the other"
+    )

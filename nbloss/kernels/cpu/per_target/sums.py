@@ -1,0 +1,37 @@
+"""TODO"""
+
+from numba import njit
+
+from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, splat
+from nbloss.kernels.cpu.simd.pointers import min_int, pointer
+from nbloss.kernels.cpu.simd.vec import promote, reduce_add
+from nbloss.kernels.cpu.tuning import SUM_RUN_ROWS
+
+
+@njit(**INLINE)
+def _sum_run(base, count):
+    """In float64, in interleaved parts: as many as four vectors have lanes."""
+    width = lanes(base)
+    a = promote(splat(base, 0.0))
+    b = c = d = a
+    k = 0
+    while k + 4 * width <= count:
+        a = a + promote(load(base, k))
+        b = b + promote(load(base, k + width))
+        c = c + promote(load(base, k + 2 * width))
+        d = d + promote(load(base, k + 3 * width))
+        k += 4 * width
+    while k < count:
+        a = a + promote(load_n(base, k, count - k, 0.0))
+        k += width
+    return reduce_add((a + b) + (c + d))
+
+
+def row_sum(values, totals, group, lo, hi):
+    """Sum per ``group`` of rows, in float64."""
+    for start in range(lo, hi, group):
+        stop, total = min_int(hi, start + group), 0.0
+        for first in range(start, stop, SUM_RUN_ROWS):
+            total += _sum_run(pointer(values, first), min_int(SUM_RUN_ROWS, stop - first))
+        totals[start // group] = total

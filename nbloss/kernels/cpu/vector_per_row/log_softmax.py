@@ -1,0 +1,81 @@
+"""TODO"""
+
+import numpy as np
+from numba import njit
+
+from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_float64, load_n, put, splat, store
+from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
+from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, stride
+from nbloss.kernels.cpu.simd.vec import insert_lane, promote, reduce_add
+from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
+from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
+from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
+from nbloss.kernels.cpu.vector_per_row.reduce import (
+    CONFIDENT,
+    prefetch_distance,
+    row_exp_sums,
+    row_max,
+    row_rest,
+    row_total,
+    rows_per_group,
+)
+from nbloss.kernels.cpu.vector_per_row.write import _lines, _write_logs, _write_pulled
+
+
+def log_softmax(x, out, lo, hi):
+    n = x.shape[1]
+    base = pointer(x, 0)
+    width = lanes(base)
+    size, ring = rows_per_group(width, n), 2 * width - 1
+    tops = alloc(base, 3 * width)
+    logs = offset(tops, 2 * width)
+    rest = splat(base, 0.0)
+    terms = stack_alloc(np.float64, 256)
+    streamed = rows_bypass_caches(out, n, base)
+    row_stride = stride(x, 0)
+    ahead = prefetch_distance(n, row_stride, size)
+    for p in range(lo, min_int(hi, lo + size)):
+        put(tops, p & ring, row_max(pointer(x, p * row_stride), n))
+    for p in range(lo, hi, size):
+        count, confident = min_int(size, hi - p), 0
+        for k in range(count):
+            row, following = pointer(x, (p + k) * row_stride), pointer(x, min_int(p + k + size, hi - 1) * row_stride)
+            lines = _lines(row, out, p + k, streamed)
+            sums, top = row_exp_sums(row, n, get(tops, (p + k) & ring), None, ahead, lines, following)
+            store(terms, k * width, sums)
+            put(tops, (p + k + size) & ring, top)
+        for k in range(count):
+            total = row_total(load_float64(terms, k * width, rest), get(tops, (p + k) & ring))
+            confident |= np.int64(total < CONFIDENT) << k
+            rest = insert_lane(rest, k, cast(base, total - 1.0))
+        for k in range(count):
+            if confident >> k & 1:
+                rest = insert_lane(rest, k, cast(base, row_rest(pointer(x, (p + k) * row_stride), n, get(tops, (p + k) & ring), None)))
+        store(logs, 0, log1p(rest))
+        for k in range(count):
+            _write_logs(pointer(x, (p + k) * row_stride), pointer(out, (p + k) * n), n, get(tops, (p + k) & ring), get(logs, k), streamed)
+    free(tops)
+
+
+@njit(**INLINE)
+def _sum_block(x, start, stop):
+    width = lanes(x)
+    a = splat(x, 0.0)
+    b = a
+    for j in range(start, stop, 2 * width):
+        a = a + load_n(x, j, stop - j, 0.0)
+        b = b + load_n(x, j + width, stop - j - width, 0.0)
+    return promote(a + b)
+
+
+def log_softmax_backward(g, y, out, lo, hi):
+    n = y.shape[1]
+    streamed = rows_bypass_caches(out, n, pointer(y, 0))
+    for p in range(lo, hi):
+        upstream, row = pointer(g, p * stride(g, 0)), pointer(y, p * stride(y, 0))
+        sums = promote(splat(row, 0.0))
+        for start in range(0, n, SUM_BLOCK_CLASSES):
+            sums = sums + _sum_block(upstream, start, min_int(n, start + SUM_BLOCK_CLASSES))
+        factor = cast(row, reduce_add(sums) / np.float64(exp_scale(get(row, 0))))
+        _write_pulled(upstream, row, pointer(out, p * n), n, factor, streamed)

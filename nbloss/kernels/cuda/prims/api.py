@@ -1,0 +1,69 @@
+"""What a kernel cannot say in Python: memory in 16-byte vectors, half types, lanes of a warp, single instructions.
+
+Two forms with the same names: ``prims_hw`` (LLVM IR and PTX, for numba-cuda's compiler) and ``prims_sim`` (plain NumPy, for its simulator,
+NUMBA_ENABLE_CUDASIM=1). A kernel that touches memory, other lanes or bits only through these names has one source for both.
+
+Pointers are ``CPointer`` of the stored type on hardware and flat arrays in the simulator; places count numbers, in int64. Logits are stored
+as float64, float32, uint16 (float16) or int16 (bfloat16); the arithmetic is in float32, or float64 for float64. A *word* is what a register
+holds of a vector: one float64, one float32, or two half numbers in a uint32.
+
+==================================  ==================================================================================================
+``get(p, i)``, ``put(p, i, v)``     one number, in the type that is computed in
+``get_shared(p, i)``                the same from what other blocks have just written (past the first cache)
+``integer(p, i)``                   one signed integer of any size, as int64;  ``put_integer(p, i, v)`` stores an int64
+``vector(p, i)``                    16 bytes at a multiple of 16, as a tuple of words;  ``put_vector(p, i, words)``
+``unpack(p, word)``                 the word's numbers (a tuple of 1 or 2);  ``pack(p, numbers)``, ``pack_old`` before sm_80
+``maximum(a, b)``                   the larger; nan if either is nan;  ``maximum_old`` before sm_80
+``larger_words(p, a, b)``           ``maximum`` number by number on words (sm_80 and later)
+``fma``, ``exp2``                   a * b + c rounded once; 2**x of float32 in one instruction (2 ulp; results below 2**-126 are 0)
+``exp``, ``log1p``                  the accurate library's
+``power2(x, z, k)``                 x * 2**(n + k) for z = 1.5 * 2**23 + n, by z's low bits; float32, n + k in [-126, 127]
+``shuffle_xor(v, mask)``            the value of lane ^ mask;  ``barrier()`` of a block
+``cluster_rank()``                  of a block (sm_90 and later);  ``cluster_put(shared, i, rank, v)`` writes into block rank's
+``cluster_arrive``, ``..._wait``    the two halves of a cluster's barrier
+``add_integer(p, i, v)``            integer atomics on int64, the old value back;  ``min_integer``, ``swap_integer(p, i, old, new)``
+``fence()``                         writes before it are seen by other blocks before writes after it
+``bits``, ``number``                a float64 as int64 and back
+``device``                          the decorator of a function that kernels call
+==================================  ==================================================================================================
+"""
+
+from numba.cuda.core import config
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if SIMULATED:
+    from nbloss.kernels.cuda.prims import simulator as form
+else:
+    from nbloss.kernels.cuda.prims import hardware as form
+add_integer = form.add_integer
+barrier = form.barrier
+bits = form.bits
+cluster_arrive = form.cluster_arrive
+cluster_put = form.cluster_put
+cluster_rank = form.cluster_rank
+cluster_wait = form.cluster_wait
+device = form.device
+exp = form.exp
+exp2 = form.exp2
+fence = form.fence
+fma = form.fma
+get = form.get
+get_shared = form.get_shared
+integer = form.integer
+larger_words = form.larger_words
+log1p = form.log1p
+maximum = form.maximum
+maximum_old = form.maximum_old
+min_integer = form.min_integer
+number = form.number
+pack = form.pack
+pack_old = form.pack_old
+power2 = form.power2
+put = form.put
+put_integer = form.put_integer
+put_vector = form.put_vector
+shuffle_xor = form.shuffle_xor
+swap_integer = form.swap_integer
+unpack = form.unpack
+vector = form.vector

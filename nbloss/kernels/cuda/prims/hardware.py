@@ -1,0 +1,358 @@
+"""``prims`` for hardware. The only file of the twin that knows LLVM IR and PTX.
+
+Numba emits scalar loads for vector types, records and adjacent elements alike; only an intrinsic gives the 16-byte instructions. Loads
+that are kept out of the first cache, and stores that are the first to leave the second, are PTX.
+"""
+
+import math
+
+from llvmlite import ir
+from numba import cuda
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+
+WIDE_NAN = 0x7FFF  # a bfloat16 nan
+
+device = cuda.jit(device=True, forceinline=True)  # a call would put a row that is held in registers into memory
+
+
+def _computed(pointer):
+    """The type that numbers behind a pointer are computed in."""
+    return types.float64 if pointer.dtype == types.float64 else types.float32
+
+
+def _word(pointer):
+    return types.uint32 if pointer.dtype.bitwidth == 16 else pointer.dtype
+
+
+def _count(pointer):
+    """Numbers per word."""
+    return 2 if pointer.dtype.bitwidth == 16 else 1
+
+
+def _is_half(pointer):
+    """Whether 16 bits are float16 (uint16) rather than bfloat16 (int16)."""
+    return not pointer.dtype.signed
+
+
+def _inline(builder, result, operands, text, constraints, effect=False, attributes=()):
+    function = ir.FunctionType(result, [value.type for value in operands])
+    return builder.call(ir.InlineAsm(function, text, constraints, side_effect=effect), operands, attrs=attributes)
+
+
+def _address(builder, args):
+    return builder.ptrtoint(builder.gep(args[0], [args[1]]), I64)
+
+
+def _from_bits(builder, pointer, bits):
+    """float32 of 16 bits that are zero-extended to 32."""
+    if _is_half(pointer):
+        return builder.fpext(builder.bitcast(builder.trunc(bits, I16), HALF), FLOAT)
+    return builder.bitcast(builder.shl(bits, I32(16)), FLOAT)
+
+
+def _to_bits(builder, pointer, value):
+    """16 bits of a float32, rounded to nearest even, zero-extended to 32; integer instructions alone for bfloat16."""
+    if _is_half(pointer):
+        return builder.zext(builder.bitcast(builder.fptrunc(value, HALF), I16), I32)
+    bits = builder.bitcast(value, I32)
+    odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
+    rounded = builder.lshr(builder.add(builder.add(bits, I32(0x7FFF)), odd), I32(16))
+    return builder.select(builder.fcmp_unordered("uno", value, value), I32(WIDE_NAN), rounded)
+
+
+@intrinsic
+def get(typingctx, p, i):
+    def codegen(context, builder, sig, args):
+        place = builder.gep(args[0], [args[1]])
+        if p.dtype.bitwidth > 16:
+            return builder.load(place, align=p.dtype.bitwidth // 8)
+        return _from_bits(builder, p, builder.zext(builder.load(place, align=2), I32))
+
+    return _computed(p)(p, types.int64), codegen
+
+
+@intrinsic
+def get_shared(typingctx, p, i):
+    """ld.volatile: another block may have written it while this kernel ran."""
+
+    def codegen(context, builder, sig, args):
+        kind, letter, result = {
+            types.float32: ("f32", "f", FLOAT),
+            types.float64: ("f64", "d", DOUBLE),
+            types.int64: ("s64", "l", I64),
+        }[p.dtype]
+        return _inline(builder, result, [_address(builder, args)], f"ld.volatile.global.{kind} $0, [$1];", f"={letter},l,~{{memory}}", True)
+
+    return p.dtype(p, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx, p, i, v):
+    def codegen(context, builder, sig, args):
+        place = builder.gep(args[0], [args[1]])
+        if p.dtype.bitwidth > 16:
+            builder.store(args[2], place, align=p.dtype.bitwidth // 8)
+        else:
+            builder.store(builder.trunc(_to_bits(builder, p, args[2]), I16), place, align=2)
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, _computed(p)), codegen
+
+
+@intrinsic
+def integer(typingctx, p, i):
+    def codegen(context, builder, sig, args):
+        value = builder.load(builder.gep(args[0], [args[1]]), align=p.dtype.bitwidth // 8)
+        return value if p.dtype.bitwidth == 64 else builder.sext(value, I64)
+
+    return types.int64(p, types.int64), codegen
+
+
+@intrinsic
+def put_integer(typingctx, p, i, v):
+    def codegen(context, builder, sig, args):
+        builder.store(args[2], builder.gep(args[0], [args[1]]), align=8)
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, types.int64), codegen
+
+
+_PTX = {types.float32: ("f32", "f", FLOAT, 4), types.float64: ("f64", "d", DOUBLE, 2), types.uint32: ("b32", "r", I32, 4)}
+
+
+@intrinsic
+def vector(typingctx, p, i):
+    word = _word(p)
+
+    def codegen(context, builder, sig, args):
+        kind, letter, element, count = _PTX[word]
+        names = ",".join(f"${k}" for k in range(count))
+        text = f"ld.global.L1::no_allocate.v{count}.{kind} {{{names}}}, [${count}];"
+        constraints = f"={letter}," * count + "l,~{memory}"  # not to be moved behind a store: out may be x
+        loaded = _inline(builder, ir.LiteralStructType([element] * count), [_address(builder, args)], text, constraints, True)
+        return context.make_tuple(builder, sig.return_type, [builder.extract_value(loaded, k) for k in range(count)])
+
+    return types.UniTuple(word, _PTX[word][3])(p, types.int64), codegen
+
+
+@intrinsic
+def put_vector(typingctx, p, i, words):
+    word = _word(p)
+
+    def codegen(context, builder, sig, args):
+        kind, letter, _, count = _PTX[word]
+        names = ",".join(f"${k + 1}" for k in range(count))
+        values = [builder.extract_value(args[2], k) for k in range(count)]
+        text = f"st.global.cs.v{count}.{kind} [$0], {{{names}}};"
+        _inline(builder, ir.VoidType(), [_address(builder, args), *values], text, "l," + f"{letter}," * count + "~{memory}", True)
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, types.UniTuple(word, _PTX[word][3])), codegen
+
+
+@intrinsic
+def unpack(typingctx, p, word):
+    def codegen(context, builder, sig, args):
+        if _count(p) == 1:
+            values = [args[1]]
+        elif _is_half(p):
+            values = [_from_bits(builder, p, builder.and_(args[1], I32(0xFFFF))), _from_bits(builder, p, builder.lshr(args[1], I32(16)))]
+        else:
+            high = builder.bitcast(builder.and_(args[1], I32(0xFFFF0000)), FLOAT)
+            values = [builder.bitcast(builder.shl(args[1], I32(16)), FLOAT), high]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(_computed(p), _count(p))(p, _word(p)), codegen
+
+
+def _packer(rounded_by_hardware):
+    @intrinsic
+    def pack(typingctx, p, numbers):
+        def codegen(context, builder, sig, args):
+            values = [builder.extract_value(args[1], k) for k in range(_count(p))]
+            if _count(p) == 1:
+                return values[0]
+            if rounded_by_hardware:
+                kind = "f16x2" if _is_half(p) else "bf16x2"
+                return _inline(builder, I32, values, f"cvt.rn.{kind}.f32 $0, $2, $1;", "=r,f,f")
+            low, high = (_to_bits(builder, p, value) for value in values)
+            return builder.or_(low, builder.shl(high, I32(16)))
+
+        return _word(p)(p, types.UniTuple(_computed(p), _count(p))), codegen
+
+    return pack
+
+
+pack, pack_old = _packer(True), _packer(False)
+
+
+def _maximum_ptx(builder, a, b, kind):
+    return _inline(builder, a.type, [a, b], f"max.NaN.{kind} $0, $1, $2;", "=f,f,f" if kind == "f32" else "=r,r,r")
+
+
+def _maximum_selected(builder, a, b):
+    """nan if either is nan: (a > b or a is nan) ? a : b."""
+    chosen = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+    return builder.select(chosen, a, b)
+
+
+def _larger(by_hardware):
+    @intrinsic
+    def maximum(typingctx, a, b):
+        def codegen(context, builder, sig, args):
+            if by_hardware and sig.return_type == types.float32:
+                return _maximum_ptx(builder, *args, "f32")
+            return _maximum_selected(builder, *args)
+
+        return a(a, a), codegen
+
+    return maximum
+
+
+maximum, maximum_old = _larger(True), _larger(False)
+
+
+@intrinsic
+def larger_words(typingctx, p, a, b):
+    def codegen(context, builder, sig, args):
+        if _count(p) == 2:
+            return _maximum_ptx(builder, args[1], args[2], "f16x2" if _is_half(p) else "bf16x2")
+        if _word(p) == types.float32:
+            return _maximum_ptx(builder, args[1], args[2], "f32")
+        return _maximum_selected(builder, args[1], args[2])
+
+    return _word(p)(p, _word(p), _word(p)), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    def codegen(context, builder, sig, args):
+        name = "llvm.fma.f64" if sig.return_type == types.float64 else "llvm.fma.f32"
+        number = args[0].type
+        function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(number, [number] * 3), name)
+        return builder.call(function, args)
+
+    return a(a, a, a), codegen
+
+
+@intrinsic
+def exp2(typingctx, x):
+    def codegen(context, builder, sig, args):
+        return _inline(builder, FLOAT, [args[0]], "ex2.approx.ftz.f32 $0, $1;", "=f,f")
+
+    return types.float32(types.float32), codegen
+
+
+@device
+def exp(x):
+    return math.exp(x)
+
+
+@device
+def log1p(x):
+    return math.log1p(x)
+
+
+@intrinsic
+def power2(typingctx, x, z, shift):
+    """The low bits of z move into the exponent of 1.0, and the product keeps x's nan."""
+
+    def codegen(context, builder, sig, args):
+        exponent = builder.add(builder.bitcast(args[1], I32), builder.add(builder.trunc(args[2], I32), I32(127)))
+        scale = builder.shl(exponent, I32(23))
+        return builder.fmul(args[0], builder.bitcast(scale, FLOAT))
+
+    return types.float32(types.float32, types.float32, types.int64), codegen
+
+
+@intrinsic
+def bits(typingctx, v):
+    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], I64)
+
+
+@intrinsic
+def number(typingctx, v):
+    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], DOUBLE)
+
+
+@device
+def shuffle_xor(v, mask):
+    return cuda.shfl_xor_sync(0xFFFFFFFF, v, mask)
+
+
+@device
+def barrier():
+    cuda.syncthreads()
+
+
+@device
+def fence():
+    cuda.threadfence()
+
+
+def _atomic(operation):
+    @intrinsic
+    def atomic(typingctx, p, i, v):
+        def codegen(context, builder, sig, args):
+            return builder.atomic_rmw(operation, builder.gep(args[0], [args[1]]), args[2], "monotonic")
+
+        return types.int64(p, types.int64, types.int64), codegen
+
+    return atomic
+
+
+add_integer, min_integer = _atomic("add"), _atomic("min")
+
+
+@intrinsic
+def swap_integer(typingctx, p, i, old, new):
+    def codegen(context, builder, sig, args):
+        place = builder.gep(args[0], [args[1]])
+        return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "monotonic", "monotonic"), 0)
+
+    return types.int64(p, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def cluster_rank(typingctx):
+    def codegen(context, builder, sig, args):
+        return builder.zext(_inline(builder, I32, [], "mov.u32 $0, %cluster_ctarank;", "=r"), I64)
+
+    return types.int64(), codegen
+
+
+def _cluster_barrier(text):
+    @intrinsic
+    def call(typingctx):
+        def codegen(context, builder, sig, args):
+            _inline(builder, ir.VoidType(), [], text, "~{memory}", True, ("convergent",))
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    return call
+
+
+cluster_arrive = _cluster_barrier("barrier.cluster.arrive.release;")
+
+cluster_wait = _cluster_barrier("barrier.cluster.wait.acquire;")
+
+
+@intrinsic
+def cluster_put(typingctx, shared, i, rank, v):
+    def codegen(context, builder, sig, args):
+        array = context.make_array(sig.args[0])(context, builder, value=args[0])
+        place = builder.bitcast(builder.gep(array.data, [args[1]]), I8.as_pointer())
+        address = builder.ptrtoint(builder.addrspacecast(place, I8.as_pointer(3)), I32)
+        kind, letter = ("f64", "d") if shared.dtype == types.float64 else ("f32", "f")
+        text = f"{{ .reg .u32 far; mapa.shared::cluster.u32 far, $0, $1; st.shared::cluster.{kind} [far], $2; }}"
+        operands = [address, builder.trunc(args[2], I32), args[3]]
+        _inline(builder, ir.VoidType(), operands, text, f"r,r,{letter},~{{memory}}", True)
+        return context.get_dummy_value()
+
+    return types.void(shared, types.int64, types.int64, shared.dtype), codegen

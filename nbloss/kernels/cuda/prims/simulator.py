@@ -1,0 +1,204 @@
+"""``prims`` for numba-cuda's simulator: plain NumPy, with the checks that hardware does not make.
+
+Every access is checked against the array's bounds (a negative place too), every 16-byte access against its alignment in the array.
+Single instructions give what IEEE asks of them, so that a kernel's rounding is that of the hardware; ``exp2`` is exact where the hardware
+may be two units off.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+from numba import cuda
+
+FULL = 0xFFFFFFFF
+
+
+def device(function):
+    return function
+
+
+def _flat(p):
+    """The plain array behind what the simulator hands to a kernel."""
+    return p.view(np.ndarray)
+
+
+def _place(p, i, count=1):
+    array = _flat(p)
+    if not 0 <= i <= array.size - count:
+        raise IndexError(f"[{i}:{i + count}] lies outside an array of {array.size}")
+    if count > 1 and (array.ctypes.data + int(i) * array.itemsize) % 16:
+        raise ValueError(f"a 16-byte access at number {i} is not aligned")
+    return array
+
+
+def _computed(p):
+    return np.float64 if _flat(p).dtype == np.float64 else np.float32
+
+
+def _to_computed(bits):
+    """Half numbers as float32; the array's dtype says which half."""
+    if bits.dtype == np.uint16:
+        return bits.view(np.float16).astype(np.float32)
+    return (bits.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_stored(values, dtype):
+    if dtype == np.uint16:
+        return values.astype(np.float16).view(np.uint16)
+    bits = values.view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FFF, rounded).astype(np.uint16).view(np.int16)
+
+
+def get(p, i):
+    array = _place(p, i)
+    return array[i] if array.itemsize > 2 else _to_computed(array[i : i + 1])[0]
+
+
+def get_shared(p, i):
+    return _place(p, i)[i]
+
+
+def put(p, i, v):
+    array = _place(p, i)
+    array[i] = v if array.itemsize > 2 else _to_stored(np.array([v], np.float32), array.dtype)[0]
+
+
+def integer(p, i):
+    return int(_place(p, i)[i])
+
+
+def put_integer(p, i, v):
+    _place(p, i)[i] = v
+
+
+def _word(dtype):
+    return np.dtype(np.uint32) if dtype.itemsize == 2 else dtype
+
+
+def vector(p, i):
+    count = 16 // _flat(p).itemsize
+    array = _place(p, i, count)
+    return tuple(array[i : i + count].view(_word(array.dtype)))
+
+
+def put_vector(p, i, words):
+    count = 16 // _flat(p).itemsize
+    array = _place(p, i, count)
+    array[i : i + count].view(_word(array.dtype))[:] = words
+
+
+def unpack(p, word):
+    dtype = _flat(p).dtype
+    if dtype.itemsize > 2:
+        return (word,)
+    return tuple(_to_computed(np.array([word], np.uint32).view(dtype)))
+
+
+def pack(p, numbers):
+    dtype = _flat(p).dtype
+    if dtype.itemsize > 2:
+        return numbers[0]
+    return _to_stored(np.array(numbers, np.float32), dtype).view(np.uint32)[0]
+
+
+pack_old = pack
+
+
+def maximum(a, b):
+    return a if a > b or a != a else b
+
+
+maximum_old = maximum
+
+
+def larger_words(p, a, b):
+    return pack(p, [maximum(x, y) for x, y in zip(unpack(p, a), unpack(p, b), strict=True)])
+
+
+def fma(a, b, c):
+    """The product of two float32 is exact in 64 bits; of two float64 it is split (Dekker) before the sum is rounded."""
+    if a.dtype == np.float32:
+        return np.float32(np.longdouble(a) * np.longdouble(b) + np.longdouble(c))
+    if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
+        return a * b + c
+    exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+    return np.float64(exact.numerator / exact.denominator)
+
+
+def exp2(x):
+    result = np.float32(np.exp2(np.float64(x)))
+    return np.float32(0) if result < np.finfo(np.float32).tiny else result
+
+
+def exp(x):
+    return type(x)(np.exp(x))
+
+
+def log1p(x):
+    return type(x)(np.log1p(np.float64(x)))
+
+
+def power2(x, z, shift):
+    n = int(np.float32(z).view(np.int32)) - int(np.float32(1.5 * 2.0**23).view(np.int32)) + shift
+    if z == z and not -126 <= n <= 127:
+        raise OverflowError(f"2**{n} is no normal float32")
+    return x * np.float32(2.0**n if z == z else np.nan)
+
+
+def bits(v):
+    return int(np.float64(v).view(np.int64))
+
+
+def number(v):
+    return np.int64(v).view(np.float64)
+
+
+def shuffle_xor(v, mask):
+    return cuda.shfl_xor_sync(FULL, v, mask)
+
+
+def barrier():
+    cuda.syncthreads()
+
+
+def fence():
+    """The simulator's memory is one."""
+
+
+def add_integer(p, i, v):
+    array = _place(p, i)
+    old = int(array[i])
+    array[i] = old + v
+    return old
+
+
+def min_integer(p, i, v):
+    array = _place(p, i)
+    old = int(array[i])
+    array[i] = min(old, v)
+    return old
+
+
+def swap_integer(p, i, old, new):
+    array = _place(p, i)
+    found = int(array[i])
+    if found == old:
+        array[i] = new
+    return found
+
+
+def cluster_rank():
+    return cuda.cluster_rank()
+
+
+def cluster_arrive():
+    cuda.cluster_arrive()
+
+
+def cluster_wait():
+    cuda.cluster_wait()
+
+
+def cluster_put(shared, i, rank, v):
+    cuda.peer(shared, rank)[i] = v

@@ -1,0 +1,299 @@
+"""Device memory: arrays, the pool they come from, copies to and from the host. The only file that speaks of memory to the driver.
+
+A `DeviceArray` keeps its geometry as a NumPy array whose data pointer *is* the device's address. Reshaping, slicing and asking for overlaps
+are arithmetic on that geometry; nothing here may read through it on the host. In Numba's simulator the "device" is the host's memory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+OLDEST_DRIVER = 13000  # numba-cuda[cu13]
+
+
+class _Seen:
+    """What NumPy asks of memory that it shall look at."""
+
+    def __init__(self, interface):
+        self.__array_interface__ = interface
+
+
+class DeviceArray:
+    """An array in the memory of a GPU, for people who have no library of device arrays.
+
+    `nbloss.to_device` makes one; every function of nbloss takes it, `nbloss.to_host` reads it. CuPy, PyTorch and Numba take it without a
+    copy (``__cuda_array_interface__``, ``__dlpack__``).
+
+    Attributes
+    ----------
+    shape, strides : tuple of int
+        As NumPy's; strides in bytes.
+    dtype : numpy.dtype
+    device : int
+        Index of the GPU.
+    """
+
+    __slots__ = ("_geometry", "_strides", "address", "device", "dtype", "owner", "shape", "writeable")
+
+    def __init__(self, geometry, address, device, owner):
+        strides = None if geometry.flags.c_contiguous else geometry.strides
+        self._set(geometry.shape, strides, geometry.dtype, address, device, owner, geometry.flags.writeable, geometry)
+
+    def _set(self, shape, strides, dtype, address, device, owner, writeable=True, geometry=None):
+        self.shape, self._strides, self.dtype, self.writeable = shape, strides, dtype, writeable
+        self.address, self.device, self.owner, self._geometry = address, device, owner, geometry
+        return self
+
+    @property
+    def geometry(self):
+        """Made when somebody asks: a call on C-ordered arrays never does, and NumPy's arrays are dear."""
+        if self._geometry is None:
+            self._geometry = _geometry(self.address, self.shape, self._strides, self.dtype, self.writeable)
+        return self._geometry
+
+    contiguous = property(lambda self: self._strides is None)
+    strides = property(lambda self: _c_strides(self.shape, self.itemsize) if self._strides is None else self._strides)
+    itemsize = property(lambda self: self.dtype.itemsize)
+    size = property(lambda self: math.prod(self.shape))
+    nbytes = property(lambda self: self.size * self.itemsize)
+    ndim = property(lambda self: len(self.shape))
+    flags = property(lambda self: self.geometry.flags)
+
+    def __repr__(self):
+        return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device='cuda:{self.device}')"
+
+    def __len__(self):
+        if not self.shape:
+            raise TypeError("a 0-d array has no length")
+        return self.shape[0]
+
+    @property
+    def pointer(self):
+        """What a kernel takes: the address, or the simulator's flat array from the first element to the last."""
+        if not SIMULATED:
+            return self.address
+        a = self.geometry
+        if a.flags.c_contiguous:
+            return a.reshape(-1)
+        span = 1 + sum((n - 1) * s for n, s in zip(a.shape, a.strides, strict=True)) // a.itemsize if a.size else 0
+        return np.lib.stride_tricks.as_strided(a, (span,), (a.itemsize,))
+
+    def seen(self, geometry):
+        """The same memory under another geometry, a view of the present one."""
+        address = self.address if geometry.size == 0 else geometry.__array_interface__["data"][0]
+        return DeviceArray(geometry, address, self.device, self.owner)
+
+    def reshape(self, *shape):
+        """The same memory in another shape; ValueError where no strides can say it."""
+        shape = shape[0] if isinstance(shape[0], tuple) else shape
+        if shape == self.shape:
+            return self
+        if self._strides is not None or self._geometry is not None or (-1 in shape and shape != (-1,)):
+            return self.seen(self.geometry.reshape(shape, copy=False))
+        return self._as((self.size,) if shape == (-1,) else shape, self.dtype)
+
+    def view(self, dtype):
+        """The same bytes as another dtype of the same size."""
+        if self.dtype == dtype:
+            return self
+        if self._strides is not None or self._geometry is not None:
+            return self.seen(self.geometry.view(dtype))
+        return self._as(self.shape, np.dtype(dtype))
+
+    def _as(self, shape, dtype):
+        """The same C-ordered memory under another description."""
+        return DeviceArray.__new__(DeviceArray)._set(shape, None, dtype, self.address, self.device, self.owner, self.writeable)
+
+    @property
+    def __cuda_array_interface__(self):
+        if SIMULATED:
+            raise AttributeError("the simulator's arrays live on the host")
+        plain = self.dtype.str  # bfloat16 is "<V2", as everywhere
+        data = (self.address if self.size else 0, not self.writeable)
+        return {"shape": self.shape, "strides": self._strides, "typestr": plain, "data": data, "version": 3, "stream": 1}
+
+    def __dlpack_device__(self):
+        return (1, 0) if SIMULATED else (2, self.device)
+
+    def __dlpack__(self, **options):
+        if SIMULATED:
+            return self.geometry.__dlpack__(**options)
+        from cuda.core import Buffer
+        from cuda.core.utils import StridedMemoryView
+
+        counts = tuple(s // self.itemsize for s in self.strides)
+        span = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + self.itemsize if self.size else 0
+        buffer = Buffer.from_handle(self.address, span, owner=self)
+        view = StridedMemoryView.from_buffer(buffer, self.shape, counts, itemsize=self.itemsize, dtype=self.dtype)
+        return view.__dlpack__(**{"stream": None} | options)
+
+
+def _c_strides(shape, itemsize):
+    strides, step = [], itemsize
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+def _geometry(address, shape, strides, dtype, writeable):
+    """A NumPy array that has device memory's address: for arithmetic on strides, never for its values."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    interface = {"data": (address, not writeable), "shape": shape, "strides": strides, "typestr": f"|V{dtype.itemsize}", "version": 3}
+    return np.asarray(_Seen(interface)).view(dtype)
+
+
+def at(address, shape, strides, dtype, device, owner, writeable=True) -> DeviceArray:
+    """The array of memory that somebody else owns; ``owner`` is kept alive with it."""
+    dtype = np.dtype(dtype)
+    if strides is not None and (0 in shape or strides == _c_strides(shape, dtype.itemsize)):
+        strides = None
+    return DeviceArray.__new__(DeviceArray)._set(shape, strides, dtype, address, device, owner, writeable)
+
+
+def empty(shape, dtype, device, stream) -> DeviceArray:
+    """New C-ordered memory from the device's stream-ordered pool; it goes back there when nobody holds the array any more."""
+    dtype = np.dtype(dtype)
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if SIMULATED:
+        geometry = np.empty(shape, dtype)
+        return DeviceArray(geometry, geometry.ctypes.data, device, geometry)
+    buffer = pool(device).allocate(max(math.prod(shape) * dtype.itemsize, 1), stream=stream)
+    return at(int(buffer.handle), shape, None, dtype, device, buffer)
+
+
+def upload(host: np.ndarray, device, stream) -> DeviceArray:
+    """A NumPy array's values in new device memory, C-ordered. The host's array may change as soon as this returns."""
+    host = np.ascontiguousarray(host) if host.ndim else host
+    array = empty(host.shape, host.dtype, device, stream)
+    put(host, array, stream)
+    return array
+
+
+def put(host: np.ndarray, array: DeviceArray, stream) -> None:
+    """Host values into device memory; both C-ordered."""
+    if SIMULATED:
+        array.geometry[...] = host
+    elif host.size:
+        _checked(driver().cuMemcpyHtoDAsync(array.address, host.ctypes.data, host.nbytes, _handle(stream)))
+        stream.sync()
+
+
+def download(array: DeviceArray, host: np.ndarray, stream) -> None:
+    """Device values into a C-ordered host array of the same bytes; waits for them."""
+    if SIMULATED:
+        host[...] = array.geometry.reshape(host.shape).view(host.dtype)
+    elif host.size:
+        _checked(driver().cuMemcpyDtoHAsync(host.ctypes.data, array.address, host.nbytes, _handle(stream)))
+        stream.sync()
+
+
+def clear(array: DeviceArray, stream) -> None:
+    """Zeros, in stream order."""
+    if SIMULATED:
+        array.geometry[...] = np.zeros((), array.dtype)
+    elif array.size:
+        _checked(driver().cuMemsetD8Async(array.address, 0, array.nbytes, _handle(stream)))
+
+
+@cache
+def driver() -> Any:
+    """NVIDIA's bindings of the CUDA driver API."""
+    from cuda.bindings import driver
+
+    return driver
+
+
+def count():
+    """``(how many GPUs there are, why there are none)``."""
+    try:
+        code, *_ = driver().cuInit(0)
+    except RuntimeError:  # cuda.pathfinder's DynamicLibNotFoundError
+        return 0, 'looked for NVIDIA\'s driver (libcuda), which is not installed: install it; `pip install "nbloss[cuda]"` is done'
+    if int(code):
+        return 0, f"NVIDIA's driver finds no device that it can use ({code.name}); looked for GPUs with cuInit"
+    version = driver().cuDriverGetVersion()[1]
+    if version < OLDEST_DRIVER:
+        return 0, f"NVIDIA's driver speaks CUDA {version // 1000}.{version % 1000 // 10}; nbloss needs 13.0 or newer: update the driver"
+    found = int(driver().cuDeviceGetCount()[1])
+    return found, f"NVIDIA's driver finds {found} GPU{'s' * (found != 1)} (see nvidia-smi and CUDA_VISIBLE_DEVICES)"
+
+
+def describe(device):
+    """A GPU's name, compute capability and size, for people."""
+    if SIMULATED:
+        return "Numba's simulator"
+    from cuda.core import Device
+
+    unit = Device(device)
+    major, minor = unit.compute_capability
+    return f"{unit.name}, compute capability {major}.{minor}, {unit.properties.multiprocessor_count} multiprocessors"
+
+
+_contexts: dict = {}
+
+
+def enter(device):
+    """Make a device the current one of this thread; returns what `leave` needs to undo it."""
+    if SIMULATED:
+        return None
+    before = int(driver().cuCtxGetCurrent()[1])
+    if before and before == _contexts.get(device):
+        return None
+    from cuda.core import Device
+
+    Device(device).set_current()
+    _contexts[device] = int(driver().cuCtxGetCurrent()[1])
+    return before if before != _contexts[device] else None
+
+
+def leave(before):
+    if before:
+        _checked(driver().cuCtxSetCurrent(before))
+
+
+def synchronize(device):
+    """Wait for all work on a device."""
+    if not SIMULATED:
+        from cuda.core import Device
+
+        Device(device).sync()
+
+
+@cache
+def pool(device):
+    """The device's stream-ordered memory pool: freed memory is handed out again instead of going back to the system."""
+    from cuda.core import Device
+
+    return Device(device).memory_resource
+
+
+def _handle(stream):
+    return int(stream.handle)
+
+
+def _checked(result):
+    code = result[0]
+    if int(code):
+        raise RuntimeError(f"the CUDA driver answered {code.name}")
+
+
+@cache
+def _streams(handle):
+    from cuda.core import LEGACY_DEFAULT_STREAM, PER_THREAD_DEFAULT_STREAM, Stream
+
+    named = {0: LEGACY_DEFAULT_STREAM, 1: LEGACY_DEFAULT_STREAM, 2: PER_THREAD_DEFAULT_STREAM}
+    return named[handle] if handle in named else Stream.from_handle(handle)
+
+
+def stream(handle=0):
+    """The stream of a driver's handle; 0 is the legacy default stream."""
+    return None if SIMULATED else _streams(handle)

@@ -1,0 +1,1 @@
+"""Formulas that both devices and the reference share."""
