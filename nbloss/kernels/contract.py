@@ -13,6 +13,7 @@ scale         (positions,) or 1   weight of the target's class, 0 where the targ
 spread        (positions,)        what label smoothing gives every class, before class weights; 0 where the target is ignored
 w             (C,)                class weights
 q             (outer, C, inner)   target distribution; M = sum of q over the classes
+options       RowOptions or None  options that act on a whole row (``math.epilogue``)
 upstream      (positions,) or 1   gradient of each loss, the division of a mean included
 loss, out     outputs             filled in place; ``out`` may be x; None asks for the losses alone
 ============  ==================  ======================================================================================
@@ -23,8 +24,9 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
 ``nll``, ``nll_backward``         loss = -scale logp[target];  out = -scale upstream at the target, 0 elsewhere
 ``nll_soft``, ``..._backward``    loss = -sum w y logp;  out = -w y upstream
 ``cross_entropy``                 loss = scale (log s + (m - x[target]));  out = scale upstream (p - [c is target])
-``cross_entropy_smooth``          q = spread w, plus scale at the target
-``cross_entropy_soft``            q = w (a y + b): loss = M log s + sum q (m - x);  out = upstream (M p - q)
+``cross_entropy_soft``            loss = M log s + sum q (m - x);  out = upstream (M p - q), where q = w (a y + b) for probabilities y
+                                  (target, scale and spread are None); for smoothed class numbers (y is None) q = spread w, plus scale
+                                  at the target
 ``row_scale``                     scale = hit w[target], spread = share, 0 where ignored. Gives the sum of w[target], how many targets are
                                   out of range, and where the first one is. A scale of one number is set to ``hit``: it is right if
                                   the sum says that all positions count alike
@@ -32,6 +34,7 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
 ``fused_loss`` (CPU)              ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one kernel
 ================================  ======================================================================================
 
-Nothing is computed from the logits of a position whose scale (for smoothing: spread) is 0: its loss and gradient are 0, whatever the
+``options`` add lam L^2 times the row's weight to the loss. Nothing is computed from the logits of a position whose scale (for
+smoothing: spread) is 0: its loss and gradient are 0, whatever the
 logits are. Kernels rely on the checks of ``nbloss._problem``.
 """

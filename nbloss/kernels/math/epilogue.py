@@ -1,0 +1,116 @@
+"""The row epilogue: from what the reductions found in a row to its loss and to the coefficients of its gradient.
+
+This is the one place of every row option's formula. The CPU's kernels, the CUDA kernels and the NumPy reference all call these functions:
+each backend compiles them with its own decorator (``make``). A new option is a field of `RowOptions`, and a term in the functions below.
+
+==========  ====================================================================================================
+symbol      meaning, for one row
+==========  ====================================================================================================
+m           ``top``: the maximum of the logits x
+s           sum of exp(x - m); ``rest`` = s - 1, without one of the maximum's own terms; log s = log1p(rest)
+L           m + log s, the log-sum-exp
+p           softmax: exp(x - m) / s
+H           weight of the row: class numbers ``scale`` (times the upstream gradient: ``coef``), otherwise M
+q, M        target distribution, and its sum over the classes
+D           what the options add to H where it multiplies p:  2 lam L H
+others      sum of exp(x - m) over all classes but the target
+==========  ====================================================================================================
+
+The loss is H (log s + lam L^2) + sum q (m - x), and the gradient is (H + D) p - q. lam is ``lse_square_scale``, the name that
+FlashAttention and Liger Kernel gave it; the literature says z-loss. Where p - 1 would cancel, it is written with the other terms: 1 - p is
+others / s at the target, and rest / s at the maximum.
+
+``options`` is None where a call has none. Numba then removes every branch that reads it, so such calls run the same machine code as
+before the option existed.
+"""
+
+from typing import NamedTuple
+
+CONFIDENT = 2.0  # s below this: one class has more than half of the probability
+
+
+class RowOptions(NamedTuple):
+    """The options that act on a whole row."""
+
+    lse_square_scale: float  # lam
+
+
+class Formulas(NamedTuple):
+    """The functions of ``make``, compiled for one backend."""
+
+    index_loss: object
+    index_factor: object
+    index_at_target: object
+    soft_loss: object
+    soft_factors: object
+    soft_gradient: object
+    smoothed_at_target: object
+
+
+def make(compile, select, equal):
+    """The formulas, for a backend's decorator ``compile``, its ``select(mask, a, b)`` and its ``equal(a, b)``; numbers or vectors."""
+
+    @compile
+    def penalty(weight, log_s, top, options):
+        """H lam L^2."""
+        lse = top + log_s
+        return weight * (options.lse_square_scale * lse * lse)
+
+    @compile
+    def slope(weight, log_s, top, options):
+        """D = 2 lam L H. A number of its own: as the difference of H + D and H it would be lost for a small lam."""
+        return weight * ((options.lse_square_scale + options.lse_square_scale) * (top + log_s))  # a literal 2.0 would be float64 on CUDA
+
+    # ------------------------------ class numbers ------------------------------
+
+    @compile
+    def index_loss(scale, log_s, gap, top, options):
+        """-scale log p[y], where gap = m - x[y]: the gap is taken first, so that a large common offset costs no digits."""
+        loss = scale * (log_s + gap)
+        if options is None:
+            return loss
+        return loss + penalty(scale, log_s, top, options)
+
+    @compile
+    def index_factor(coef, log_s, top, options):
+        """H + D, what p is multiplied by."""
+        if options is None:
+            return coef
+        return coef + slope(coef, log_s, top, options)
+
+    @compile
+    def index_at_target(coef, others, own, s, log_s, top, options):
+        """D p - H (1 - p) at the target, where own = exp(x[y] - m)."""
+        if options is None:
+            return -coef * (others / s)
+        return slope(coef, log_s, top, options) * (own / s) - coef * (others / s)
+
+    # ------------------------------ soft targets ------------------------------
+
+    @compile
+    def soft_loss(total, log_s, gaps, top, options):
+        """-sum q log p, where total = M and gaps = sum q (m - x)."""
+        loss = total * log_s + gaps
+        if options is None:
+            return loss
+        return loss + penalty(total, log_s, top, options)
+
+    @compile
+    def soft_factors(total, rest, s, log_s, top, options):
+        """``(factor, away)``: (M + D) / s, and M (1 - p) - D p at the maximum."""
+        if options is None:
+            return total / s, total * (rest / s)
+        more = slope(total, log_s, top, options)
+        return (total + more) / s, total * (rest / s) - more / s
+
+    @compile
+    def soft_gradient(e, q, total, factor, away, peak):
+        """(M + D) p - q, where e is the class's exponential: at ``peak``, a confident row's maximum, (M - q) - away keeps the digits."""
+        return select(equal(e, peak), (total - q) - away, e * factor - q)
+
+    @compile
+    def smoothed_at_target(e, own, hit, spread, factor, away, at_peak):
+        """The same at the target of a smoothed class number, whose q is ``own`` + ``hit``; ``spread`` is M without ``hit``."""
+        return select(at_peak, (spread - own) - away, (e * factor - own) - hit)
+
+    return Formulas(index_loss, index_factor, index_at_target, soft_loss, soft_factors, soft_gradient, smoothed_at_target)
