@@ -193,6 +193,7 @@ class Problem:
         self.sums, self.divides = REDUCTIONS[reduction_name(reduction)]
         self.ignore_index = checked_ignore_index(ignore_index)
         self.smoothing = checked_smoothing(label_smoothing)
+        self.options = None
         self.dtype = float_kind(x.dtype)[1]
         self.axis = 0 if x.ndim == 1 else 1
         self.classes = x.shape[self.axis]
@@ -288,12 +289,14 @@ class Problem:
         if self.soft:
             y, w = self.soft_targets()
             share = self.smoothing / self.classes
-            kernels.cross_entropy_soft(self.x, y, w, 1.0 - self.smoothing, share, upstream, losses, gradient)
+            kernels.cross_entropy_soft(
+                self.x, y, w, 1.0 - self.smoothing, share, None, 0, None, None, self.options, upstream, losses, gradient
+            )
         elif self.smoothing > 0:
-            rows = self.x, self.target, self.mask, self.scale, self.spread
-            kernels.cross_entropy_smooth(*rows, self.class_weights(), upstream, losses, gradient)
+            given = self.target, self.mask, self.scale, self.spread, self.options
+            kernels.cross_entropy_soft(self.x, None, self.class_weights(), 0.0, 0.0, *given, upstream, losses, gradient)
         else:
-            kernels.cross_entropy(self.x, self.target, self.mask, self.scale, upstream, losses, gradient)
+            kernels.cross_entropy(self.x, self.target, self.mask, self.scale, self.options, upstream, losses, gradient)
         return losses
 
     def nll(self):

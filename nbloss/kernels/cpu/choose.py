@@ -54,12 +54,12 @@ def _kernel(algorithm, module, function):
     return f"{__package__}.{algorithm}.{module}.{function}"
 
 
-SOFT = "cross_entropy_smooth", "cross_entropy_soft"
-
-
-def _module(operation):
-    """The file of an algorithm that has an operation."""
-    return "log_softmax" if operation.startswith("log_softmax") else "soft_targets" if operation in SOFT else operation
+MODULES = {  # operation -> the file that has it, in each algorithm's folder
+    "log_softmax": "log_softmax",
+    "log_softmax_backward": "log_softmax",
+    "cross_entropy": "cross_entropy",
+    "cross_entropy_soft": "soft_targets",
+}
 
 
 # ------------------------------ layouts ------------------------------
@@ -92,13 +92,13 @@ def transposed(array):
 # ------------------------------ the general way ------------------------------
 
 
-def choose(operation, inputs, out):
-    """The Choice for an operation of the contract on (outer, C, inner) ``inputs`` and ``out`` (None: the loss alone)."""
+def choose(operation, inputs, out, options=None):
+    """The Choice for an operation of the contract on (outer, C, inner) ``inputs`` and ``out`` (None: the loss alone), with row options."""
     classes = out.shape[1] if out is not None else inputs[0].shape[1]
     arrays = [a for a in (*inputs, out) if a is not None]
     if classes > LANES_MAX_CLASSES and all(a.shape[2] == 1 and _contiguous(a, 1) for a in arrays):
         why = f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row"
-        return Choice(_kernel("vector_per_row", _module(operation), operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why)
+        return Choice(_kernel("vector_per_row", MODULES[operation], operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why)
     view = "as given"
     if inputs[0].shape[2] == 1 and _contiguous(inputs[0], 0):
         view, inputs, out = "transposed", [transposed(a) for a in inputs], transposed(out)
@@ -111,14 +111,15 @@ def choose(operation, inputs, out):
         return Choice(_kernel("channels_first", "log_softmax_many", operation), grain, why, view)
     if classes > TILE_MAX_CLASSES:
         why = f"more than {TILE_MAX_CLASSES} classes that are not contiguous: copied, then vectors along each row"
-        return Choice(_kernel("vector_per_row", _module(operation), operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why, "copied")
+        return Choice(_kernel("vector_per_row", MODULES[operation], operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why, "copied")
     grain = Grain(classes, 64 if classes <= 1024 else 16, chunk)
-    if operation not in SOFT and _by_channels(inputs, out):
+    # the pipeline sums without the maximum, whose digits row options need; and there is none for soft targets
+    if operation != "cross_entropy_soft" and options is None and _by_channels(inputs, out):
         why = f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap"
-        return Choice(_kernel("channels_first", _module(operation), operation), grain, why, view)
+        return Choice(_kernel("channels_first", MODULES[operation], operation), grain, why, view)
     short = classes <= LANES_MAX_CLASSES and inner == 1
     why = f"at most {LANES_MAX_CLASSES} classes: one row per lane" if short else "classes are not contiguous: one position per lane"
-    return Choice(_kernel("row_per_lane", _module(operation), operation), grain, why, view)
+    return Choice(_kernel("row_per_lane", MODULES[operation], operation), grain, why, view)
 
 
 def one_scale_for_all(classes):

@@ -12,7 +12,6 @@ from nbloss.kernels.cpu.tuning import SUM_GROUP_ROWS
 
 __all__ = [
     "cross_entropy",
-    "cross_entropy_smooth",
     "cross_entropy_soft",
     "fused_loss",
     "log_softmax",
@@ -33,9 +32,9 @@ def _with_contiguous_classes(x):
     return np.ascontiguousarray(np.moveaxis(x, 1, 2)).reshape(-1, x.shape[1], 1)
 
 
-def _run(operation, variant, arguments, inputs, result):
+def _run(operation, variant, arguments, inputs, result, options=None):
     """Run an operation on (outer, C, inner) ``inputs`` and ``result`` (or None), in the view that its kernel asks for."""
-    choice = choose.choose(operation, inputs, result)
+    choice = choose.choose(operation, inputs, result, options)
     if choice.view == "transposed":
         inputs, result = [choose.transposed(a) for a in inputs], choose.transposed(result)
     out = result
@@ -56,19 +55,26 @@ def log_softmax_backward(g, y, out):
     _run("log_softmax_backward", (), lambda g, y, out: (g, y, out), [g, y], out)
 
 
-def cross_entropy(x, target, mask, scale, upstream, loss, out):
+def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     if scale.size < loss.size and not choose.one_scale_for_all(x.shape[1]):
         scale = np.full(loss.size, scale[0])
-    _run("cross_entropy", (), lambda x, out: (x, target, mask, scale, upstream, loss, out), [x], out)
+    options = _of_type(options, loss.dtype)
+    _run("cross_entropy", (options is None,), lambda x, out: (x, target, mask, scale, options, upstream, loss, out), [x], out, options)
 
 
-def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out):
-    given = target, mask, scale, spread, w, upstream, loss
-    _run("cross_entropy_smooth", (), lambda x, out: (x, *given, out), [x], out)
+def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
+    options = _of_type(options, loss.dtype)
+    rest = w, a, b, target, mask, scale, spread, options, upstream, loss
+    variant = y is None, options is None
+    if y is None:
+        _run("cross_entropy_soft", variant, lambda x, out: (x, None, *rest, out), [x], out)
+    else:
+        _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *rest, out), [x, y], out)
 
 
-def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):
-    _run("cross_entropy_soft", (), lambda x, y, out: (x, y, w, a, b, upstream, loss, out), [x, y], out)
+def _of_type(options, dtype):
+    """Row options in the type that is computed in: a row then has the same bits in every layout."""
+    return options and type(options)(*map(dtype.type, options))
 
 
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):

@@ -1,21 +1,24 @@
-"""TODO"""
+"""Cross entropy of class numbers, channels first: few classes, contiguous positions. With its gradient; ``loss_only`` has the loss alone.
+
+The arithmetic is that of ``row_per_lane``, to the last bit. Memory is accessed as ``pipeline`` says: while one block's exponentials are
+computed, the next block is loaded and the gradient of the last one is stored.
+"""
 
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.channels_first.loss_only import losses
+from nbloss.kernels.cpu.channels_first.loss_only import losses_only
 from nbloss.kernels.cpu.channels_first.pipeline import load_class, store_class, transfer_class
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, positions_to_line
-from nbloss.kernels.cpu.row_per_lane.pack import pack, position_pointer
+from nbloss.kernels.cpu.row_per_lane.pack import position_pointer
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.tile import (
     SAVED,
-    blend,
     gradient_factors,
     load_classes,
     load_per_row,
-    shifted_tile,
+    repair_unshifted,
     store_losses,
     tile_logs,
     unshifted_tile,
@@ -23,8 +26,8 @@ from nbloss.kernels.cpu.row_per_lane.tile import (
 from nbloss.kernels.cpu.simd.load_store import lanes, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, prefetch_read, stride
-from nbloss.kernels.cpu.simd.vec import all_true, equal
-from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
+from nbloss.kernels.cpu.simd.vec import equal
+from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
 
@@ -35,17 +38,12 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
     base = pointer(x, 0)
     width = lanes(base)
     full = PIPELINE_TILES * width
-    area = n * full
-    buffer = alloc(base, 3 * area + (PIPELINE_TILES * (SAVED + 3) + partial_sums_size(width) + 1 + n) * width)
-    float64_sums = stack_alloc(np.float64, 256)
-    block, following, last = buffer, offset(buffer, area), offset(buffer, 2 * area)
-    saved = offset(buffer, 3 * area)
-    terms = offset(saved, PIPELINE_TILES * SAVED * width)
-    sums = offset(terms, PIPELINE_TILES * 3 * width)
-    numbers = offset(sums, partial_sums_size(width) * width)
-    spare = offset(numbers, width)
+    area, sums_size = n * full, partial_sums_size(width) * width
+    buffer, following, last, saved, terms, sums, numbers, spare = carve(
+        base, (area, area, area, SAVED * full, 3 * full, sums_size, width, n * width)
+    )
+    block, float64_sums, offsets = buffer, stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
-    offsets = stack_alloc(np.int64, 16)
     before = positions_to_line(base, out)
     out_stride, streamed = stride(out, 1), channels_bypass_caches(out, base)
     line, written, past = pointer(out, 0), 0, False
@@ -62,12 +60,9 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
             tile, at = offset(block, k * n * width), offset(saved, k * width)
             prefetch_read(targets, q + 2 * full)
             y = load_classes(targets, target.size, mask, q, stop, numbers)
-            uncounted = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
-            enough = unshifted_tile(at, PIPELINE_TILES, tile, n, y, uncounted, tile, transfers, run)
-            if not all_true(enough):
-                pack(x, n, q, min_int(q + width, stop), offsets, spare)
-                shifted_tile(at, PIPELINE_TILES, spare, n, y, enough, tile, spare, sums, float64_sums)
-                blend(tile, spare, n, enough)
+            ignored = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
+            exact = unshifted_tile(at, PIPELINE_TILES, tile, n, y, ignored, tile, transfers, run)
+            repair_unshifted(at, PIPELINE_TILES, x, n, q, stop, y, exact, tile, offsets, spare, sums, float64_sums)
             run += (n + 3) // 4
         for c in range(run, n):
             transfer_class(transfers, c)
@@ -76,12 +71,12 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
             k = (q - p) // width
             tile, at = offset(block, k * n * width), offset(saved, k * width)
             each = load_per_row(scales, scale.size, q, stop, numbers)
-            store_losses(at, PIPELINE_TILES, each, losses, q, stop)
+            store_losses(at, PIPELINE_TILES, each, None, losses, q, stop)
             above = load_per_row(pointer(upstream, 0), upstream.size, q, stop, numbers)
-            factor, at_y, y = gradient_factors(at, PIPELINE_TILES, tile, n, each, above, True)
+            factor, at_target, y = gradient_factors(at, PIPELINE_TILES, tile, n, each, above, True, None)
             term = offset(terms, 3 * k * width)
             store(term, 0, factor)
-            store(term, width, at_y)
+            store(term, width, at_target)
             store(term, 2 * width, y)
         line, written = position_pointer(out, p), stop - p
         past = streamed and elements_to_aligned(line) == 0 and out_stride % width == 0
@@ -92,8 +87,9 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
     free(buffer)
 
 
-def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
+def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
+    """``options`` are None: ``choose`` sends calls with row options to ``row_per_lane``."""
     if out is None:
-        losses(x, target, mask, scale, loss, lo, hi)
+        losses_only(x, target, mask, scale, loss, lo, hi)
     else:
         _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi)

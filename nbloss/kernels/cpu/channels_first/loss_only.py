@@ -1,7 +1,7 @@
-"""The cross entropy of pixels without a gradient: nothing is written but a loss each, so memory is only read.
+"""The cross entropy without a gradient, channels first: one number per position is written, so memory is only read.
 
-The arithmetic is that of ``lanes.py``, to the last bit. Nothing needs to be kept of a pixel but three sums, so classes are walked four at a
-time in runs of sixteen vectors, as memory likes it, and every number is seen once.
+The arithmetic is that of ``row_per_lane``, to the last bit. Three sums are all that is kept of a position, so classes are read four at a
+time in runs of LOSS_ONLY_TILES vectors, and every logit is read once.
 """
 
 import numpy as np
@@ -9,15 +9,23 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
-from nbloss.kernels.cpu.row_per_lane.pack import pack, position_pointer
+from nbloss.kernels.cpu.row_per_lane.pack import position_pointer
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import accumulate_four, accumulate_one, finish_sums
-from nbloss.kernels.cpu.row_per_lane.tile import SAVED, load_classes, load_per_row, save_unshifted, shifted_tile, store_losses, tile_logs
+from nbloss.kernels.cpu.row_per_lane.tile import (
+    SAVED,
+    load_classes,
+    load_per_row,
+    repair_unshifted,
+    save_unshifted,
+    store_losses,
+    tile_logs,
+)
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, splat, store
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, prefetch_read, stride
-from nbloss.kernels.cpu.simd.vec import all_true, concat_x4, equal, mask_or
+from nbloss.kernels.cpu.simd.vec import concat_x4, equal, mask_or
 from nbloss.kernels.cpu.simd.vecmath import exp_unshifted
-from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
+from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, LOSS_ONLY_TILES
 
 
@@ -31,17 +39,15 @@ def _line(row, class_stride, c, n, k, count):
 
 
 @njit(**INLINE)
-def losses(x, target, mask, scale, loss, lo, hi):
+def losses_only(x, target, mask, scale, loss, lo, hi):
     n = min_int(x.shape[1], LANES_MAX_CLASSES)  # which says to the compiler that there are no more
     inner, class_stride = x.shape[2], stride(x, 1)
     base = pointer(x, 0)
     width = lanes(base)
     most = LOSS_ONLY_TILES * width
-    owns = alloc(base, (4 + SAVED) * most + (partial_sums_size(width) + 1 + n) * width)
-    totals, lows, classes, saved = offset(owns, most), offset(owns, 2 * most), offset(owns, 3 * most), offset(owns, 4 * most)
-    sums = offset(saved, SAVED * most)
-    numbers = offset(sums, partial_sums_size(width) * width)
-    spare = offset(numbers, width)
+    owns, totals, lows, classes, saved, sums, numbers, spare = carve(
+        base, (most, most, most, most, SAVED * most, partial_sums_size(width) * width, width, n * width)
+    )
     float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     targets, scales, results = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     zero, before, first = splat(base, 0.0), elements_to_aligned(base), n & 3
@@ -70,14 +76,13 @@ def losses(x, target, mask, scale, loss, lo, hi):
                 store(lows, k, low)
         for k in range(0, count, width):
             at, y = offset(saved, k), load(classes, k)
-            uncounted = equal(load_per_row(scales, scale.size, p + k, stop, numbers), 0.0)
+            ignored = equal(load_per_row(scales, scale.size, p + k, stop, numbers), 0.0)
             own, others, low, s = finish_sums(load(owns, k), load(totals, k), load(lows, k))
-            enough = mask_or(uncounted, save_unshifted(at, LOSS_ONLY_TILES, own, others, low, s, y, None))
-            if not all_true(enough):
-                pack(x, n, p + k, min_int(p + k + width, stop), offsets, spare)
-                shifted_tile(at, LOSS_ONLY_TILES, spare, n, y, enough, None, spare, sums, float64_sums)
+            exact = mask_or(ignored, save_unshifted(at, LOSS_ONLY_TILES, own, others, low, s, y, None))
+            repair_unshifted(at, LOSS_ONLY_TILES, x, n, p + k, stop, y, exact, None, offsets, spare, sums, float64_sums)
         tile_logs(saved, LOSS_ONLY_TILES, (count + width - 1) // width, None)
         for k in range(0, count, width):
-            store_losses(offset(saved, k), LOSS_ONLY_TILES, load_per_row(scales, scale.size, p + k, stop, numbers), results, p + k, stop)
+            each = load_per_row(scales, scale.size, p + k, stop, numbers)
+            store_losses(offset(saved, k), LOSS_ONLY_TILES, each, None, results, p + k, stop)
         p = stop
     free(owns)

@@ -1,4 +1,7 @@
-"""TODO"""
+"""The block loop: how many tiles a block has, where it ends, and what is prefetched while it is computed.
+
+A block is a few tiles that fit a first cache. It is packed from memory, worked on, and unpacked to memory (``pack``).
+"""
 
 from numba import njit
 
@@ -12,10 +15,10 @@ from nbloss.kernels.cpu.tuning import BLOCK_ELEMENTS, BLOCK_MAX_TILES, CACHE_ALI
 
 @njit(**INLINE)
 def block_tiles(n, width):
-    """How many tiles of n vectors make a slab: 16 kB, a third of an L1 cache: the next slab and the output's lines come too.
+    """How many tiles of n vectors a block has.
 
-    Of few classes MOST tiles: longer slabs were slower, as loads wait for older stores to addresses that end like theirs. Of many
-    classes four, while that is a quarter of the second cache: every class is on another page, which is not worth opening for one vector.
+    Of few classes up to BLOCK_MAX_TILES. Of many classes four, while they fit a quarter of the second cache: every class is on another
+    page, and opening a page for one vector does not pay.
     """
     least = 4 if 4 * n * width <= machine_tuning("block_elements") else 2 if 2 * n * width <= machine_tuning("block_elements") else 1
     return max_int(least, min_int(BLOCK_MAX_TILES, BLOCK_ELEMENTS // (n * width)))
@@ -23,7 +26,7 @@ def block_tiles(n, width):
 
 @njit(**INLINE)
 def positions_to_line(base, out):
-    """How many positions lie before the first cache line of what is written, or of what is read if nothing is."""
+    """How many positions lie before the first cache line of the output, or of the input where there is no output."""
     if out is None:
         return elements_to_aligned(base)
     return elements_to_aligned(pointer(out, 0))
@@ -31,10 +34,10 @@ def positions_to_line(base, out):
 
 @njit(**INLINE)
 def block_end(inner, p, hi, most, before):
-    """Where a slab of at most so many positions ends that begins at p.
+    """Where a block of at most so many positions ends that begins at p.
 
-    Where its image does, or else such that the next one begins at the start of a cache line, ``before`` positions (and whole vectors) after
-    an image's start. Images shorter than a vector are not looked at.
+    It ends at the end of its image, so that it has one layout. Otherwise it ends so that the next one begins at a cache line, ``before``
+    positions and whole vectors after the start of the image. Images shorter than a vector are ignored.
     """
     stop = min_int(hi, p + most)
     if inner < 16:
@@ -47,51 +50,57 @@ def block_end(inner, p, hi, most, before):
 
 
 @njit(**INLINE)
-def packed_row_length(array):
-    """How long rows are that follow each other without gaps; 0 where there are none."""
-    if array is None:
-        return 0
+def next_block(inner, p, hi, size, width, before):
+    """``(end, tiles)`` of the block that begins at p, of at most ``size`` tiles."""
+    stop = block_end(inner, p, hi, size * width, before)
+    return stop, (stop - p + width - 1) // width
+
+
+# ------------------------------ prefetching ------------------------------
+
+
+@njit(**INLINE)
+def _packed_row_length(array):
+    """How many classes rows have that follow each other without gaps; 0 for other layouts."""
     n = array.shape[1]
     return n if array.shape[2] == 1 and stride(array, 1) == 1 and stride(array, 0) == n else 0
 
 
 @njit(**INLINE)
-def prefetch_packed_rows(base, n, p):
-    """Ask for a tile of packed rows of n numbers."""
-    width = lanes(base)
-    for c in range(n):
-        prefetch_read(base, p * n + c * width)
-
-
-@njit(**INLINE)
 def classes_to_prefetch(array, n):
-    """How many classes of the next slab of pixels are asked for.
+    """How many classes of the next channels-first block are prefetched.
 
-    A power of two apart they share their places in a cache, and more of them would throw each other out; many do not fit.
+    Classes that lie a power of two apart share the places of a cache set: more of them would evict each other. Many classes do not fit.
     """
-    if array is None:
-        return 0
     class_stride = stride(array, 1) * array.itemsize
-    most = (
-        CACHE_WAYS * (CACHE_ALIAS_BYTES // max_int(1, min_int(CACHE_ALIAS_BYTES, class_stride & -class_stride)))
-        if n <= PREFETCH_ALL_MAX_CLASSES
-        else CACHE_WAYS
-    )
+    aliasing = max_int(1, min_int(CACHE_ALIAS_BYTES, class_stride & -class_stride))
+    most = CACHE_WAYS * (CACHE_ALIAS_BYTES // aliasing) if n <= PREFETCH_ALL_MAX_CLASSES else CACHE_WAYS
     return min_int(n, most)
 
 
 @njit(**INLINE)
-def prefetch_tile(array, classes, begin):
-    """Ask for a tile of the next slab while this one is worked on."""
+def prefetch_plan(array, n):
+    """``(classes of a packed row or 0, classes of a channels-first block)`` to prefetch; nothing of None."""
+    if array is None:
+        return 0, 0
+    return _packed_row_length(array), classes_to_prefetch(array, n)
+
+
+@njit(**INLINE)
+def prefetch_input(array, plan, row, begin):
+    """Prefetch a tile of the next block: packed rows from ``row`` on, or classes whose positions begin ``begin`` elements from the start."""
+    length, classes = plan
+    base = pointer(array, 0)
     if begin >= 0:
-        base = pointer(array, 0)
         for c in range(classes):
             prefetch_read(base, begin + c * stride(array, 1))
+    for c in range(length):
+        prefetch_read(base, row * length + c * lanes(base))
 
 
 @njit(**INLINE)
 def block_output(out, n, p, stop, source):
-    """How far from the array's start a slab of pixels will be written; NOWHERE if it is of rows or goes past the caches."""
+    """The offset of a channels-first block in the output; NO_OFFSET for rows, and for nontemporal stores."""
     if out is None:
         return NO_OFFSET
     kind, begin, _ = layout_of(out, n, p, stop)
@@ -99,17 +108,14 @@ def block_output(out, n, p, stop, source):
 
 
 @njit(**INLINE)
-def prefetch_output(out, rows, p, classes, begin):
-    """Ask for the lines that a tile will be written to: a store that misses the caches holds up those behind it.
-
-    Of packed rows of so many numbers, from row ``p`` on; or of so many classes of pixels, at ``offset``.
-    """
+def prefetch_output(out, plan, row, begin):
+    """Prefetch the lines that a tile will be written to: a store that misses the caches blocks the stores behind it."""
     if out is None:
         return
+    length, classes = plan
     base = pointer(out, 0)
-    width = lanes(base)
-    for c in range(rows):
-        prefetch_write(base, p * rows + c * width)
+    for c in range(length):
+        prefetch_write(base, row * length + c * lanes(base))
     if begin >= 0:
         for c in range(classes):
             prefetch_write(base, begin + c * stride(out, 1))

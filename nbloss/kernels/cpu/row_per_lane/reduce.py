@@ -13,7 +13,7 @@ from nbloss.kernels.cpu.simd.pointers import min_int, offset
 from nbloss.kernels.cpu.simd.vec import any_true, demote, equal, extract_x4, fma, less, maximum, promote, repeat_x4, select
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, rounding_error
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, SUM_BLOCK_CLASSES
-from nbloss.kernels.cpu.vector_per_row.reduce import CONFIDENT
+from nbloss.kernels.math.epilogue import CONFIDENT
 
 
 @njit(**INLINE)

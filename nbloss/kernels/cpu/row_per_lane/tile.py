@@ -1,9 +1,12 @@
-"""The losses of a tile, one row or pixel per lane, and what makes its exponentials gradients."""
+"""The losses of a tile, one position per lane, and the factors that turn its exponentials into gradients."""
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss
+from nbloss.kernels.cpu.row_per_lane.pack import pack
 from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums
 from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import unshifted_is_exact, unshifted_sums
 from nbloss.kernels.cpu.simd.integers import get_integer, load_integers
@@ -11,19 +14,36 @@ from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, put, s
 from nbloss.kernels.cpu.simd.pointers import min_int, offset
 from nbloss.kernels.cpu.simd.vec import all_true, equal, fma, less, mask_and, mask_or, maximum, select
 from nbloss.kernels.cpu.simd.vecmath import divide, exp_scale, exp_scaled, log1p, reciprocal, unshifted_bounds
-from nbloss.kernels.cpu.vector_per_row.reduce import grad_at_target, index_loss
 
-# What is laid aside for a tile, a vector each, and the same kind of some tiles side by side: m - x[y]; what is to be divided by what, for
-# the sum without the term that it is taken from, and what rounding took from the first; where there is a gradient, s and the sum of
-# what is not y's, scaled alike, and y.
-GAP, NUMERATOR, DENOMINATOR, LOW, SUM, OTHERS, CLASS = range(7)
+# What is saved for a tile between the steps, in slots of one vector; a slot of neighbouring tiles is contiguous (``slot_of``).
+#
+# slot         holds
+# GAP          m - x[target]; 0 for unshifted sums
+# NUMERATOR    the sum without the term that DENOMINATOR holds; later log s
+# DENOMINATOR  the target's exponential (unshifted) or 1 (shifted); later 1 / SUM
+# LOW          what rounding took from NUMERATOR
+# SUM          s, in the scale of the exponentials            |
+# OTHERS       the sum without the target's term, alike       | where there is a gradient
+# CLASS        the target                                     |
+# TOP          m; not written for unshifted sums
+GAP, NUMERATOR, DENOMINATOR, LOW, SUM, OTHERS, CLASS, TOP = range(8)
+SAVED = 8  # slots
 
-SAVED = 7
+
+def if_given(array, value):
+    """``value`` where there is an array, else None: Numba prunes what is None."""
+
+
+@overload(if_given, jit_options=INLINE)
+def _if_given(array, value):
+    if isinstance(array, types.NoneType):
+        return lambda array, value: None
+    return lambda array, value: value
 
 
 @njit(**INLINE)
 def load_per_row(base, count, p, stop, into):
-    """One number per position of a tile, of ``count`` there are; an array of one number has it for all."""
+    """One number per position of a tile, from an array of ``count`` numbers; an array of one number stands for all positions."""
     width = lanes(into)
     if count == 1:
         return splat(into, get(base, 0))
@@ -36,8 +56,11 @@ def load_per_row(base, count, p, stop, into):
 
 @njit(**INLINE)
 def load_classes(targets, count, mask, p, stop, into):
-    """The targets of a tile, as floats. They are compared with each class in turn: numbers written one by one could not be read back as a
-    vector before the processor's stores have drained, which takes longer than a short row."""
+    """The targets of a tile, as floating-point numbers, to be compared with each class in turn.
+
+    Offsets of the targets' logits would be written one by one and read back as a vector. Such a load waits until the stores have drained,
+    which takes longer than a short row.
+    """
     if p + lanes(into) <= count:
         return load_integers(offset(targets, p), mask, load(into, 0))
     for lane in range(lanes(into)):
@@ -47,7 +70,7 @@ def load_classes(targets, count, mask, p, stop, into):
 
 @njit(**INLINE)
 def _top_and_own(tile, n, y):
-    """Each lane's maximum and its number of class y; 0 where that is none (a row that does not count may have any target)."""
+    """``(m, x[y])`` of each lane; x[y] is 0 where y is no class (an ignored row may have any target)."""
     width = lanes(tile)
     m, own = splat(tile, -np.inf), splat(tile, 0.0)
     for c in range(n):
@@ -60,20 +83,20 @@ def _top_and_own(tile, n, y):
 
 @njit(**INLINE)
 def slot_of(at, kind, span):
-    """Where one kind of what is laid aside for a tile begins."""
+    """The address of a tile's slot, where ``at`` is its first one and ``span`` tiles have slots."""
     return offset(at, kind * span * lanes(at))
 
 
 @njit(**INLINE)
-def unshifted_tile(at, span, tile, n, y, uncounted, keep, transfers, run):
-    """Lay aside what exponentials as they are say of a tile; in which lanes that is enough. ``uncounted`` rows need not be known."""
+def unshifted_tile(at, span, tile, n, y, ignored, keep, transfers, run):
+    """Save a tile's unshifted sums; returns in which lanes they keep every digit. Lanes of ``ignored`` rows always pass."""
     own, others, low, s = unshifted_sums(tile, n, y, keep, transfers, run)
-    return mask_or(uncounted, save_unshifted(at, span, own, others, low, s, y, keep))
+    return mask_or(ignored, save_unshifted(at, span, own, others, low, s, y, keep))
 
 
 @njit(**INLINE)
 def save_unshifted(at, span, own, others, low, s, y, gradient):
-    """Lay bare sums aside, with what a ``gradient`` needs of them; in which lanes they are enough."""
+    """Save unshifted sums, and what a ``gradient`` needs of them; returns in which lanes they keep every digit."""
     store(slot_of(at, GAP, span), 0, splat(at, 0.0))
     store(slot_of(at, NUMERATOR, span), 0, others)
     store(slot_of(at, DENOMINATOR, span), 0, own)
@@ -86,24 +109,37 @@ def save_unshifted(at, span, own, others, low, s, y, gradient):
 
 
 @njit(**INLINE)
-def shifted_tile(at, span, tile, n, y, enough, keep, spare, sums, float64_sums):
-    """Lay aside what a tile's maxima and sums are, but in the lanes of which ``enough`` is laid there. The tile may be ``keep``; or be
-    ``spare``, and ``keep`` hold exponentials."""
+def shifted_tile(at, span, tile, n, y, done, keep, spare, sums, float64_sums):
+    """Save a tile's maxima and exact sums, except in the lanes that are ``done``.
+
+    ``tile`` may be ``keep``, which takes the exponentials; or it may be ``spare``, while ``keep`` holds other exponentials.
+    """
     one = exp_scale(get(at, 0))
     m, x_y = _top_and_own(tile, n, y)
     if keep is None:
         s, rest = tile_sums(tile, n, m, None, None, sums, float64_sums)
     else:
         s, rest = tile_sums(tile, n, m, tile, spare, sums, float64_sums)
-    _replace(slot_of(at, GAP, span), enough, m - x_y)
-    _replace(slot_of(at, NUMERATOR, span), enough, rest)
-    _replace(slot_of(at, DENOMINATOR, span), enough, splat(at, 1.0))
-    _replace(slot_of(at, LOW, span), enough, splat(at, 0.0))
+    store(slot_of(at, TOP, span), 0, m)
+    _replace(slot_of(at, GAP, span), done, m - x_y)
+    _replace(slot_of(at, NUMERATOR, span), done, rest)
+    _replace(slot_of(at, DENOMINATOR, span), done, splat(at, 1.0))
+    _replace(slot_of(at, LOW, span), done, splat(at, 0.0))
     if keep is not None:
         others = select(less(0.0, m - x_y), s - exp_scaled(x_y - m, None) / one, rest)
-        _replace(slot_of(at, SUM, span), enough, s * one)
-        _replace(slot_of(at, OTHERS, span), enough, others * one)
+        _replace(slot_of(at, SUM, span), done, s * one)
+        _replace(slot_of(at, OTHERS, span), done, others * one)
         store(slot_of(at, CLASS, span), 0, y)
+
+
+@njit(**INLINE)
+def repair_unshifted(at, span, x, n, q, stop, y, exact, keep, offsets, spare, sums, float64_sums):
+    """Compute a tile's lanes again from the logits, with the maximum, where its unshifted sums are not ``exact``."""
+    if not all_true(exact):
+        pack(x, n, q, min_int(q + lanes(at), stop), offsets, spare)
+        shifted_tile(at, span, spare, n, y, exact, keep, spare, sums, float64_sums)
+        if keep is not None:
+            _blend(keep, spare, n, exact)
 
 
 @njit(**INLINE)
@@ -112,8 +148,8 @@ def _replace(at, kept, value):
 
 
 @njit(**INLINE)
-def blend(tile, other, n, mask):
-    """``tile``, and where the mask does not hold the other one."""
+def _blend(tile, other, n, mask):
+    """Replace ``tile`` by ``other`` where the mask does not hold."""
     width = lanes(tile)
     for c in range(n):
         store(tile, c * width, select(mask, load(tile, c * width), load(other, c * width)))
@@ -121,55 +157,61 @@ def blend(tile, other, n, mask):
 
 @njit(**INLINE)
 def tile_logs(saved, span, tiles, gradient):
-    """log s in the place of ``UP``, and 1 / s in that of ``DOWN`` if there is a ``gradient``, of four tiles at a time: each is one long
-    chain of instructions, and a processor looks ahead no further than to the next one."""
+    """Replace NUMERATOR by log s and, where there is a ``gradient``, DENOMINATOR by 1 / SUM.
+
+    Four tiles at a time: each is one long chain of dependent instructions, and a processor looks ahead about one chain.
+    """
     width = lanes(saved)
     for k in range(0, tiles, 4):
         at = offset(saved, k * width)
-        up, down = load_x4(slot_of(at, NUMERATOR, span), 0), load_x4(slot_of(at, DENOMINATOR, span), 0)
-        r = reciprocal(down)
-        rest = divide(up, down, r)
-        low = (fma(-rest, down, up) + load_x4(slot_of(at, LOW, span), 0)) * r
+        numerator, denominator = load_x4(slot_of(at, NUMERATOR, span), 0), load_x4(slot_of(at, DENOMINATOR, span), 0)
+        r = reciprocal(denominator)
+        rest = divide(numerator, denominator, r)
+        low = (fma(-rest, denominator, numerator) + load_x4(slot_of(at, LOW, span), 0)) * r
         store(slot_of(at, NUMERATOR, span), 0, log1p(rest, low))
         if gradient is not None:
             store(slot_of(at, DENOMINATOR, span), 0, reciprocal(load_x4(slot_of(at, SUM, span), 0)))
 
 
 @njit(**INLINE)
-def store_losses(at, span, each, losses, q, stop):
-    """Write the losses of a tile."""
-    loss = index_loss(each, load(slot_of(at, NUMERATOR, span), 0), load(slot_of(at, GAP, span), 0))
-    store_n(losses, q, stop - q, select(equal(each, 0.0), 0.0, loss))
+def store_losses(at, span, each, options, losses, q, stop):
+    """Store the losses of a tile, whose rows have the weights ``each``."""
+    log_s, gap, top = load(slot_of(at, NUMERATOR, span), 0), load(slot_of(at, GAP, span), 0), load(slot_of(at, TOP, span), 0)
+    store_n(losses, q, stop - q, select(equal(each, 0.0), 0.0, index_loss(each, log_s, gap, top, options)))
 
 
 @njit(**INLINE)
-def gradient_factors(at, span, tile, n, each, above, bare):
-    """``(factor, at_y, y)``: the gradient is e * factor, but ``at_y`` at class y; of losses that count ``each``, times ``above``.
+def gradient_factors(at, span, tile, n, each, above, unshifted, options):
+    """``(factor, at_target, y)``: the gradient is e * factor, and ``at_target`` at class y; ``above`` is the upstream gradient.
 
-    Where that would not have every digit, or a row does not count, the gradient takes the exponentials' place at once: factor 1, no y.
+    Where the factor would lose digits, and in rows without weight, the gradient replaces the exponentials here: factor 1, no class y.
     """
     width = lanes(at)
     s, others, y = load(slot_of(at, SUM, span), 0), load(slot_of(at, OTHERS, span), 0), load(slot_of(at, CLASS, span), 0)
     r = load(slot_of(at, DENOMINATOR, span), 0)
-    coef = select(equal(each, 0.0), 0.0, each * above)  # above may be nan where no row counts
-    if bare:
+    coef = select(equal(each, 0.0), 0.0, each * above)  # the upstream gradient of a mean over no rows is nan
+    whole = coef  # what p is multiplied by
+    if unshifted:
         factor = divide(coef, s, r)
-        at_y = -(factor * others)
+        at_target = -(factor * others)
         tiny, _, most = unshifted_bounds(get(at, 0))
         size = maximum(factor, -factor)
         fine = mask_and(less(tiny, size), less(size, most))
-    else:  # as ``rows.py`` does
-        one = exp_scale(get(at, 0))
-        factor, at_y = coef / (s / one) / one, grad_at_target(coef, others, s)
+    else:  # the operations of ``vector_per_row``, so that a row has the same bits
+        one, log_s = exp_scale(get(at, 0)), load(slot_of(at, NUMERATOR, span), 0)
+        gap, top = load(slot_of(at, GAP, span), 0), load(slot_of(at, TOP, span), 0)
+        whole = index_factor(coef, log_s, top, options)
+        factor = whole / (s / one) / one
+        at_target = index_at_target(coef, others, exp_scaled(-gap, None), s, log_s, top, options)
         fine = mask_or(less(factor, 0.0), less(0.0, factor))
     if not all_true(fine):
         nothing = equal(coef, 0.0)
-        if bare:
-            at_y = select(fine, at_y, -(coef * divide(others, s, r)))
-        first, second = select(fine, factor, r), select(fine, 1.0, coef)
+        if unshifted:
+            at_target = select(fine, at_target, -(coef * divide(others, s, r)))
+        first, second = select(fine, factor, r), select(fine, 1.0, whole)
         for c in range(n):
-            d = select(equal(y, 0.0), at_y, (load(tile, c * width) * first) * second)
+            d = select(equal(y, 0.0), at_target, (load(tile, c * width) * first) * second)
             store(tile, c * width, select(nothing, 0.0, d))
             y = y - 1.0
         factor, y = splat(at, 1.0), splat(at, -1.0)
-    return factor, at_y, y
+    return factor, at_target, y

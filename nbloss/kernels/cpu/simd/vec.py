@@ -217,7 +217,9 @@ not_equal = _comparison("!=")
 
 @intrinsic
 def select(typingctx, mask, a, b):
-    """``a`` where the mask holds, ``b`` elsewhere."""
+    """``a`` where the mask holds, ``b`` elsewhere; for vectors and for numbers of one type."""
+    if mask == types.boolean:
+        return a(mask, a, a), lambda context, builder, sig, args: builder.select(*args)
     vec = _first_vec(a, b)
 
     def codegen(context, builder, sig, args):

@@ -17,28 +17,49 @@ _NUMBER = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.
 LINE = 64  # bytes of a cache line
 
 
+def _allocate(context, builder, count, dtype):
+    """Memory for so many numbers, from the start of a cache line."""
+    size = builder.mul(count, _I64(dtype.bitwidth // 8))
+    given = context.nrt.allocate(builder, builder.add(size, _I64(LINE)))
+    with cgutils.if_unlikely(builder, cgutils.is_null(builder, given)):
+        context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a kernel's buffers",))
+    start = builder.ptrtoint(given, _I64)
+    aligned = builder.and_(builder.add(start, _I64(LINE)), _I64(-LINE))
+    # malloc's addresses are multiples of 16: there is always a gap, whose last 8 bytes keep the address that ``free`` needs
+    builder.store(start, builder.inttoptr(builder.sub(aligned, _I64(8)), _I64.as_pointer()))
+    return builder.inttoptr(aligned, _NUMBER[dtype].as_pointer())
+
+
 @intrinsic
 def alloc(typingctx, base, n):
-    """Memory for n numbers in the type that the pointer's numbers are computed in, from the start of a cache line; ``release`` it."""
+    """Memory for n numbers of the type that ``base``'s numbers are computed in, from the start of a cache line; ``free`` it."""
     dtype = COMPUTE[base.dtype]
+    return types.CPointer(dtype)(base, types.intp), lambda context, builder, sig, args: _allocate(context, builder, args[1], dtype)
+
+
+@intrinsic
+def carve(typingctx, base, sizes):
+    """One allocation (``alloc``) in parts of so many numbers each: a tuple of pointers. ``free`` the first one.
+
+    A kernel's buffers are stated once, as this tuple: no offset has to agree with a size somewhere else.
+    """
+    dtype = COMPUTE[base.dtype]
+    result = types.UniTuple(types.CPointer(dtype), len(sizes))
 
     def codegen(context, builder, sig, args):
-        size = builder.mul(args[1], _I64(dtype.bitwidth // 8))
-        given = context.nrt.allocate(builder, builder.add(size, _I64(LINE)))
-        with cgutils.if_unlikely(builder, cgutils.is_null(builder, given)):
-            context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a kernel's buffers",))
-        start = builder.ptrtoint(given, _I64)
-        aligned = builder.and_(builder.add(start, _I64(LINE)), _I64(-LINE))
-        # malloc's addresses are multiples of 16: there is always a gap, whose last 8 bytes keep what is to be released
-        builder.store(start, builder.inttoptr(builder.sub(aligned, _I64(8)), _I64.as_pointer()))
-        return builder.inttoptr(aligned, _NUMBER[dtype].as_pointer())
+        counts = [context.cast(builder, v, t, types.intp) for v, t in zip(cgutils.unpack_tuple(builder, args[1]), sizes, strict=True)]
+        starts = [_I64(0)]
+        for count in counts:
+            starts.append(builder.add(starts[-1], count))
+        memory = _allocate(context, builder, starts.pop(), dtype)
+        return context.make_tuple(builder, result, [builder.gep(memory, [start]) for start in starts])
 
-    return types.CPointer(dtype)(base, types.intp), codegen
+    return result(base, sizes), codegen
 
 
 @intrinsic
 def free(typingctx, base):
-    """Give ``room`` back."""
+    """Give the memory of ``alloc`` or ``carve`` back."""
 
     def codegen(context, builder, sig, args):
         start = builder.ptrtoint(args[0], _I64)

@@ -1,20 +1,24 @@
-"""TODO"""
+"""Cross entropy of class numbers for contiguous rows, vectors along each row.
+
+A row takes three steps: its maximum, its sum of exponentials, its output. Short rows go through each step in groups: a step of one row is a
+chain of dependent instructions, and a processor overlaps the chains of several rows. The logarithms and divisions of a group are those
+of one vector, with a lane per row. The exponentials stay in a buffer per thread, so that the gradient is a multiplication. While a row is
+summed, the maximum of the row one group later is searched, and the output's lines are prefetched, so that memory is always busy.
+"""
 
 import numpy as np
 
+from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss
 from nbloss.kernels.cpu.simd.integers import widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, stride
 from nbloss.kernels.cpu.simd.vec import equal, insert_lane, less, select
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p
-from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
+from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LONG_ROW_BYTES
 from nbloss.kernels.cpu.vector_per_row.reduce import (
-    CONFIDENT,
     exp_buffer_size,
-    grad_at_target,
-    index_loss,
     prefetch_distance,
     row_exp_sums,
     row_max,
@@ -22,10 +26,11 @@ from nbloss.kernels.cpu.vector_per_row.reduce import (
     row_total,
     rows_per_group,
 )
-from nbloss.kernels.cpu.vector_per_row.write import _lines, _write_again, _write_kept, fill_row
+from nbloss.kernels.cpu.vector_per_row.write import fill_row, output_lines, write_kept, write_recomputed
+from nbloss.kernels.math.epilogue import CONFIDENT
 
 
-def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
+def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
@@ -35,17 +40,18 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
     if out is not None:
         size, pitch = near, exp_buffer_size(base, n)
         streamed = rows_bypass_caches(out, n, base)
-    tops, ring = alloc(base, 6 * width + size * pitch), 2 * width - 1
-    gaps, coefs, factors = offset(tops, 2 * width), offset(tops, 3 * width), offset(tops, 4 * width)
-    at_targets, kept = offset(tops, 5 * width), offset(tops, 6 * width)
+    # the maxima of this group and the next one in a ring; then one number per row of the group; then exponentials
+    tops, gaps, maxima, coefs, factors, at_targets, kept = carve(base, (2 * width, width, width, width, width, width, size * pitch))
+    ring = 2 * width - 1
     rest = splat(base, 0.0)
     s = rest
-    store(gaps, 0, rest)  # subnormal numbers in the lanes of no row would take the processor's slow path
+    store(gaps, 0, rest)  # lanes without a row must not hold subnormal numbers, which are slow
+    store(maxima, 0, rest)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     row_stride = stride(x, 0)
     ahead = prefetch_distance(n, row_stride, near)
     terms, widened = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
-    again = n * x.itemsize > LONG_ROW_BYTES  # compute them twice: kept ones would push the next row out of the second cache
+    again = n * x.itemsize > LONG_ROW_BYTES  # compute exponentials twice instead of keeping them
     for p in range(lo, hi, size):
         count, confident = min_int(size, hi - p), 0
         classes = widen_to_int64(offset(targets, p), mask, count, widened)
@@ -57,11 +63,13 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
                     if p + k < lo + near or get(scales, p + k - near) == 0:
                         put(tops, (p + k) & ring, row_max(row, n))
                     put(gaps, k, get(tops, (p + k) & ring) - get(row, get(classes, k)))
+                    if options is not None:
+                        put(maxima, k, get(tops, (p + k) & ring))
             for k in range(first, last):
                 if get(scales, p + k) != 0:
                     row, m, later = pointer(x, (p + k) * row_stride), get(tops, (p + k) & ring), p + k + near
                     following = pointer(x, later * row_stride) if later < hi and get(scales, later) != 0 else row
-                    lines = _lines(row, out, p + k, streamed)
+                    lines = output_lines(row, out, p + k, streamed)
                     if out is None:
                         sums, top = row_exp_sums(row, n, m, None, ahead, None, following)
                     elif again:
@@ -81,28 +89,30 @@ def cross_entropy(x, target, mask, scale, upstream, loss, out, lo, hi):
             if confident >> k & 1:
                 row = pointer(x, (p + k) * row_stride)
                 if out is None:
-                    others = row_rest(row, n, get(tops, (p + k) & ring), None)
+                    without_max = row_rest(row, n, get(tops, (p + k) & ring), None)
                 else:
-                    others = row_rest(row, n, get(tops, (p + k) & ring), offset(kept, k * pitch))
-                    s = insert_lane(s, k, cast(row, others + 1.0))
-                rest = insert_lane(rest, k, cast(row, others))
+                    without_max = row_rest(row, n, get(tops, (p + k) & ring), offset(kept, k * pitch))
+                    s = insert_lane(s, k, cast(row, without_max + 1.0))
+                rest = insert_lane(rest, k, cast(row, without_max))
         each = load_n(scales, p, count, 0.0)
-        nothing, gap = equal(each, 0.0), load(gaps, 0)
-        store_n(losses, p, count, select(nothing, 0.0, index_loss(each, log1p(rest), gap)))
+        nothing, gap, top, log_s = equal(each, 0.0), load(gaps, 0), load(maxima, 0), log1p(rest)
+        store_n(losses, p, count, select(nothing, 0.0, index_loss(each, log_s, gap, top, options)))
         if out is not None:
             g = splat(base, upstream[0]) if upstream.size == 1 else load_n(pointer(upstream, 0), p, count, 0.0)
             coef = select(nothing, 0.0, each * g)
             store(coefs, 0, coef)
-            store(factors, 0, coef / s / one)
-            store(at_targets, 0, grad_at_target(coef, select(less(0.0, gap), s - exp_scaled(-gap, None) / one, rest), s))
+            own = exp_scaled(-gap, None) / one
+            others = select(less(0.0, gap), s - own, rest)
+            store(factors, 0, index_factor(coef, log_s, top, options) / s / one)
+            store(at_targets, 0, index_at_target(coef, others, own, s, log_s, top, options))
             for k in range(count):
                 result = pointer(out, (p + k) * n)
                 if get(coefs, k) == 0:
                     fill_row(result, n, 0.0)
                 else:
                     if again and not confident >> k & 1:
-                        _write_again(pointer(x, (p + k) * row_stride), result, n, get(tops, (p + k) & ring), get(factors, k), streamed)
+                        write_recomputed(pointer(x, (p + k) * row_stride), result, n, get(tops, (p + k) & ring), get(factors, k), streamed)
                     else:
-                        _write_kept(offset(kept, k * pitch), result, n, get(factors, k), streamed)
+                        write_kept(offset(kept, k * pitch), result, n, get(factors, k), streamed)
                     put(result, get(classes, k), get(at_targets, k))
     free(tops)

@@ -11,16 +11,9 @@ from nbloss.kernels.cpu.simd.vec import insert_lane, promote, reduce_add
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
 from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
-from nbloss.kernels.cpu.vector_per_row.reduce import (
-    CONFIDENT,
-    prefetch_distance,
-    row_exp_sums,
-    row_max,
-    row_rest,
-    row_total,
-    rows_per_group,
-)
-from nbloss.kernels.cpu.vector_per_row.write import _lines, _write_logs, _write_pulled
+from nbloss.kernels.cpu.vector_per_row.reduce import prefetch_distance, row_exp_sums, row_max, row_rest, row_total, rows_per_group
+from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_gradient, write_logs
+from nbloss.kernels.math.epilogue import CONFIDENT
 
 
 def log_softmax(x, out, lo, hi):
@@ -41,7 +34,7 @@ def log_softmax(x, out, lo, hi):
         count, confident = min_int(size, hi - p), 0
         for k in range(count):
             row, following = pointer(x, (p + k) * row_stride), pointer(x, min_int(p + k + size, hi - 1) * row_stride)
-            lines = _lines(row, out, p + k, streamed)
+            lines = output_lines(row, out, p + k, streamed)
             sums, top = row_exp_sums(row, n, get(tops, (p + k) & ring), None, ahead, lines, following)
             store(terms, k * width, sums)
             put(tops, (p + k + size) & ring, top)
@@ -54,7 +47,7 @@ def log_softmax(x, out, lo, hi):
                 rest = insert_lane(rest, k, cast(base, row_rest(pointer(x, (p + k) * row_stride), n, get(tops, (p + k) & ring), None)))
         store(logs, 0, log1p(rest))
         for k in range(count):
-            _write_logs(pointer(x, (p + k) * row_stride), pointer(out, (p + k) * n), n, get(tops, (p + k) & ring), get(logs, k), streamed)
+            write_logs(pointer(x, (p + k) * row_stride), pointer(out, (p + k) * n), n, get(tops, (p + k) & ring), get(logs, k), streamed)
     free(tops)
 
 
@@ -78,4 +71,4 @@ def log_softmax_backward(g, y, out, lo, hi):
         for start in range(0, n, SUM_BLOCK_CLASSES):
             sums = sums + _sum_block(upstream, start, min_int(n, start + SUM_BLOCK_CLASSES))
         factor = cast(row, reduce_add(sums) / np.float64(exp_scale(get(row, 0))))
-        _write_pulled(upstream, row, pointer(out, p * n), n, factor, streamed)
+        write_gradient(upstream, row, pointer(out, p * n), n, factor, streamed)

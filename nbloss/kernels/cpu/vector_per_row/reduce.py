@@ -10,15 +10,7 @@ from nbloss.kernels.cpu.simd.vec import extract_x4, first_lane, less, maximum, p
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p, rounding_error
 from nbloss.kernels.cpu.simd.workspace import alloc
 from nbloss.kernels.cpu.tuning import ROW_GROUP_ELEMENTS, ROW_PREFETCH_ELEMENTS, SUM_BLOCK_CLASSES
-from nbloss.kernels.math import rowmath
-
-CONFIDENT = 2.0
-
-index_loss = njit(**INLINE)(rowmath.loss)
-
-grad_at_target = njit(**INLINE)(rowmath.pull)
-
-soft_loss = njit(**INLINE)(rowmath.mass_loss)
+from nbloss.kernels.math.epilogue import CONFIDENT
 
 
 @njit(**INLINE)

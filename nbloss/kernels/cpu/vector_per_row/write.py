@@ -10,19 +10,19 @@ from nbloss.kernels.cpu.simd.vec import minimum
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scaled
 
 
-def _lines(row, out, q, streamed):
+def output_lines(row, out, q, streamed):
     """What to ask for before row q of ``out`` is written: nothing new if it goes past the caches; None without ``out``."""
 
 
-@overload(_lines, jit_options=INLINE)
-def _typed_lines(row, out, q, streamed):
+@overload(output_lines, jit_options=INLINE)
+def _output_lines(row, out, q, streamed):
     if isinstance(out, types.NoneType):
         return lambda row, out, q, streamed: None
     return lambda row, out, q, streamed: row if streamed else pointer(out, q * out.shape[1])
 
 
 @njit(**INLINE)
-def _write_logs(row, result, n, m, log_s, streamed):
+def write_logs(row, result, n, m, log_s, streamed):
     width = lanes(row)
     j = min_int(n, elements_to_aligned(result))
     store_n(result, 0, j, (load_n(row, 0, j, 0.0) - m) - log_s)
@@ -39,7 +39,7 @@ def _write_logs(row, result, n, m, log_s, streamed):
 
 
 @njit(**INLINE)
-def _write_pulled(upstream, row, out, n, factor, streamed):
+def write_gradient(upstream, row, out, n, factor, streamed):
     """g - exp(y) * factor"""
     width = lanes(row)
     j = min_int(n, elements_to_aligned(out))
@@ -59,7 +59,7 @@ def _write_pulled(upstream, row, out, n, factor, streamed):
 
 
 @njit(**INLINE)
-def _write_kept(keep, out, n, factor, streamed):
+def write_kept(keep, out, n, factor, streamed):
     width = lanes(keep)
     j = min_int(n, elements_to_aligned(out))  # stores that straddle lines cost double
     store_n(out, 0, j, load(keep, 0) * factor)
@@ -76,8 +76,8 @@ def _write_kept(keep, out, n, factor, streamed):
 
 
 @njit(**INLINE)
-def _write_again(row, out, n, m, factor, streamed):
-    """``_write_kept`` where nothing was kept."""
+def write_recomputed(row, out, n, m, factor, streamed):
+    """``write_kept`` where nothing was kept."""
     width = lanes(row)
     j = min_int(n, elements_to_aligned(out))
     store_n(out, 0, j, exp_scaled(load_n(row, 0, j, 0.0) - m, None) * factor)

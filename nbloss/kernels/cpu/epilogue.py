@@ -1,0 +1,17 @@
+"""The row epilogue (``math.epilogue``), compiled for numbers and for vectors of rows."""
+
+from numba import njit
+
+from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.simd.vec import equal, select
+from nbloss.kernels.math import epilogue
+
+_formulas = epilogue.make(njit(**INLINE), select, equal)
+
+index_loss = _formulas.index_loss
+index_factor = _formulas.index_factor
+index_at_target = _formulas.index_at_target
+soft_loss = _formulas.soft_loss
+soft_factors = _formulas.soft_factors
+soft_gradient = _formulas.soft_gradient
+smoothed_at_target = _formulas.smoothed_at_target
