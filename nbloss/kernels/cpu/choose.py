@@ -54,6 +54,16 @@ def _kernel(algorithm, module, function):
     return f"{__package__}.{algorithm}.{module}.{function}"
 
 
+WHY = {
+    "vector_per_row": f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row",
+    "copied": f"more than {TILE_MAX_CLASSES} classes that are not contiguous: copied, then vectors along each row",
+    "short rows": f"at most {LANES_MAX_CLASSES} classes: one row per lane",
+    "strided": "classes are not contiguous: one position per lane",
+    "channels_first": f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap",
+    "many channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class",
+    "fused": "; targets, losses and their sum in one kernel",
+}
+
 MODULES = {  # operation -> the file that has it, in each algorithm's folder
     "log_softmax": "log_softmax",
     "log_softmax_backward": "log_softmax",
@@ -69,13 +79,12 @@ def _contiguous(array, axis):
     return array is None or array.strides[axis] == array.itemsize
 
 
-def _by_channels(inputs, out):
-    """Whether (outer, C, inner) arrays are channels first: few classes, and enough contiguous positions. ``out`` may be None."""
-    _, classes, inner = inputs[0].shape
-    return inner >= CHANNELS_MIN_POSITIONS and classes <= LANES_MAX_CLASSES and all(_contiguous(a, 2) for a in (*inputs, out))
+def _few_channels(classes, inner):
+    """Whether a shape is that of channels first: few classes, and enough positions on the inner axis."""
+    return inner >= CHANNELS_MIN_POSITIONS and classes <= LANES_MAX_CLASSES
 
 
-def _by_many_channels(inputs, out):
+def _many_channels(inputs, out):
     """Whether arrays are channels first with many classes; ``out`` may also be rows, where the logits are transposed."""
     _, classes, inner = inputs[0].shape
     if inner < CHANNELS_MIN_POSITIONS or classes <= LANES_MAX_CLASSES or not all(_contiguous(a, 2) for a in inputs):
@@ -95,31 +104,31 @@ def transposed(array):
 def choose(operation, inputs, out, options=None):
     """The Choice for an operation of the contract on (outer, C, inner) ``inputs`` and ``out`` (None: the loss alone), with row options."""
     classes = out.shape[1] if out is not None else inputs[0].shape[1]
-    arrays = [a for a in (*inputs, out) if a is not None]
-    if classes > LANES_MAX_CLASSES and all(a.shape[2] == 1 and _contiguous(a, 1) for a in arrays):
-        why = f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row"
-        return Choice(_kernel("vector_per_row", MODULES[operation], operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why)
+    rows = all(a.shape[2] == 1 and _contiguous(a, 1) for a in (*inputs, out) if a is not None)
+
+    def choice(algorithm, module, grain, why, view):
+        return Choice(_kernel(algorithm, module, operation), grain, WHY[why], view)
+
+    if classes > LANES_MAX_CLASSES and rows:
+        return choice("vector_per_row", MODULES[operation], Grain(classes, 1, CHUNK_ELEMENTS_ROWS), "vector_per_row", "as given")
     view = "as given"
     if inputs[0].shape[2] == 1 and _contiguous(inputs[0], 0):
         view, inputs, out = "transposed", [transposed(a) for a in inputs], transposed(out)
-    inner = inputs[0].shape[2]
+    outer, _, inner = inputs[0].shape
     chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
-    if operation == "log_softmax_backward" and _by_many_channels(inputs, out):
-        # positions per thread: 64 of each of 128 shares, so that none ends in a short run
-        grain = Grain(len(inputs) * classes, min(256, -(-inputs[0].shape[0] * inner // 128) * 64), chunk)
-        why = f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class"
-        return Choice(_kernel("channels_first", "log_softmax_many", operation), grain, why, view)
+    if operation == "log_softmax_backward" and _many_channels(inputs, out):
+        # about 128 chunks, each of whole multiples of 64 positions: no chunk ends in a short run through all classes
+        grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
+        return choice("channels_first", "log_softmax_many", grain, "many channels", view)
     if classes > TILE_MAX_CLASSES:
-        why = f"more than {TILE_MAX_CLASSES} classes that are not contiguous: copied, then vectors along each row"
-        return Choice(_kernel("vector_per_row", MODULES[operation], operation), Grain(classes, 1, CHUNK_ELEMENTS_ROWS), why, "copied")
+        return choice("vector_per_row", MODULES[operation], Grain(classes, 1, CHUNK_ELEMENTS_ROWS), "copied", "copied")
     grain = Grain(classes, 64 if classes <= 1024 else 16, chunk)
-    # the pipeline sums without the maximum, whose digits row options need; and there is none for soft targets
-    if operation != "cross_entropy_soft" and options is None and _by_channels(inputs, out):
-        why = f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap"
-        return Choice(_kernel("channels_first", MODULES[operation], operation), grain, why, view)
+    # The pipeline sums without the maximum, which row options need; for soft targets there is no pipeline.
+    pipelined = operation != "cross_entropy_soft" and options is None
+    if pipelined and _few_channels(classes, inner) and all(_contiguous(a, 2) for a in (*inputs, out)):
+        return choice("channels_first", MODULES[operation], grain, "channels_first", view)
     short = classes <= LANES_MAX_CLASSES and inner == 1
-    why = f"at most {LANES_MAX_CLASSES} classes: one row per lane" if short else "classes are not contiguous: one position per lane"
-    return Choice(_kernel("row_per_lane", MODULES[operation], operation), grain, why, view)
+    return choice("row_per_lane", MODULES[operation], grain, "short rows" if short else "strided", view)
 
 
 def one_scale_for_all(classes):
@@ -139,23 +148,20 @@ def sums_without_array(operation, classes):
 def fused(operation, classes, inner, sums, gradient):
     """The Choice for a whole loss of class numbers in one kernel, of arrays in C order; ``sums``: to one number, ``gradient``: with it."""
     adds = sums and not gradient and sums_without_array(operation, classes)
-    prefix = "sum" if adds else "loss"
-    chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
-    elements, multiple = classes, 64
+    elements, chunk, multiple = classes, CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS, 64
     if operation == "nll":
-        way, why = "nll", "one logit per target"
+        algorithm, why = "nll", NLL.why
         elements = classes if gradient else TARGET_READ_ELEMENTS
-    elif inner >= CHANNELS_MIN_POSITIONS and classes <= LANES_MAX_CLASSES:
-        way, why = "channels_first", f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap"
+    elif _few_channels(classes, inner):
+        algorithm, why = "channels_first", WHY["channels_first"]
     elif inner > 1:
-        way, why = "row_per_lane", "classes are not contiguous: one position per lane"
+        algorithm, why = "row_per_lane", WHY["strided"]
     elif classes <= LANES_MAX_CLASSES:
-        way, why, multiple = "row_per_lane", f"at most {LANES_MAX_CLASSES} classes: one row per lane", 16
+        algorithm, why, multiple = "row_per_lane", WHY["short rows"], 16
     else:
-        way, why, multiple = "vector_per_row", f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row", 1
-        chunk = CHUNK_ELEMENTS_ROWS
-    why += "; targets, losses and their sum in one kernel"
-    return Choice(f"{__package__}.fused.{prefix}_{way}", Grain(elements, SUM_RUN_ROWS if adds else multiple, chunk), why)
+        algorithm, why, multiple, chunk = "vector_per_row", WHY["vector_per_row"], 1, CHUNK_ELEMENTS_ROWS
+    kernel = f"{__package__}.fused.{'sum' if adds else 'loss'}_{algorithm}"
+    return Choice(kernel, Grain(elements, SUM_RUN_ROWS if adds else multiple, chunk), why + WHY["fused"])
 
 
 # ------------------------------ per target ------------------------------

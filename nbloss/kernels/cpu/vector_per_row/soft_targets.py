@@ -106,7 +106,8 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
             if out is not None:
                 fill_row(pointer(out, p * n), n, 0.0)
             continue
-        row, probabilities, constant = pointer(x, p * row_stride), _probabilities(y, p), _constant_of(spread, p, b)
+        row, probabilities = pointer(x, p * row_stride), _probabilities(y, p)
+        constant = cast(row, _constant_of(spread, p, b))
         m = top if known == p else row_max(row, n)
         known = p + 1
         following = pointer(x, known * row_stride) if known < hi and _counts(spread, known) else row
