@@ -5,6 +5,8 @@ python docs/figures/call_path.py          needs matplotlib; writes call-path.svg
 
 from canvas import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, Canvas
 
+SIMD = "vec (registers as a Numba type), load_store, transpose, exp2, vecmath, nontemporal, workspace"
+
 
 def main():
     c = Canvas(28, 29)
@@ -12,11 +14,9 @@ def main():
 
     c.box(5, 25.8, 20, 1.7, "modules/, functional/", ["names and options of torch.nn and torch.nn.functional; docstrings"], BLUE)
     c.box(5, 22.4, 8.5, 2.2, "_fast_path", ["NumPy arrays, C order, class", "numbers, no unusual option"], GREEN)
-    c.box(
-        15, 22.4, 10, 2.2, "_problem, _options", ["any arguments: (outer, C, inner) views,", "numbers per row; every argument error"], BLUE
-    )
+    c.box(15, 22.4, 10, 2.2, "_problem, _options", ["arguments -> (outer, C, inner) views,", "numbers per row; every argument error"], BLUE)
     c.arrow((9.2, 25.7), (9.2, 24.7))
-    c.text(9.5, 25.2, "tried first", 7.5, colour=GREY)
+    c.note(9.5, 25.2, "tried first")
     c.arrow((13.6, 23.5), (14.9, 23.5), dashed=True)
     c.text(14.25, 24.1, "declined", 7, "center", colour=GREY)
 
@@ -24,7 +24,7 @@ def main():
     c.arrow((20, 22.3), (20, 21.4))
     c.box(5, 16.5, 20, 1.5, "kernels/contract", ["names, parameters and formulas that every backend offers"], PALE)
     c.arrow((9.2, 22.3), (9.2, 18.1))
-    c.text(9.5, 20.2, "fused_loss", 7.5, colour=GREY)
+    c.note(9.5, 20.2, "fused_loss")
     c.arrow((20, 19), (20, 18.1))
 
     c.box(5, 13.4, 11.6, 2, "cpu/kernel_set, cpu/choose", ["layout -> kernel and grain; tuning has the thresholds"], ORANGE)
@@ -41,7 +41,7 @@ def main():
     ]):  # fmt: skip
         c.box(1.2 + 4.15 * k, 7, 3.85, 2, name, lines, ORANGE, size=8, small=6.5)
     c.arrow((10.8, 10.2), (10.8, 9.1))
-    c.text(11.1, 9.65, "one machine-code call", 7.5, colour=GREY)
+    c.note(11.1, 9.65, "one machine-code call")
     c.box(22.7, 7, 4.7, 2, "cuda kernels", ["rows, channels_first,", "per_target"], PURPLE, size=8, small=6.5)
     c.arrow((19.9, 13.3), (24.6, 9.1), bend=0.1)
     c.box(
@@ -50,16 +50,14 @@ def main():
         20.45,
         1.6,
         "cpu/simd/",
-        ["vec (registers as a Numba type), load_store, transpose, exp2, vecmath, nontemporal, workspace"],
+        [SIMD],
         ORANGE,
         small=7,
     )
     c.box(22.7, 4.4, 4.7, 1.6, "cuda/prims", ["PTX, or a simulator"], PURPLE, size=8, small=6.5)
     c.arrow((10.8, 6.9), (10.8, 6.1))
     c.arrow((25, 6.9), (25, 6.1))
-    c.box(
-        1.2, 2, 26.2, 1.5, "kernels/math: rowmath, epilogue", ["formulas of a row, one source for the CPU, CUDA and the reference"], GREEN
-    )
+    c.box(1.2, 2, 26.2, 1.5, "kernels/math: rowmath, epilogue", ["a row's formulas, one source for the CPU, CUDA and the reference"], GREEN)
     c.box(1.2, 0.3, 26.2, 1.2, "_fork_safety, disk, levels: import nothing of the package above them", [], PALE, size=8)
     for x in (10.8, 25):
         c.arrow((x, 4.3), (x, 3.6))

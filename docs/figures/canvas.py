@@ -8,6 +8,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 FOLDER = Path(__file__).parent
 INK, GREY, PALE = "#1f2933", "#66727f", "#eef1f4"
 BLUE, GREEN, ORANGE, PURPLE, RED = "#bcd7f5", "#c5e8c9", "#fbd9a8", "#ddcdf3", "#f6bdbd"
+ROUND = "round,pad=0,rounding_size=0.18"
 ROWS = [BLUE, GREEN, ORANGE, PURPLE]
 plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "nbloss", "font.family": ["DejaVu Sans"], "text.color": INK})
 
@@ -23,6 +24,10 @@ class Canvas:
 
     def text(self, x, y, words, size=9, align="left", weight="normal", colour=INK, **more):
         self.axes.text(x, y, words, fontsize=size, ha=align, va="center", weight=weight, color=colour, **more)
+
+    def note(self, x, y, words):
+        """Small grey text."""
+        self.text(x, y, words, 7.5, colour=GREY)
 
     def cell(self, x, y, words="", colour=PALE, width=1.0, height=1.0, size=7, edge=INK):
         self.axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor=edge, linewidth=0.7))

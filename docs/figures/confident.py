@@ -2,8 +2,8 @@
 
     python docs/figures/confident.py          needs matplotlib and NumPy; writes confident.svg
 
-The row has 10 classes: the target's logit is ``margin`` above nine random ones. The reference is the same formula in float64, which has digits
-enough for margins up to 30.
+The row has 10 classes: the target's logit is ``margin`` above nine random ones. The reference is the last formula
+in float64.
 """
 
 import numpy as np

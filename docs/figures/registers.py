@@ -33,13 +33,7 @@ def vector_per_row():
     c.arrow((8.5, 3.3), (8.5, 2.45))
     c.text(9, 2.85, "a + b, to float64 every 256 classes, then a fixed tree over the lanes", 8)
     c.cell(7.5, 1.3, "s", ORANGE, width=2, size=9)
-    c.text(
-        0.5,
-        0.6,
-        "One row is one chain: maximum, sum, logarithm, scaling. Short rows go through the steps in groups of up to 16.",
-        7.5,
-        colour=GREY,
-    )
+    c.note(0.5, 0.6, "One row is one chain: maximum, sum, logarithm, scaling. Short rows go through the steps in groups of up to 16.")
     c.save("vector-per-row")
 
 
@@ -65,7 +59,7 @@ def row_per_lane():
     c.cells(0.5, 1.15, [f"l{i}" for i in range(LANES)], PALE)
     c.frame(0.5, 1.15, LANES, 1)
     c.text(16.8, 1.65, "16 rows' losses", 8)
-    c.text(0.5, 0.45, "A logarithm or a division serves 16 rows at once; four tiles go through these steps together.", 7.5, colour=GREY)
+    c.note(0.5, 0.45, "A logarithm or a division serves 16 rows at once; four tiles go through these steps together.")
     c.save("row-per-lane")
 
 
@@ -113,14 +107,8 @@ def channels_first():
             c.cell(x, 4.6 - 1.2 * row, f"block {block}" if block >= 0 else "", colour if block >= 0 else "white", width=4.1, size=8)
     for row, name in enumerate(["load", "exp, sums", "store"]):
         c.text(0.5, 5.1 - 1.2 * row, name, 8, weight="bold")
-    c.text(
-        0.5,
-        1.35,
-        "Within a step: after every four exponentials, one class of the next block is loaded and one class of the",
-        7.5,
-        colour=GREY,
-    )
-    c.text(0.5, 0.65, "previous block's gradient is stored. Memory and arithmetic work at the same time.", 7.5, colour=GREY)
+    c.note(0.5, 1.35, "Within a step: after every four exponentials, one class of the next block is loaded and one class of the")
+    c.note(0.5, 0.65, "previous block's gradient is stored. Memory and arithmetic work at the same time.")
     c.save("channels-first")
 
 
@@ -137,7 +125,7 @@ def per_target():
     losses = [f"l{i}" for i in range(LANES)]
     c.cells(0.5, 5.8, losses, [RED] * 4 + [PALE] * (LANES - 4))
     c.text(16.8, 6.3, "512 losses in L1", 8)
-    c.text(0.5, 5.35, "l = -scale * x[i, target]", 7.5, colour=GREY)
+    c.note(0.5, 5.35, "l = -scale * x[i, target]")
     c.arrow((8.5, 5.75), (8.5, 4.65))
     c.text(9, 5.1, "vector loads", 8)
     c.cells(0.5, 3.5, losses, PURPLE)
@@ -146,14 +134,8 @@ def per_target():
     c.arrow((8.5, 3.45), (8.5, 2.65))
     c.text(9, 3.05, "add in a fixed order, in float64", 8)
     c.cell(7, 1.6, "sum of 512 rows", ORANGE, width=3, size=7)
-    c.text(
-        0.5,
-        0.75,
-        "Each red cell lies in a cache line of its own: memory moves 64 bytes for 4. With classes on another axis, the lines",
-        7.5,
-        colour=GREY,
-    )
-    c.text(0.5, 0.2, "are prefetched 128 to 192 positions ahead.", 7.5, colour=GREY)
+    c.note(0.5, 0.75, "Each red cell lies in a cache line of its own: memory moves 64 bytes for 4. With classes on another axis, the lines")
+    c.note(0.5, 0.2, "are prefetched 128 to 192 positions ahead.")
     c.save("per-target")
 
 
@@ -179,14 +161,8 @@ def fused():
                 c.cell(x + 1.4 * part, y, name, colour, width=1.4)
             c.frame(x, y, 4.2, 1)
         c.text(0.5, y + 0.5, f"thread {thread}", 8)
-    c.text(
-        0.5,
-        1.6,
-        "A sum writes no array, so targets need no check beforehand: a wrong target makes the kernel return False,",
-        7.5,
-        colour=GREY,
-    )
-    c.text(0.5, 0.9, "and the general path raises the error.", 7.5, colour=GREY)
+    c.note(0.5, 1.6, "A sum writes no array, so targets need no check beforehand: a wrong target makes the kernel return False,")
+    c.note(0.5, 0.9, "and the general path raises the error.")
     c.save("fused-loss")
 
 
@@ -203,13 +179,7 @@ def gpu():
     c.arrow((8.5, 13.2), (8.5, 12.4))
     c.text(9, 12.8, "maximum and sum: lanes (shuffle), then warps and blocks (shared memory)", 7.5)
     c.cell(7, 11.3, "m, s", ORANGE, width=3, size=9)
-    c.text(
-        0.5,
-        10.5,
-        "Group by row length: part of a warp, a warp, a block, a cluster of up to 8 blocks. The row stays in registers.",
-        7.5,
-        colour=GREY,
-    )
+    c.note(0.5, 10.5, "Group by row length: part of a warp, a warp, a block, a cluster of up to 8 blocks. The row stays in registers.")
     c.text(0.5, 9.2, "channels_first/: positions contiguous. One thread per position", 9, weight="bold")
     for j in range(3):
         c.cells(0.5, 7.6 - 1.15 * j, [f"{i},{j}" for i in range(LANES)], [ROWS[i % 4] for i in range(LANES)])
@@ -218,21 +188,9 @@ def gpu():
         c.arrow((1 + k, 5.25), (1 + k, 4.5))
         c.cell(0.5 + k, 3.45, f"t{k}", ROWS[k % 4])
     c.text(16.8, 3.95, "threads", 8)
-    c.text(0.5, 2.6, "Few classes (registers.py): the thread keeps its column in registers. Memory is read once.", 7.5, colour=GREY)
-    c.text(
-        0.5,
-        1.85,
-        "Many classes (online_softmax.py): the thread keeps (m, rest) and rescales rest when the maximum grows.",
-        7.5,
-        colour=GREY,
-    )
-    c.text(
-        0.5,
-        1.1,
-        "A second pass, from the last class back, writes the result: the caches still hold the end of the column.",
-        7.5,
-        colour=GREY,
-    )
+    c.note(0.5, 2.6, "Few classes (registers.py): the thread keeps its column in registers. Memory is read once.")
+    c.note(0.5, 1.85, "Many classes (online_softmax.py): the thread keeps (m, rest) and rescales rest when the maximum grows.")
+    c.note(0.5, 1.1, "A second pass, from the last class back, writes the result: the caches still hold the end of the column.")
     c.save("gpu")
 
 
