@@ -1,7 +1,7 @@
 """From any arguments to one canonical problem. Every argument error is raised here, before anything is written.
 
 A call becomes (outer, C, inner) views and a few numbers per position; weight, ignore_index, smoothing, reduction and the upstream
-gradient are folded into them (docs/how-it-works/architecture.md), and the kernels know none of these words.
+gradient are folded into them (docs/design.md), and the kernels know none of these words.
 """
 
 import math
