@@ -2,8 +2,8 @@
 
     python examples/char_lm.py [--quick]
 
-Sentences are padded to one length and the padding's targets are -100 (`ignore_index`): it counts neither in the mean
-nor in the gradient. The model sees the last 8 characters: embeddings and one hidden layer.
+Sentences are padded to one length. The targets of the padding are -100 (`ignore_index`), so padding counts neither in the
+mean nor in the gradient. The model sees the last 8 characters; it has embeddings and one hidden layer.
 """
 
 import sys
@@ -21,7 +21,7 @@ def sentences(count):
     text = " ".join(" ".join(topics.values()).split())
     lines = [line[:LONGEST] for line in text.split(". ") if len(line) > 20][:count]
     letters = "\0" + "".join(sorted(set("".join(lines))))
-    y = np.full((len(lines), LONGEST + 1), IGNORE, np.int16)  # any integer type is taken as it is
+    y = np.full((len(lines), LONGEST + 1), IGNORE, np.int16)  # targets may have any integer type
     for row, line in zip(y, lines, strict=True):
         row[: len(line) + 1] = [letters.index(c) for c in line + "\0"]
     past = np.pad(np.maximum(y, 0), ((0, 0), (CONTEXT, 0)))[:, :-1]
@@ -42,7 +42,7 @@ def step(params, x, y):
     seen, hidden, logits = forward(params, x)
     _, grad = F.cross_entropy_value_and_grad(logits, y, ignore_index=IGNORE, out=logits)  # in place: no second array
     back = (grad @ w2.T) * (hidden > 0)
-    one_hot = np.eye(len(embed), dtype=np.float32)[x.ravel()]  # its product sums the gradients of equal letters
+    one_hot = np.eye(len(embed), dtype=np.float32)[x.ravel()]  # the product below adds the gradients of equal letters
     grads = one_hot.T @ (back @ w1.T).reshape(-1, WIDTH), seen.T @ back, hidden.T @ grad
     for p, g in zip(params, grads, strict=True):
         p -= RATE * g

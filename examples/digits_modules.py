@@ -1,8 +1,9 @@
-"""Digits with the module API: LogSoftmax and NLLLoss chained by hand, as one chains them in torch.
+"""Handwritten digits with the module API: LogSoftmax and NLLLoss, chained by hand as in torch.
 
     python examples/digits_modules.py [--quick]          needs scikit-learn
 
-A 64-128-10 network, plain gradient descent; `F.cross_entropy_value_and_grad` does both losses' work in one call.
+The network has 64, 128 and 10 units and is trained by gradient descent. `F.cross_entropy_value_and_grad` would do the work
+of both modules in one call.
 """
 
 import sys
@@ -26,7 +27,7 @@ def main(epochs):
         for rows in np.array_split(rng.permutation(len(x)), 45):
             hidden = np.maximum(x[rows] @ w1, 0)
             loss = nll(log_softmax(hidden @ w2), y[rows])
-            grad = log_softmax.backward(nll.backward())  # of the logits; the rest is the network's own chain rule
+            grad = log_softmax.backward(nll.backward())  # with respect to the logits; the rest is the chain rule of the network
             grad_hidden = (grad @ w2.T) * (hidden > 0)
             w2 -= 0.3 * hidden.T @ grad
             w1 -= 0.3 * x[rows].T @ grad_hidden

@@ -1,9 +1,9 @@
-"""Per-pixel classes and a rare one: (N, C, H, W) logits, and what class weights buy.
+"""Per-pixel classification with a rare class: (N, C, H, W) logits, with and without class weights.
 
     python examples/segmentation.py [--quick]
 
-Noisy pictures hold discs (common) and short scratches (about 1 % of the pixels). The model is a 7 x 7 filter bank and
-a ReLU; the gradient goes back through the same views, so nothing is transposed in memory.
+Noisy pictures show discs (common) and short scratches (about 1 % of the pixels). The model is a 7 x 7 filter bank and a
+ReLU. The gradient goes back through the same views, so nothing is transposed in memory.
 """
 
 import sys
@@ -38,7 +38,7 @@ def train(x, y, weight, epochs, rng):
     for _ in range(epochs):
         for batch in np.array_split(rng.permutation(len(x)), len(x) // 4):
             hidden = np.maximum(x[batch] @ params[0], 0)
-            logits = np.moveaxis(hidden @ params[1], -1, 1)  # (N, C, H, W), a view: the loss walks its strides
+            logits = np.moveaxis(hidden @ params[1], -1, 1)  # (N, C, H, W), a view: the loss takes any strides
             _, grad = F.cross_entropy_value_and_grad(logits, y[batch], weight)
             grad = np.moveaxis(grad, 1, -1)
             back = (grad @ params[1].T) * (hidden > 0)

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number, fitted on held-out logits, makes an over-confident network honest.
+"""Temperature scaling: one number, fitted on held-out logits, calibrates an over-confident network.
 
     python examples/temperature.py          needs scikit-learn
 
@@ -17,7 +17,7 @@ import nbloss.functional as F
 
 
 def calibration_error(logits, y, bins=10):
-    """Expected calibration error: the mean gap between how sure the model is and how often it is right."""
+    """Expected calibration error: the mean difference between the model's confidence and its accuracy."""
     p = np.exp(F.log_softmax(logits))
     sure, right = p.max(1), p.argmax(1) == y
     bin_of = np.minimum((sure * bins).astype(int), bins - 1)
@@ -36,13 +36,13 @@ def fit_temperature(logits, y, steps=200, rate=0.5):
 
 def main():
     x, y = load_digits(return_X_y=True)
-    # Few, noisy examples and hardly any regularisation: the recipe for a network that is surer than it should be.
+    # Few, noisy examples and little regularisation give an over-confident network.
     x = (x / 16 + np.random.default_rng(0).normal(0, 0.25, x.shape)).astype(np.float32)
     x, rest_x, y, rest_y = train_test_split(x, y, train_size=400, stratify=y, random_state=0)
     held_x, test_x, held_y, test_y = train_test_split(rest_x, rest_y, test_size=0.5, stratify=rest_y, random_state=0)
     model = MLPClassifier(128, solver="lbfgs", alpha=0.01, max_iter=1000, random_state=0).fit(x, y)
 
-    def logits(x):  # scikit-learn returns probabilities only, so the last layer is done by hand
+    def logits(x):  # scikit-learn returns probabilities only, so the layers are computed here
         (w1, w2), (b1, b2) = model.coefs_, model.intercepts_
         return (np.maximum(x @ w1 + b1, 0) @ w2 + b2).astype(np.float32)
 

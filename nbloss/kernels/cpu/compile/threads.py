@@ -1,7 +1,7 @@
 """How many threads, and whether it is safe to use them at all.
 
 Numba's parallel loops run on TBB, OpenMP or its own work queue, whichever loads first in a process. TBB is the one to have: it may be
-entered by several Python threads, survives a fork, and does not fight OpenBLAS (docs/design.md). Pip puts its library where the loader
+entered by several Python threads, survives a fork, and does not fight OpenBLAS (docs/how-it-works/threads.md). Pip puts its library where the loader
 does not look, so it is loaded here, unless the user chose another layer. Where only the others exist: one thread at a time enters the
 work queue (it aborts the process otherwise), and a forked child does not enter OpenMP (it would be killed, or hang).
 """
