@@ -33,7 +33,7 @@ class Clock:
     """Events on the legacy default stream, which nbloss, torch and Triton use by default."""
 
     def __init__(self, device):
-        select.checked(device)
+        select.checked_device(device)
         from cuda.core import Device, EventOptions
 
         from nbloss.kernels.cuda.runtime import memory

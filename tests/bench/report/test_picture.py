@@ -1,14 +1,14 @@
-"""Pictures are drawn, without a window system."""
+"""Pictures are drawn without a window system."""
 
 import pytest
 from records import FACTS, record
 
-from nbloss.bench import picture
+from nbloss.bench.report import picture
 
 pytest.importorskip("matplotlib")
 
 
-def test_a_panel_has_a_bar_for_everybody_who_was_timed(tmp_path):
+def test_a_panel_has_a_bar_for_every_timed_peer(tmp_path):
     one = record(nbloss=1e-3, torch=2.5e-3, numpy=0.2, read=5e-4)
     one["contenders"]["jax"] = {"absent": "not installed"}
     figure = picture.races([one] * 5, FACTS)
@@ -21,11 +21,11 @@ def test_a_panel_has_a_bar_for_everybody_who_was_timed(tmp_path):
     assert (tmp_path / "races.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_race_that_nobody_could_run_is_still_a_panel():
+def test_a_race_without_timed_peers_has_a_panel_too():
     assert picture.races([record(read=5e-4)], FACTS).axes
 
 
-def test_without_matplotlib_the_numbers_are_not_lost(tmp_path, monkeypatch, capsys):
+def test_a_missing_matplotlib_is_reported_and_is_no_error(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     picture.try_write(tmp_path / "races.png", [record(read=5e-4)], FACTS, picture.races)
     assert "matplotlib" in capsys.readouterr().err
