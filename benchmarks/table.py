@@ -1,6 +1,6 @@
 """The table of `python -m nbloss bench` over the commits: nbloss's time over the memory baselines' and over every peer's.
 
-The peers of a race take turns in one process, so that a slow minute of the machine affects all of them. These ratios hold on
+The peers of a race take turns in one process, so that a temporary slowdown of the machine affects all of them. These ratios hold on
 a noisy machine, and times do not. Lower is better: a commit that makes nbloss slower increases them.
 """
 

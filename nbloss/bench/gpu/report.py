@@ -55,7 +55,7 @@ def write(folder, records, facts):
     with open(os.path.join(folder, "results.txt"), "w") as file:
         file.write(table(records, facts) + "\n")
     try:
-        from matplotlib.figure import Figure  # without pyplot, which needs a window system and has global state
+        from matplotlib.figure import Figure  # not pyplot, which has global state and may need a window system
     except ImportError:
         return
     draw(records, facts, Figure).savefig(os.path.join(folder, "results.png"), dpi=120, format="png")

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 SHORTEST_SAMPLE = 50e-6  # s; shorter calls are timed in batches, so that the cost of reading the clock does not matter
-LONG_CALL = 0.1  # s; longer calls are timed one by one, because caches that cooled down in a pause do not matter for them
+LONG_CALL = 0.1  # s; longer calls are timed one by one, because cold caches after a pause do not matter for them
 FEWEST_TURNS = 3
 
 

@@ -1,7 +1,7 @@
 """Timing the peers of a race in turns, so that the comparison holds on a noisy machine.
 
-In every round each peer has one turn, in a new random order, so that a slow minute of the machine affects all of them. A
-pause separates the turns: the workers of OpenMP runtimes (torch, sklearn, Numba's omp layer) spin for milliseconds after a
+In every round each peer has one turn, in a new random order, so that a temporary slowdown of the machine affects all of them.
+A pause separates the turns: the workers of OpenMP runtimes (torch, sklearn, Numba's omp layer) spin for milliseconds after a
 call and would slow the next peer down. A turn starts with an untimed call, and its result is a median. The final result is
 the median over the rounds. Peers that would take minutes skip some of the rounds.
 """

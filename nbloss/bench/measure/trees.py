@@ -1,7 +1,7 @@
 """Comparing two source trees of nbloss: every race runs in turns, old and new, in two worker processes.
 
 The processes stay alive during the run. In every round both have one turn of an untimed call and timed calls, so that a
-slow minute of the machine affects both. The ratio new/old is taken within each round. Its quartiles over the rounds show how
+temporary slowdown of the machine affects both. The ratio new/old is taken within each round. Its quartiles over the rounds show how
 far the machine can be trusted.
 """
 

@@ -8,7 +8,7 @@ from .report import duration
 def compare(old, new):
     """In which races of two runs nbloss became faster or slower, as text.
 
-    It compares multiples of the memory baseline and not times, so that a slow minute of the machine affects both. A change
+    It compares multiples of the memory baseline and not times, so that a temporary slowdown of the machine affects both. A change
     counts where it is larger than the quartiles of both runs explain.
     """
     before = {key(record): record for record in old}

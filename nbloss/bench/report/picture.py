@@ -11,7 +11,7 @@ OURS, THEIRS, MEMORY, INK = "#d95f02", "#b8c2cc", "#1b7f5c", "#333333"
 
 
 def figure_of(size):
-    """A matplotlib figure without pyplot, which needs no window system and has no global state."""
+    """A matplotlib figure. It does not use pyplot, which has global state and may need a window system."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
