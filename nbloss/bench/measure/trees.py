@@ -1,8 +1,8 @@
 """Comparing two source trees of nbloss: every race runs in turns, old and new, in two worker processes.
 
-The processes stay alive during the run. In every round both have one turn of an untimed call and timed calls, so that a
-temporary slowdown of the machine affects both. The ratio new/old is taken within each round. Its quartiles over the rounds show how
-far the machine can be trusted.
+The processes stay alive during the run. In every round both have one turn: untimed calls and then timed calls, on newly
+allocated arrays. A temporary slowdown of the machine affects both. The ratio new/old is taken within each round, and its
+quartiles over the rounds show how reliable it is.
 """
 
 import json
