@@ -1,4 +1,4 @@
-"""Controls: these measure the machine, not nbloss. Where they move between two commits, the machine did."""
+"""Controls: they time the machine, not nbloss. If a control changes between two commits, the machine changed."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 class Control:
     def setup(self):
         self.small = np.linspace(-4, 4, 1 << 14)
-        self.large = np.full(1 << 24, 1.0, np.float32)  # 64 MiB, out of most caches
+        self.large = np.full(1 << 24, 1.0, np.float32)  # 64 MiB, larger than most caches
         self.out = np.full_like(self.large, 0)
 
     def time_python_loop(self):

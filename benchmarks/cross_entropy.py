@@ -1,4 +1,4 @@
-"""The cross entropy, alone and with its gradient: what training spends its time on."""
+"""cross_entropy, without and with its gradient."""
 
 from .common import DTYPES, SMALL, SQUARE, THIN, WIDE, Race, peers
 
@@ -28,7 +28,7 @@ class HalfPrecision(Race):
 
 
 class Pixels(Race):
-    """Classes on the second of four axes, as segmentation has them."""
+    """Classes on the second of four axes, as in image segmentation."""
 
     operation = "cross_entropy_value_and_grad"
     params = [["nbloss", "numpy", "torch", "jax"], ["float32"], ["4x19x256x256"]]

@@ -1,15 +1,15 @@
-"""An asv plugin (see asv.conf.json), not a suite: takes asv's own answers about this machine where it has none.
+"""An asv plugin (see asv.conf.json), not a suite: it stores asv's default description of a machine that asv does not know.
 
-A fresh checkout on a fresh machine, CI above all, would otherwise stop at a question. `asv machine` still edits them.
+Without it, asv would ask questions on a new machine, for example in CI. `asv machine` still edits the description.
 """
 
 
 def setup():
-    """Called by asv when it loads the plugin."""
+    """asv calls this when it loads the plugin."""
     try:
         from asv.machine import Machine, MachineCollection
         from asv.util import UserError
-    except ImportError:  # imported by asv's discovery in an environment that only has asv_runner
+    except ImportError:  # asv's discovery imports this file in environments that only have asv_runner
         return
     name = Machine.get_unique_machine_name()
     try:

@@ -1,5 +1,7 @@
-"""Peak memory of a process that computes one loss and gradient. It includes the peer's own libraries, so compare each
-number with `peakmem_import_only` of the same peer, not with the other peers'."""
+"""Peak memory of a process that computes one loss and gradient.
+
+It includes the libraries of the peer. Compare each result with `peakmem_import_only` of the same peer, not with other peers.
+"""
 
 from .common import WIDE, Race, problem
 
@@ -10,8 +12,8 @@ class PeakMemory(Race):
 
     def setup(self, peer, dtype, shape):
         self.problem = problem(dtype, shape)
-        super().setup(peer, dtype, "2x3")  # the libraries are loaded, and nothing large is there
-        self.problem.logits, self.problem.target  # noqa: B018  the two inputs, which everyone needs
+        super().setup(peer, dtype, "2x3")  # loads the libraries with small arrays
+        self.problem.logits, self.problem.target  # noqa: B018  makes the two inputs, which every peer needs
 
     def peakmem_import_only(self, peer, dtype, shape):
         pass

@@ -1,4 +1,4 @@
-"""nll_loss reads one number per row; its gradient writes zeros."""
+"""nll_loss and its gradient."""
 
 from .common import SMALL, SQUARE, THIN, Race, peers
 

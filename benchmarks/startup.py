@@ -1,4 +1,4 @@
-"""What a fresh process waits for: the import, and the first call with the kernels already in the cache on disk."""
+"""Start-up times of a new process: the import, and the first call with the kernels in the cache on disk."""
 
 from importlib.util import find_spec
 
@@ -25,7 +25,7 @@ def timeraw_import_nbloss_functional():
 
 
 def timeraw_import_numpy():
-    """The control: nbloss cannot be faster than what it needs."""
+    """The control: nbloss imports NumPy, so it cannot be faster."""
     return "import numpy"
 
 
@@ -37,14 +37,14 @@ timeraw_import_torch.setup = lambda: _needs("torch")
 
 
 class FirstCall:
-    """Import and first loss with gradient, the arrays and NumPy being there already."""
+    """The import and the first loss with gradient. NumPy is imported and the arrays exist already."""
 
     params = list(FIRST_CALL)
     param_names = ["peer"]
 
     def setup(self, peer):
         _needs(peer)
-        if peer == "nbloss":  # fills the cache on disk, which the fresh process then reads
+        if peer == "nbloss":  # fills the cache on disk, which the new process then reads
             import numpy as np
 
             import nbloss.functional as F

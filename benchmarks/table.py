@@ -1,13 +1,15 @@
-"""The table of `python -m nbloss bench` over the commits: nbloss's time over the memory's and over every peer's.
+"""The table of `python -m nbloss bench` over the commits: nbloss's time over the memory baselines' and over every peer's.
 
-The contenders of a race take turns in one process, so that a slow minute of the machine falls on all of them: these ratios
-hold on a noisy machine, where times do not. Lower is better: a commit that makes nbloss slower makes them grow.
+The peers of a race take turns in one process, so that a temporary slowdown of the machine affects all of them. These ratios hold on
+a noisy machine, and times do not. Lower is better: a commit that makes nbloss slower increases them.
 """
 
-from nbloss.bench.peers import PEERS, YARDSTICKS
+from nbloss.bench.measure.clock import Plan
+from nbloss.bench.measure.timing import race
+from nbloss.bench.measure.yardsticks import YARDSTICKS
+from nbloss.bench.peers import PEERS
 from nbloss.bench.problem import Problem
 from nbloss.bench.races import DEFAULT
-from nbloss.bench.timing import Plan, race
 
 from .common import peers
 
@@ -22,7 +24,7 @@ class Table:
     timeout = 60
 
     def setup_cache(self):
-        """nbloss's time over everybody's, by race."""
+        """nbloss's time over the time of every peer and memory baseline, by race."""
         return {name: self._ratios(*name.split()) for name in self.params[0]}
 
     setup_cache.timeout = 3600
@@ -30,7 +32,7 @@ class Table:
     def _ratios(self, operation, shape, dtype):
         try:
             problem = Problem.parse(shape, dtype)
-            problem.numpy_dtype  # noqa: B018  is bfloat16 to be had?
+            problem.numpy_dtype  # noqa: B018  raises where bfloat16 needs a missing ml_dtypes
         except NotImplementedError:
             return {}
         found = race(operation, problem, [p for p in ("nbloss", *AGAINST) if p in PEERS[operation]], PLAN)["contenders"]

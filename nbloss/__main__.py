@@ -74,7 +74,7 @@ def info():
 
     import nbloss
     from nbloss.backends import select
-    from nbloss.bench import machine
+    from nbloss.bench.measure import machine
     from nbloss.kernels.cpu.compile import cache, threads
 
     features = binding.get_host_cpu_features()

@@ -1,6 +1,7 @@
-"""One benchmark problem: what every contender of a race is given, and what the right answer is.
+"""One benchmark problem: the input arrays that every peer of a race gets, and the expected results.
 
-The answers come from the formulas in float64 NumPy, on purpose sharing nothing with the kernels or with any peer.
+The expected results come from the formulas in float64 NumPy. They share no code with the kernels or with any peer.
+This module imports nothing from nbloss: `measure.worker` loads it by its path.
 """
 
 import math
@@ -19,21 +20,21 @@ OPERATIONS = (
 )
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
-# How far a peer may be from float64 and still count as doing the same work; a fair margin for long float32 sums.
-# This finds a wrong peer, it does not grade one: accuracy is measured elsewhere.
+# The largest error, relative to the largest value, at which a peer still does the same work. The margin allows for long
+# float32 sums. It detects wrong results only: the accuracy has tests of its own.
 TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-10}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Logits ~ 2·normal of `shape`, int64 targets, mean reduction; the same arrays for the same `seed`.
+    """Normal logits of `shape` with standard deviation 2, int64 targets, mean reduction. A `seed` always gives the same arrays.
 
-    `transposed` 2-D arrays have their classes apart in memory, as `np.empty((C, N)).T` has.
+    The classes of `transposed` 2-D arrays are strided, as in `np.empty((C, N)).T`.
     """
 
     shape: tuple  # (N, C) or (N, C, d1, ..., dK)
     dtype: str = "float32"
-    axis: int = 1  # of the classes; a 2-D problem may say -1
+    axis: int = 1  # of the classes; -1 is allowed in 2-D
     seed: int = 0
     transposed: bool = False
     _answers: dict = field(default_factory=dict, repr=False, compare=False)
@@ -53,12 +54,12 @@ class Problem:
 
     @classmethod
     def parse(cls, text, dtype="float32"):
-        """The problem that is written "4096x1000", "64x10x28x28" or "1000x4096.T"; `shape_text` writes it."""
+        """The problem of a shape such as "4096x1000", "64x10x28x28" or "1000x4096.T". `shape_text` is the inverse."""
         numbers = text.removesuffix(".T")
         try:
             shape = tuple(int(n) for n in numbers.split("x"))
         except ValueError:
-            raise ValueError(f"a shape is written NxC, NxCxHxW or CxN.T, as in 4096x1000 and 1000x4096.T; got {text!r}") from None
+            raise ValueError(f"shape should be NxC, NxCxHxW or CxN.T, such as 4096x1000 or 1000x4096.T; got {text!r}") from None
         transposed = numbers != text
         return cls(shape[::-1] if transposed else shape, dtype, transposed=transposed)
 
@@ -68,12 +69,12 @@ class Problem:
 
     @property
     def size(self):
-        """How many numbers the logits are."""
+        """The number of logits."""
         return math.prod(self.shape)
 
     @property
     def rows(self):
-        """How many losses there are before the mean."""
+        """The number of losses before the mean."""
         return self.size // self.shape[1]
 
     @cached_property
@@ -88,7 +89,7 @@ class Problem:
 
     @property
     def work_dtype(self):
-        """The type to compute in where there is no good half arithmetic."""
+        """The type to compute in for peers without fast half-precision arithmetic."""
         return np.dtype("float64" if self.dtype == "float64" else "float32")
 
     @cached_property
@@ -97,7 +98,7 @@ class Problem:
 
     @cached_property
     def grad_output(self):
-        """What log_softmax_backward is given from above; the losses are given 1."""
+        """The incoming gradient of log_softmax_backward. The losses get 1."""
         return self._normal(1, 1.0)
 
     @cached_property
@@ -107,31 +108,31 @@ class Problem:
 
     @cached_property
     def log_probs(self):
-        """The forward's output in the problem's own dtype: input of nll_loss and of log_softmax_backward."""
+        """The output of log_softmax in the problem's dtype: an input of nll_loss and of log_softmax_backward."""
         return self._laid_out(self.answer("log_softmax")[0].astype(self.numpy_dtype))
 
     @cached_property
     def at_target(self):
-        """Index tuple of every row's target class, so that `x[at_target]` has the target's shape."""
+        """An index tuple of every row's target class: `x[at_target]` has the shape of the target."""
         n, *rest = np.ogrid[tuple(slice(d) for d in self.target.shape)]
         return (n, self.target, *rest)
 
     def empty(self, dtype=None):
-        """A buffer like the logits, its pages already touched: page faults are not what is being timed."""
+        """A buffer of the logits' shape. Its pages are written once, so that the timed calls cause no page faults."""
         return np.full(self.shape, 0, dtype or self.numpy_dtype)
 
     def answer(self, operation):
-        """The right results of `operation`, float64, as a tuple: (array,) or (loss, gradient)."""
+        """The expected float64 results of `operation` as a tuple: (array,) or (loss, gradient)."""
         if operation not in self._answers:
             self._answers[operation] = _ANSWERS[operation](self)
         return self._answers[operation]
 
     def forget_answers(self):
-        """Let go of the float64 results, twice the size of everything else, once everybody has been checked."""
+        """Free the float64 results after all checks. They take twice the memory of everything else."""
         self._answers.clear()
 
     def bytes_moved(self, operation):
-        """What must cross the memory bus at least: every input once, every output once."""
+        """The least memory traffic in bytes: every input is read once, every output is written once."""
         item, cells = self.numpy_dtype.itemsize, self.size
         targets = self.rows * self.target.itemsize
         return {
@@ -156,7 +157,13 @@ class Problem:
         return f"{self.shape_text} {self.dtype}"
 
 
-# ---------------------------------------- the answers ----------------------------------------
+def relative_error(got, want):
+    """The largest difference of two arrays of one shape, relative to the largest value of `want`. nan stays nan."""
+    scale = max(float(np.abs(want).max()), np.finfo(np.float64).tiny)
+    return float(np.abs(got - want).max()) / scale
+
+
+# ---------------------------------------- the expected results ----------------------------------------
 
 
 def _log_softmax(p):

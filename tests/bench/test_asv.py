@@ -1,4 +1,4 @@
-"""The asv suites are found, are thin, and work: run here as plain classes, and listed by asv where it is installed."""
+"""The asv suites work: the tests run them as plain classes, and through asv where it is installed."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SUITES = ["control", "cross_entropy", "log_softmax", "memory", "nll_loss", "startup", "table"]
 
-pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the suites are not in the wheel")
+pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the wheel does not contain the suites")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_the_params_of_a_suite_match_its_methods(suite):
 
 @pytest.mark.parametrize("suite", ["cross_entropy", "log_softmax", "nll_loss"])
 def test_a_suite_runs_on_its_small_problem_with_nbloss(suite):
-    """The large ones compile many kernels for minutes; `asv run --quick` runs those."""
+    """The large problems compile many kernels for minutes. `asv run --quick` runs them."""
     for cls in classes(suite):
         dtype, shape = cls.params[1][0], cls.params[2][0]
         if shape != "32x10":
@@ -47,9 +47,9 @@ def test_a_suite_runs_on_its_small_problem_with_nbloss(suite):
                 getattr(benchmark, name)("nbloss", dtype, shape)
 
 
-def test_the_table_is_of_ratios_and_skips_who_did_not_run(monkeypatch):
+def test_the_table_has_ratios_and_skips_peers_that_did_not_run(monkeypatch):
     from benchmarks import table
-    from nbloss.bench.timing import Plan
+    from nbloss.bench.measure.clock import Plan
 
     monkeypatch.setattr(table, "PLAN", Plan(rounds=2, pause=0.0, turn=1e-4))
     monkeypatch.setattr(table, "AGAINST", ["copy", "numpy", "sklearn"])
@@ -64,7 +64,7 @@ def test_the_table_is_of_ratios_and_skips_who_did_not_run(monkeypatch):
     assert suite.track_ratio({"a": {"b": 2.0}}, "a", "b") == 2.0
 
 
-def test_a_slower_nbloss_has_larger_ratios(monkeypatch):
+def test_a_slower_nbloss_gives_larger_ratios(monkeypatch):
     from benchmarks import table
 
     result = {"nbloss": {"seconds": 2.0, "to_nbloss": 1.0}, "copy": {"seconds": 1.0, "to_nbloss": 0.5}, "jax": {"absent": "no"}}
@@ -73,7 +73,7 @@ def test_a_slower_nbloss_has_larger_ratios(monkeypatch):
 
 
 def test_asv_finds_every_benchmark(tmp_path):
-    """With a copy of the suites and an empty home, as in a fresh clone on a fresh machine: asv must not ask."""
+    """With a copy of the suites and an empty home folder, as on a new machine: asv must not ask a question."""
     pytest.importorskip("asv")
     for name in ("asv.conf.json", "benchmarks"):
         source = ROOT / name
@@ -81,8 +81,8 @@ def test_asv_finds_every_benchmark(tmp_path):
         copy(source, tmp_path / name)
     (tmp_path / "home").mkdir()
     command = [sys.executable, "-m", "asv", "run", "--quick", "--python=same", "--bench", "Control|import_n"]
-    # asv takes PYTHONPATH away and offers ASV_PYTHONPATH instead, but its raw timings see only the first: set both, so
-    # that the checkout need not be installed.
+    # asv removes PYTHONPATH and reads ASV_PYTHONPATH, but its raw timings read the first only. Both are set, so that the
+    # checkout need not be installed.
     paths = os.pathsep.join(str(Path(p).resolve()) for p in sys.path)
     environment = os.environ | {"HOME": str(tmp_path / "home"), "PYTHONPATH": paths, "ASV_PYTHONPATH": paths}
     options = {"cwd": tmp_path, "env": environment, "stdin": subprocess.DEVNULL, "timeout": 300}

@@ -1,0 +1,145 @@
+"""The command line of `python -m nbloss bench` and `bench scaling`."""
+
+import argparse
+import os
+import sys
+
+from . import gpu
+from .measure import files, machine, run, scaling, timing, trees
+from .measure.clock import QUICK, Plan
+from .peers import VARIANTS, names
+from .problem import DTYPES, OPERATIONS, Problem
+from .races import CORE, SMALL, USUAL, chosen
+from .report import comparison, curves, pages, picture, report
+from .session import BadArguments, Parser, processors, writable
+
+ABOUT = "Time nbloss against NumPy, SciPy, torch, JAX, scikit-learn, autograd and a simple Numba kernel on this machine."
+ABOUT_SCALING = "Time one logit as the number of classes, rows and threads grows."
+
+
+def main(argv=None):
+    """Run the command.
+
+    Returns the exit status: 2 for bad arguments, 1 if a peer failed or gave wrong results, 130 after Ctrl-C. A comparison of
+    two source trees returns 0.
+    """
+    argv = sys.argv[2:] if argv is None else argv
+    if _on_gpu(argv):
+        return gpu.main(argv)
+    scales = argv[:1] == ["scaling"]
+    try:
+        options = (_scaling_parser() if scales else _parser()).parse_args(argv[scales:])
+        writable(options.json, options.png)
+        with processors(options.threads):
+            if scales:
+                return _run_scaling(options)
+            return _run_trees(options) if options.compare and os.path.isdir(options.compare) else _run(options)
+    except (BadArguments, ValueError, NotImplementedError) as error:
+        print(f"nbloss bench: error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as leaving:  # --help
+        return leaving.code or 0
+
+
+def _on_gpu(argv):
+    """Whether ``--device`` names a GPU, whose benchmark has other options."""
+    device = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    device.add_argument("--device", nargs="?", default="cpu")
+    return str(device.parse_known_args(argv)[0].device).partition(":")[0] == "cuda"
+
+
+def _parser():
+    parser = Parser(
+        "bench",
+        f"{ABOUT} `bench scaling --help` describes how to time growing problems.",
+        "Without --op, --shape and --dtype the benchmark times loss and gradient for ten shapes and some other races. This takes a "
+        "few minutes. With any of the three it times every combination of them. --compare FOLDER times no peers: each race runs "
+        "in turns with the nbloss of the folder (old) and with this one (new), in two processes. The report has the median of "
+        "each, their ratio with its quartiles over the rounds, and the number of slower, faster and unchanged races. Without "
+        "--op, --shape and --dtype it also times a small call of every operation.",
+    )
+
+    def choice(name, metavar, choices, default):
+        shown = f"one or more of {', '.join(choices)} (default: {default})"
+        parser.add_argument(name, nargs="+", metavar=metavar, choices=choices, help=shown)
+
+    choice("--op", "OP", [*OPERATIONS, "all"], " ".join(USUAL))
+    shapes = f"NxC, NxCxHxW, CxN.T for a transposed array, or all for ten shapes (default: {' '.join(CORE)})"
+    parser.add_argument("--shape", nargs="+", metavar="NxC", help=shapes)
+    choice("--dtype", "DTYPE", [*DTYPES, "all"], "float32")
+    choice("--peers", "PEER", names(), f"all that are installed, except {', '.join(VARIANTS)}")
+    compared = "FILE: report what became faster or slower since this --json file. FOLDER: time the nbloss package in this folder " \
+        "(a checkout) and this one in turns, and report what is slower or faster than in the folder"  # fmt: skip
+    parser.add_argument("--compare", metavar="FILE|FOLDER", help=compared)
+    parser.add_argument("--fill", nargs="+", default=[], metavar="PAGE", help="write the tables into pages that have marks for them")
+    parser.add_argument("--device", choices=["cpu"], help="cpu; `--device cuda --help` shows the options for a GPU")
+    return parser
+
+
+def _run(options):
+    for page in options.fill:
+        pages.read(page)  # reports a bad page before the first race
+    old = options.compare and files.read([options.compare])[0]
+    races = [] if options.earlier else chosen(options.op, options.shape, options.dtype, options.quick)
+    peers = options.peers
+    if peers is None and options.quick:  # torch.compile compiles for seconds
+        peers = [peer for peer in names() if peer not in ("torch.compile", *VARIANTS)]
+    plan = QUICK if options.quick else Plan()
+
+    def job(operation, shape, dtype):
+        return lambda tell: timing.race(operation, Problem.parse(shape, dtype), peers, plan, tell)
+
+    records, facts, status = run.measured([job(*race) for race in races], lambda record: report.race_table(record) + "\n", options)
+    if records:
+        print(report.summary(records), report.verdict(records), machine.about(facts), sep="\n\n")
+        if old:
+            print("", comparison.compare(old, records), sep="\n")
+        picture.try_write(options.png, records, facts, picture.races)
+        for page in options.fill:
+            pages.fill(page, records, facts)
+    return status
+
+
+def _run_trees(options):
+    for name in ("peers", "fill", "png", "earlier"):
+        if getattr(options, name):
+            option = "from" if name == "earlier" else name
+            raise BadArguments(f"--{option} cannot be used with --compare FOLDER")
+    races = chosen(options.op, options.shape, options.dtype, options.quick, more=SMALL)
+    plan = trees.QUICK if options.quick else trees.PLAN
+    with trees.Pair(options.compare) as pair:
+        about = pair.about()
+        print(comparison.head(about), flush=True)
+
+        def job(operation, shape, dtype):
+            return lambda tell: pair.race(operation, shape, dtype, plan, tell)
+
+        def write(records, facts):
+            if options.json:
+                files.dump(options.json, {"machine": facts, "trees": about, "margin": trees.MARGIN, "comparisons": records})
+
+        meter = machine.BusyMeter(pair.processor_seconds)
+        records, facts, status = run.each([job(*race) for race in races], comparison.line, meter, write)
+    if records:
+        print("", machine.about(facts), comparison.tally(records, trees.MARGIN), sep="\n")
+    return status
+
+
+def _scaling_parser():
+    parser = Parser("bench scaling", ABOUT_SCALING)
+    peers = f"peers beside nbloss and the memory baselines; any peer of bench (default: {' '.join(scaling.PEERS)}, where installed)"
+    parser.add_argument("--peers", nargs="+", metavar="PEER", default=scaling.PEERS, help=peers)
+    return parser
+
+
+def _run_scaling(options):
+    plan = QUICK if options.quick else Plan(rounds=5)
+
+    def job(sweep, shape, threads):
+        return lambda tell: scaling.measure(sweep, shape, threads, options.peers, plan, tell)
+
+    points = [] if options.earlier else scaling.sweeps(options.quick)
+    records, facts, status = run.measured([job(*point) for point in points], curves.line, options)
+    if records:
+        picture.try_write(options.png, records, facts, curves.curves)
+    return status
