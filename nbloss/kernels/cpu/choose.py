@@ -39,6 +39,22 @@ class Grain(NamedTuple):
     chunk: int  # elements of a chunk
 
 
+class Layout(NamedTuple):
+    """What the choice depends on of an (outer, C, inner) array."""
+
+    shape: tuple
+    strides: tuple  # bytes
+    itemsize: int
+
+    def contiguous(self, axis):
+        return self.strides[axis] == self.itemsize
+
+    @property
+    def transposed(self):
+        """The view in which positions that are neighbours in memory are the inner axis."""
+        return Layout(self.shape[::-1], self.strides[::-1], self.itemsize)
+
+
 class Choice(NamedTuple):
     """A kernel, how its work is shared out, and the reason in words."""
 
@@ -75,10 +91,6 @@ MODULES = {  # operation -> the file that has it, in each algorithm's folder
 # ------------------------------ layouts ------------------------------
 
 
-def _contiguous(array, axis):
-    return array is None or array.strides[axis] == array.itemsize
-
-
 def _few_channels(classes, inner):
     """Whether a shape is that of channels first: few classes, and enough positions on the inner axis."""
     return inner >= CHANNELS_MIN_POSITIONS and classes <= LANES_MAX_CLASSES
@@ -87,15 +99,9 @@ def _few_channels(classes, inner):
 def _many_channels(inputs, out):
     """Whether arrays are channels first with many classes; ``out`` may also be rows, where the logits are transposed."""
     _, classes, inner = inputs[0].shape
-    if inner < CHANNELS_MIN_POSITIONS or classes <= LANES_MAX_CLASSES or not all(_contiguous(a, 2) for a in inputs):
+    if inner < CHANNELS_MIN_POSITIONS or classes <= LANES_MAX_CLASSES or not all(a.contiguous(2) for a in inputs):
         return False
-    rows = classes >= TRANSPOSED_MIN_CLASSES and out.strides[1] == out.itemsize >= NONTEMPORAL_MIN_ITEMSIZE
-    return _contiguous(out, 2) or rows
-
-
-def transposed(array):
-    """The view in which positions that are neighbours in memory are the inner axis."""
-    return None if array is None else array.transpose(2, 1, 0)
+    return out.contiguous(2) or (classes >= TRANSPOSED_MIN_CLASSES and out.contiguous(1) and out.itemsize >= NONTEMPORAL_MIN_ITEMSIZE)
 
 
 # ------------------------------ the general way ------------------------------
@@ -103,17 +109,29 @@ def transposed(array):
 
 def choose(operation, inputs, out, options=None):
     """The Choice for an operation of the contract on (outer, C, inner) ``inputs`` and ``out`` (None: the loss alone), with row options."""
-    classes = out.shape[1] if out is not None else inputs[0].shape[1]
-    rows = all(a.shape[2] == 1 and _contiguous(a, 1) for a in (*inputs, out) if a is not None)
+    x = inputs[0]
+    other = None if len(inputs) == 1 else (inputs[1].strides, inputs[1].itemsize)
+    return _choose(operation, x.shape, x.strides, x.itemsize, other, None if out is None else out.strides, options is None)
 
-    def choice(algorithm, module, grain, why, view):
+
+@lru_cache(maxsize=4096)
+def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
+    """`choose` on numbers, which can be looked up: a small call takes 5 us, and its choice would take 2."""
+    inputs = [Layout(shape, strides, itemsize)] + ([] if other is None else [Layout(shape, *other)])
+    out = None if out_strides is None else Layout(shape, out_strides, itemsize)
+    arrays = inputs if out is None else [*inputs, out]
+    classes = shape[1]
+
+    def choice(algorithm, module, grain, why, view="as given"):
         return Choice(_kernel(algorithm, module, operation), grain, WHY[why], view)
 
-    if classes > LANES_MAX_CLASSES and rows:
-        return choice("vector_per_row", MODULES[operation], Grain(classes, 1, CHUNK_ELEMENTS_ROWS), "vector_per_row", "as given")
+    rows = Grain(classes, 1, CHUNK_ELEMENTS_ROWS)
+    if classes > LANES_MAX_CLASSES and all(a.shape[2] == 1 and a.contiguous(1) for a in arrays):
+        return choice("vector_per_row", MODULES[operation], rows, "vector_per_row")
     view = "as given"
-    if inputs[0].shape[2] == 1 and _contiguous(inputs[0], 0):
-        view, inputs, out = "transposed", [transposed(a) for a in inputs], transposed(out)
+    if inputs[0].shape[2] == 1 and inputs[0].contiguous(0):
+        view, arrays = "transposed", [a.transposed for a in arrays]
+        inputs, out = arrays[: len(inputs)], None if out is None else out.transposed
     outer, _, inner = inputs[0].shape
     chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
     if operation == "log_softmax_backward" and _many_channels(inputs, out):
@@ -121,11 +139,11 @@ def choose(operation, inputs, out, options=None):
         grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
         return choice("channels_first", "log_softmax_many", grain, "many channels", view)
     if classes > TILE_MAX_CLASSES:
-        return choice("vector_per_row", MODULES[operation], Grain(classes, 1, CHUNK_ELEMENTS_ROWS), "copied", "copied")
+        return choice("vector_per_row", MODULES[operation], rows, "copied", "copied")
     grain = Grain(classes, 64 if classes <= 1024 else 16, chunk)
     # The pipeline sums without the maximum, which row options need; for soft targets there is no pipeline.
-    pipelined = operation != "cross_entropy_soft" and options is None
-    if pipelined and _few_channels(classes, inner) and all(_contiguous(a, 2) for a in (*inputs, out)):
+    pipelined = operation != "cross_entropy_soft" and plain
+    if pipelined and _few_channels(classes, inner) and all(a.contiguous(2) for a in arrays):
         return choice("channels_first", MODULES[operation], grain, "channels_first", view)
     short = classes <= LANES_MAX_CLASSES and inner == 1
     return choice("row_per_lane", MODULES[operation], grain, "short rows" if short else "strided", view)

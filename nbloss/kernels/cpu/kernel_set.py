@@ -36,7 +36,7 @@ def _run(operation, variant, arguments, inputs, result, options=None):
     """Run an operation on (outer, C, inner) ``inputs`` and ``result`` (or None), in the view that its kernel asks for."""
     choice = choose.choose(operation, inputs, result, options)
     if choice.view == "transposed":
-        inputs, result = [choose.transposed(a) for a in inputs], choose.transposed(result)
+        inputs, result = [a.transpose(2, 1, 0) for a in inputs], None if result is None else result.transpose(2, 1, 0)
     out = result
     if choice.view == "copied":
         inputs = [_with_contiguous_classes(a) for a in inputs]

@@ -120,13 +120,14 @@ def run(choice, variant, arguments, written, count):
 
     ``variant`` is all that the types of its arguments depend on: nothing looks at them again. ``written`` names the arguments it writes.
     """
-    kernel = _kernels.get((choice.kernel, variant))
+    name, grain, _, _ = choice  # attributes would take a tenth of a microsecond
+    kernel = _kernels.get((name, variant))
     if kernel is None:
-        kernel = obtain(choice.kernel, variant, arguments, written, choice.why)
-    workers = 1 if count * choice.grain.elements < SERIAL_BELOW_ELEMENTS else threads.join()
+        kernel = obtain(name, variant, arguments, written, choice.why)
+    workers = 1 if count * grain[0] < SERIAL_BELOW_ELEMENTS else threads.join()
     if workers == 1:
         return kernel(*arguments, count, count, 1, 0)
     try:
-        return kernel(*arguments, count, chunk_of(count, choice.grain, workers), workers, loop(workers))
+        return kernel(*arguments, count, chunk_of(count, grain, workers), workers, loop(workers))
     finally:
         threads.leave()
