@@ -1,4 +1,4 @@
-"""NUMBA_DISABLE_JIT=1: the same contract in plain NumPy, held against the same oracle, and the twin keeps the kernels' names."""
+"""NUMBA_DISABLE_JIT=1: the same contract in plain NumPy. It has the kernels' names and parameters, and passes the same tests."""
 
 import inspect
 import os
@@ -6,35 +6,35 @@ import subprocess
 import sys
 
 import pytest
-from work import HERE, ROOT, run_script
+from work import ROOT, TESTS, run_script
 
 from nbloss.kernels import reference
 from nbloss.kernels.cpu import kernel_set
 
 SUITES = [
-    "test_values_table.py", "test_accuracy.py", "test_functional_index.py", "test_functional_probability.py",
-    "test_functional_log_softmax.py", "test_errors.py", "test_errors_out.py", "test_modules.py",
+    *(f"functional/test_{name}.py" for name in ("values_table", "accuracy", "index_targets", "probability_targets", "log_softmax")),
+    "functional/test_errors.py", "functional/test_errors_out.py", "modules/test_modules.py",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", kernel_set.__all__)
-def test_the_twin_has_every_kernel_with_its_parameters(name):
+def test_the_reference_has_every_kernel_with_its_parameters(name):
     ours, compiled = (inspect.signature(getattr(module, name)) for module in (reference, kernel_set))
     assert list(ours.parameters) == list(compiled.parameters)
 
 
-def test_the_twin_has_no_other_kernels():
+def test_the_reference_has_no_other_kernels():
     assert set(reference.__all__) == set(kernel_set.__all__)
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_suite_passes_without_the_compiler(suite, tmp_path):
-    """Every twentieth test of it, which is every kernel, dtype and option: the whole of it is for whoever changes the twin."""
+def test_a_suite_passes_without_the_compiler(suite, tmp_path):
+    """Every twentieth test, which covers every kernel, dtype and option. Run the whole suite after a change of the reference."""
     plugin = "def pytest_collection_modifyitems(config, items): items[:] = items[::20]"
     (tmp_path / "twentieth.py").write_text(plugin)
     path = os.pathsep.join([str(ROOT), str(tmp_path)])
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "twentieth", "-p", "no:cacheprovider", "-p", "no:xdist", HERE / suite]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "twentieth", "-p", "no:cacheprovider", "-p", "no:xdist", TESTS / suite]
     run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stdout[-3000:]
     assert " passed" in run.stdout

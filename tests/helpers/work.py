@@ -1,4 +1,4 @@
-"""What the tests of tests/trust run in other threads and processes: every kind of kernel, large enough to be shared between threads.
+"""What tests run in other threads and processes: calls of every kind of kernel, large enough to be shared among threads.
 
 Scripts import it by its name; a digest is of every byte of the results, and `judge` holds the results against the oracle.
 """
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
+HELPERS = Path(__file__).parent
+TESTS = HELPERS.parent
+ROOT = TESTS.parent
 ROWS, CLASSES = 1033, 129
 
 
@@ -78,7 +79,7 @@ def run_script(tmp_path, code, timeout=900, status=0, **environment):
     """Run a script of its own (multiprocessing wants a file) in a fresh interpreter; returns what it printed. Hanging is failing."""
     script = tmp_path / "script.py"
     script.write_text(code)
-    path = os.pathsep.join([str(ROOT), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(ROOT), str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])])
     run = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", script],
         env={**os.environ, "PYTHONPATH": path, **environment}, cwd=tmp_path, capture_output=True, text=True, timeout=timeout,

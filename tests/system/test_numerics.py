@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("mpmath", reason="the errors are counted against mpmath")
 pytest.importorskip("ml_dtypes", reason="the table has bfloat16")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("numerics", ROOT / "tools" / "numerics.py")
 numerics = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(numerics)
