@@ -109,7 +109,7 @@ def test_target_and_input_may_differ_in_float_dtype(dtype, target_dtype, rng, de
     assert_gradient(grad, x, *reference.cross_entropy_terms(1.0, x, narrow, reduction="none"))
 
 
-def test_masses_need_not_sum_to_one(rng, device):
+def test_probabilities_need_not_sum_to_one(rng, device):
     x = logits(rng, (6, 33))
     y = rng.uniform(0, 3, (6, 33)).astype(np.float32)
     check_cross_entropy(rng, x, y, None, {"reduction": "none"}, device)

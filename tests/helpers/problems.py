@@ -141,9 +141,9 @@ def assert_within(actual, expected, room, note=""):
         raise AssertionError(f"{over.sum()} of {over.size} off, first {at}: {actual[at]} not {wanted} ± {room} {note}")
 
 
-def assert_gradient(actual, x, spread, hit, note=""):
+def assert_gradient(actual, x, spread, hit, note="", size=None):
     """The gradient spread - hit of logits x: rounding of exp(x - m), of the sum over the classes (a random walk in each of
-    16 lanes, of half an ulp a step), of both terms, and of the result's own dtype."""
+    16 lanes, of half an ulp a step), of both terms, and of the result's own dtype. ``size``: of the terms, if not |spread| + |hit|."""
     x, dtype = np.asarray(x), np.asarray(x).dtype
     assert actual.dtype == dtype.newbyteorder("="), note
     wide = x.astype(reference.WIDE)
@@ -151,6 +151,6 @@ def assert_gradient(actual, x, spread, hit, note=""):
         gap = np.abs(wide - wide.max(axis=reference.class_axis(x), keepdims=True)) if x.size else wide
         gap = np.where(np.isfinite(gap), gap, 0)
         summed = np.sqrt(class_count(x.shape)) / 8
-        arithmetic = eps(work(dtype)) * (8 + gap + summed) * (np.abs(spread) + np.abs(hit))
+        arithmetic = eps(work(dtype)) * (8 + gap + summed) * (np.abs(spread) + np.abs(hit) if size is None else size)
         stored = eps(dtype) * np.abs(spread - hit) if dtype != work(dtype) else 0
     assert_within(actual, spread - hit, arithmetic + stored + floor(dtype), note)

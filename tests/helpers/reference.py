@@ -1,7 +1,8 @@
-"""The oracle: every formula of the contract, written once, in NumPy's widest float; it knows nothing of nbloss.
+"""The oracle: every formula of the contract, written once, in NumPy's widest float. It shares no code with nbloss.
 
-A loss is a set of target masses ``q`` and one sum over the classes, ``-Σ_c q_c · logp_c``. Class indices, weights,
-smoothing, ignored rows and probabilities only say what ``q`` is, and by what a mean divides (`masses`).
+A loss is a target distribution ``q`` and one sum over the classes, ``-Σ_c q_c · logp_c``. Class numbers, weights, smoothing, ignored rows
+and probabilities only say what ``q`` is, and what a mean divides by (`target_distribution`). M is the sum of q, L the log-sum-exp of a
+row's logits, and λ = ``lse_square_scale`` adds M λ L² to a row's loss.
 """
 
 import numpy as np
@@ -34,6 +35,13 @@ def log_softmax(x, dim=-1):
         return gap - np.log1p(others.sum(axis=dim, keepdims=True))
 
 
+def log_sum_exp(rows):
+    """L = m + log s of rows whose classes are last, with an axis of one class left; nan where log_softmax is nan."""
+    with np.errstate(all="ignore"):
+        top = rows.max(axis=-1, keepdims=True)
+        return top - np.take_along_axis(log_softmax(rows), np.expand_dims(rows.argmax(axis=-1), -1), -1)  # log p of the maximum is -log s
+
+
 def log_softmax_backward(grad_output, output, dim=-1):
     """g - exp(y) · Σ g."""
     g, y = np.asarray(grad_output).astype(WIDE), np.asarray(output).astype(WIDE)
@@ -44,8 +52,8 @@ def is_probability(x, target):
     return np.asarray(target).shape == np.asarray(x).shape and np.asarray(target).dtype.kind not in "iub"
 
 
-def masses(x, target, weight=None, ignore_index=-100, label_smoothing=0.0):
-    """Target masses q (classes last), the kept rows, and what a mean divides by."""
+def target_distribution(x, target, weight=None, ignore_index=-100, label_smoothing=0.0):
+    """The target distribution q (classes last), the rows that count, and what a mean divides by."""
     x, target = np.asarray(x), np.asarray(target)
     count = x.shape[class_axis(x)]
     w = np.ones(count, WIDE) if weight is None else np.asarray(weight).astype(WIDE)
@@ -61,7 +69,7 @@ def masses(x, target, weight=None, ignore_index=-100, label_smoothing=0.0):
 
 
 def row_losses(logp, q, keep):
-    """-Σ_c q_c · logp_c, where a mass of 0 counts for nothing (0 · log 0 = 0) and a row of nan is nan."""
+    """-Σ_c q_c · logp_c, where a class with q = 0 counts for nothing (0 · log 0 = 0) and a row of nan is nan."""
     with np.errstate(invalid="ignore"):
         terms = np.where(q == 0, 0, -q * logp)
     return np.where(keep, terms.sum(axis=-1), 0)
@@ -88,32 +96,42 @@ def upstream(grad_output, rows_shape, divisor, reduction):
 
 
 def nll_loss(x, target, weight=None, *, ignore_index=-100, reduction="mean"):
-    q, keep, divisor = masses(x, target, weight, ignore_index)
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index)
     return reduced(row_losses(classes_last(x), q, keep), divisor, reduction)
 
 
 def nll_loss_backward(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean"):
-    q, keep, divisor = masses(x, target, weight, ignore_index)
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index)
     g = upstream(grad_output, keep.shape, divisor, reduction)
     with np.errstate(all="ignore"):
         return classes_back(np.where(keep[..., None] & (q != 0), -q * g[..., None], 0), x)
 
 
-def cross_entropy(x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    q, keep, divisor = masses(x, target, weight, ignore_index, label_smoothing)
-    logp = log_softmax(classes_last(x))
+def cross_entropy(x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0):
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
+    rows = classes_last(x)
+    logp = log_softmax(rows)
     losses = row_losses(logp, q, keep)
+    if lse_square_scale:
+        with np.errstate(all="ignore"):
+            losses = losses + np.where(keep, WIDE(lse_square_scale) * q.sum(axis=-1) * log_sum_exp(rows)[..., 0] ** 2, 0)
     losses = np.where(keep & np.isnan(logp).any(axis=-1), np.nan, losses)
     return reduced(losses, divisor, reduction)
 
 
-def cross_entropy_terms(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    """The two terms of the gradient, g·(Σq)·p and g·q; their magnitudes condition the difference."""
-    q, keep, divisor = masses(x, target, weight, ignore_index, label_smoothing)
+def cross_entropy_terms(
+    grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0
+):
+    """The two terms of the gradient, g·M·(1 + 2 λ L)·p and g·q; their magnitudes condition the difference."""
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
     g = upstream(grad_output, keep.shape, divisor, reduction)[..., None]
+    rows = classes_last(x)
     with np.errstate(all="ignore"):
-        p = np.exp(log_softmax(classes_last(x)))
-        spread = np.where(keep[..., None], g * q.sum(axis=-1, keepdims=True) * p, 0)
+        p = np.exp(log_softmax(rows))
+        total = q.sum(axis=-1, keepdims=True)
+        if lse_square_scale:
+            total = total * (1 + 2 * WIDE(lse_square_scale) * log_sum_exp(rows))
+        spread = np.where(keep[..., None], g * total * p, 0)
         hit = np.where(keep[..., None], g * q, 0)
     return classes_back(spread, x), classes_back(hit, x)
 
@@ -123,10 +141,28 @@ def cross_entropy_backward(grad_output, x, target, weight=None, **options):
     return spread - hit
 
 
+def lse_square_sizes(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale):
+    """How large the numbers are that the loss and the gradient of rows of finite logits are made of: (size of the loss, of the gradient).
+
+    L = m + log s has an error of an ulp of A = |m| + log s, also where it is near 0: L² has one of an ulp of |L| A, and L one of A.
+    """
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
+    g = np.abs(upstream(grad_output, keep.shape, divisor, reduction))[..., None]
+    rows, scale = classes_last(x), WIDE(lse_square_scale)
+    logp, total = log_softmax(rows), q.sum(axis=-1)
+    with np.errstate(all="ignore"):
+        lse = log_sum_exp(rows)[..., 0]
+        top = rows.max(axis=-1)
+        size = np.abs(top) + (lse - top)
+        loss = row_losses(logp, q, keep) + np.where(keep, scale * total * np.abs(lse) * size, 0)
+        gradient = np.where(keep[..., None], g * (total * (1 + 2 * scale * size))[..., None] * np.exp(logp) + g * q, 0)
+    return reduced(loss, divisor, reduction), classes_back(gradient, x)
+
+
 # ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
 
 
-def exact_rows(x, target):
+def exact_rows(x, target, lse_square_scale=0.0):
     """For each row of (N, C): logp of every class, the loss, the gradient of the sum of the losses, each rounded once, to float64.
 
     The sum of the others (without one maximum; without the target) is kept on its own: no margin is too wide for fifty digits.
@@ -141,8 +177,10 @@ def exact_rows(x, target):
             e = [mpmath.exp(v - row[lead]) for v in row]
             others = mpmath.fsum(e[:lead] + e[lead + 1 :])
             log_sum = mpmath.log1p(others)
+            lse, scale = row[lead] + log_sum, mpmath.mpf(float(lse_square_scale))
+            more = 2 * scale * lse
             logp.append([float(v - row[lead] - log_sum) for v in row])
-            losses.append(float(log_sum + (row[lead] - row[t])))
-            gradient.append([float(v / (1 + others)) for v in e])
-            gradient[-1][t] = float(-mpmath.fsum(e[:t] + e[t + 1 :]) / (1 + others))
+            losses.append(float(log_sum + (row[lead] - row[t]) + scale * lse**2))
+            gradient.append([float((1 + more) * v / (1 + others)) for v in e])
+            gradient[-1][t] = float((more * e[t] - mpmath.fsum(e[:t] + e[t + 1 :])) / (1 + others))
     return np.array(logp), np.array(losses), np.array(gradient)

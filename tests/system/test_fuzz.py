@@ -105,11 +105,13 @@ def options_of(case):
     return options
 
 
-def masses_of(case):
-    return reference.masses(case.plain["input"], case.plain["target"], *(options_of(case).get(n, d) for n, d in MASSES.items()))
+def distribution_of(case):
+    return reference.target_distribution(
+        case.plain["input"], case.plain["target"], *(options_of(case).get(n, d) for n, d in DISTRIBUTION.items())
+    )
 
 
-MASSES = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0}
+DISTRIBUTION = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0}
 
 
 def not_numbers(rows, axis=-1):
@@ -131,7 +133,7 @@ def check_loss(case, loss):
     if class_count(x.shape) == 0:  # and no rows
         np.testing.assert_array_equal(loss, np.zeros(rows_shape(x.shape)) if np.ndim(loss) else {"sum": 0, "mean": np.nan}[reduction])
         return
-    q, keep, divisor = masses_of(case)
+    q, keep, divisor = distribution_of(case)
     rows = logp = reference.classes_last(x)
     if case.function.startswith("cross"):
         logp = reference.log_softmax(rows)
@@ -160,7 +162,7 @@ def check_gradient(case, gradient):
         expected = np.asarray(reference.nll_loss_backward(g, x, case.plain["target"], **options))
         close(gradient, expected, np.abs(expected) * 4 * eps(x.dtype) + floor(x.dtype))
         return
-    q, keep, divisor = masses_of(case)
+    q, keep, divisor = distribution_of(case)
     upstream = reference.upstream(g, keep.shape, divisor, case.arguments["reduction"])
     rows = reference.classes_last(x)
     with np.errstate(all="ignore"):
