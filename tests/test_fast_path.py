@@ -1,4 +1,4 @@
-"""The short way (arrays in C order, class numbers, no smoothing, no device named) gives the bits and the errors of the long one."""
+"""The fast path (arrays in C order, class numbers, no smoothing, no device named) gives the bits and the errors of the full one."""
 
 from itertools import product
 
@@ -27,8 +27,8 @@ SHAPES = [
 OTHERS = [(33, 10), (5, 65)]  # for the other dtypes
 
 
-def both_ways(x, y, weight, **options):
-    """(loss alone, loss, gradient) by the short way, then by the long one: a call that names its device is judged in full."""
+def both_paths(x, y, weight, **options):
+    """(loss alone, loss, gradient) by the fast path, then by the full one: a call that names its device is checked in full."""
     for device in ({}, {"device": "cpu"}):
         yield (
             F.cross_entropy(x, y, weight, **options, **device),
@@ -45,18 +45,18 @@ CASES += [pytest.param(d, s, id=f"{np.dtype(d).name}-{name(s)}") for d in FLOATS
 
 
 @pytest.mark.parametrize(("dtype", "shape"), CASES)
-def test_both_ways_give_the_same_bits(shape, dtype, rng):
+def test_both_paths_give_the_same_bits(shape, dtype, rng):
     x = logits(rng, shape, dtype)
     for weighted, ignored, reduction in product([False, True], [-100, 0], ["mean", "sum", "none"]):
         y = with_ignored(rng, class_index(rng, shape), ignored)
         weight = weights(rng, class_count(shape), work(dtype)) if weighted else None
-        short, long = both_ways(x, y, weight, ignore_index=ignored, reduction=reduction)
-        for ours, theirs in zip(short, long, strict=True):
+        fast, full = both_paths(x, y, weight, ignore_index=ignored, reduction=reduction)
+        for ours, theirs in zip(fast, full, strict=True):
             assert_array_equal(ours, theirs, err_msg=f"{weighted} {ignored} {reduction}")
             assert type(ours) is type(theirs)
             assert ours.dtype == theirs.dtype
             assert np.shape(ours) == np.shape(theirs)
-        assert_array_equal(short[0], short[1])
+        assert_array_equal(fast[0], fast[1])
 
 
 @pytest.mark.parametrize("shape", [(32, 10), (4096, 100), (12, 21, 30, 30)], ids=name)
@@ -66,11 +66,11 @@ def test_a_bad_target_is_reported_before_anything_is_written(shape, at, rng):
     y.flat[at] = shape[1]
     out = np.full_like(x, 9)
     for reduction in ("mean", "sum", "none"):
-        with pytest.raises(IndexError, match=f"got {shape[1]} at index") as short:
+        with pytest.raises(IndexError, match=f"got {shape[1]} at index") as fast:
             F.cross_entropy_value_and_grad(x, y, reduction=reduction, out=out)
-        with pytest.raises(IndexError) as long:
+        with pytest.raises(IndexError) as full:
             F.cross_entropy(x, y, reduction=reduction, device="cpu")
-        assert str(short.value) == str(long.value)
+        assert str(fast.value) == str(full.value)
     assert (out == 9).all()
 
 
@@ -89,7 +89,7 @@ def test_ignored_rows_hold_anything(shape, rng):
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 @pytest.mark.parametrize("weight", [None, [1.0, 2.0, 3.0]])
 def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
-    """One scale may be that of all rows, or of the only one."""
+    """A scale of one number may stand for all rows, or for the only one."""
     x, y = np.full(shape, -np.inf, np.float32), np.ones(rows_shape(shape), int)
     w = None if weight is None else np.array(weight, np.float32)
     for device in (None, "cpu"):
@@ -105,7 +105,7 @@ def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", [F.nll_loss, F.cross_entropy])
 def test_a_sum_in_one_pass_has_no_largest_size(loss, weighted, ignored, shape, rng):
-    """Its sums are those of the long way at every level of their tree, and no target escapes it."""
+    """Its sums are those of the full path at every level of their tree, and it checks every target."""
     x, y = logits(rng, shape), with_ignored(rng, class_index(rng, shape), ignored)
     weight = weights(rng, class_count(shape), np.float32) if weighted else None
     for reduction in ("mean", "sum"):
@@ -114,27 +114,27 @@ def test_a_sum_in_one_pass_has_no_largest_size(loss, weighted, ignored, shape, r
     for bad in (0, y.size // 2, y.size - 1):
         wrong = y.copy()
         wrong.flat[bad:] = shape[1]
-        with pytest.raises(IndexError, match=f"; {y.size - bad} of {y.size} targets are out of range") as short:
+        with pytest.raises(IndexError, match=f"; {y.size - bad} of {y.size} targets are out of range") as fast:
             loss(x, wrong, weight, ignore_index=ignored)
-        with pytest.raises(IndexError) as long:
+        with pytest.raises(IndexError) as full:
             loss(x, wrong, weight, ignore_index=ignored, device="cpu")
-        assert str(short.value) == str(long.value)
+        assert str(fast.value) == str(full.value)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("shape", [(2, 1, 70), (3, 2, 9, 21), (2, 10, 28, 28), (1, 21, 700), (5, 47, 129), (2, 48, 40, 41)], ids=name)
-def test_losses_of_pixels_alone_are_those_of_rows_and_of_gradients(shape, dtype, rng):
-    """Also where exponentials as they are would not do: far from 0, one class above all others, nothing finite."""
+def test_losses_alone_of_channels_first_are_those_of_rows_and_of_calls_with_gradients(shape, dtype, rng):
+    """Also where exponentials without the maximum would overflow: far from 0, one class above all others, nothing finite."""
     x, y = logits(rng, shape, dtype), with_ignored(rng, class_index(rng, shape), -100)
-    pixels = np.moveaxis(x, 1, -1).reshape(-1, shape[1])  # a copy
-    pixels[3::50] += 90
-    pixels[5::50] -= 300
-    pixels[7::50, 0] += 40
-    pixels[11::500] = -np.inf
-    pixels[13::500] = np.nan
-    x = np.ascontiguousarray(np.moveaxis(pixels.reshape(*rows_shape(shape), shape[1]), -1, 1))
+    positions = np.moveaxis(x, 1, -1).reshape(-1, shape[1])  # a copy
+    positions[3::50] += 90
+    positions[5::50] -= 300
+    positions[7::50, 0] += 40
+    positions[11::500] = -np.inf
+    positions[13::500] = np.nan
+    x = np.ascontiguousarray(np.moveaxis(positions.reshape(*rows_shape(shape), shape[1]), -1, 1))
     alone = F.cross_entropy(x, y, reduction="none")
-    assert_array_equal(alone.reshape(-1), F.cross_entropy(pixels, y.reshape(-1), reduction="none"))
+    assert_array_equal(alone.reshape(-1), F.cross_entropy(positions, y.reshape(-1), reduction="none"))
     assert_array_equal(alone, F.cross_entropy_value_and_grad(x, y, reduction="none")[0])
     assert_array_equal(F.cross_entropy(x, y, reduction="sum"), F.cross_entropy_value_and_grad(x, y, reduction="sum")[0])
     y = np.where(np.isfinite(alone), y, -100)
@@ -143,7 +143,7 @@ def test_losses_of_pixels_alone_are_those_of_rows_and_of_gradients(shape, dtype,
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_nll_of_rows_that_lie_in_any_way(dtype, rng):
+def test_nll_of_rows_in_any_layout(dtype, rng):
     large, y = logits(rng, (1400, 30), dtype), class_index(rng, (700, 10))
     packed = np.zeros(700, [("a", "u1"), ("x", dtype, 10)])
     packed["x"] = large[:700, :10]  # an odd number of bytes apart
@@ -167,20 +167,20 @@ def test_in_place(shape, rng):
 
 
 @pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [-1.0, -2.0], [np.nan, 1.0]])
-def test_weights_without_a_positive_sum_are_the_long_ways(weight, rng):
+def test_weights_without_a_positive_sum_take_the_full_path(weight, rng):
     x, y, w = logits(rng, (20, 2)), np.arange(20) % 2, np.array(weight, np.float32)
     for reduction in ("mean", "sum"):
-        short, long = both_ways(x, y, w, reduction=reduction)
-        for ours, theirs in zip(short, long, strict=True):
+        fast, full = both_paths(x, y, w, reduction=reduction)
+        for ours, theirs in zip(fast, full, strict=True):
             assert_array_equal(ours, theirs)
         in_place = x.copy()
         loss, _ = F.cross_entropy_value_and_grad(in_place, y, w, reduction=reduction, out=in_place)
-        assert_array_equal(loss, short[1])
-        assert_array_equal(in_place, short[2])
+        assert_array_equal(loss, fast[1])
+        assert_array_equal(in_place, fast[2])
 
 
 @pytest.mark.parametrize("dim", [-1, 0])
-def test_a_number_alone_and_empty_rows_go_the_long_way(dim):
+def test_a_number_alone_and_empty_rows_take_the_full_path(dim):
     assert F.log_softmax(np.float32(3), dim) == 0
     assert F.log_softmax(np.array(3.0), dim) == 0
     assert F.log_softmax(np.zeros((0, 3), np.float32)).shape == (0, 3)
@@ -191,28 +191,28 @@ AXES = [((7,), 0), ((32, 10), 1), ((32, 10), 0), ((3, 4, 5), 2), ((3, 4, 5), 1),
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_log_softmax_is_the_long_way_s(dtype, rng):
+def test_log_softmax_is_that_of_the_full_path(dtype, rng):
     for shape, axis in AXES:
         x = logits(rng, shape, dtype)
-        long = F.log_softmax(x, axis, device="cpu")
+        full = F.log_softmax(x, axis, device="cpu")
         out = np.empty_like(x)
         assert F.log_softmax(x, axis, out=out) is out
         for ours in (F.log_softmax(x, axis), F.log_softmax(x, axis - len(shape)), out, F.log_softmax(x, axis, out=x)):
-            assert_array_equal(ours, long)
+            assert_array_equal(ours, full)
             assert ours.dtype == x.dtype
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_the_gradient_of_log_softmax_is_the_long_way_s(dtype, rng):
+def test_the_gradient_of_log_softmax_is_that_of_the_full_path(dtype, rng):
     for shape, axis in AXES:
         y, g = F.log_softmax(logits(rng, shape, dtype), axis), logits(rng, shape, dtype)
-        long = F.log_softmax_backward(g, y, axis, device="cpu")
+        full = F.log_softmax_backward(g, y, axis, device="cpu")
         out = np.empty_like(y)
         assert F.log_softmax_backward(g, y, axis, out=out) is out
         over_y, over_g = y.copy(), g.copy()
         F.log_softmax_backward(g, over_y, axis, out=over_y)
         F.log_softmax_backward(over_g, y, axis, out=over_g)
         for ours in (F.log_softmax_backward(g, y, axis), F.log_softmax_backward(g, y, axis - len(shape)), out, over_y, over_g):
-            assert_array_equal(ours, long)
+            assert_array_equal(ours, full)
             assert ours.dtype == y.dtype
         assert_array_equal(F.log_softmax_backward(1.0, y, axis), F.log_softmax_backward(np.ones_like(y), y, axis))

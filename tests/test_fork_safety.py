@@ -60,7 +60,7 @@ print(child == here + "|" + here, everything() == here)
 
 
 def test_a_child_of_a_process_whose_own_parallel_loop_came_first(layer, tmp_path):
-    """The layer was started by somebody else's kernel: OpenMP kills such a child as well."""
+    """Another library's kernel started the threading layer: OpenMP kills such a child as well."""
     code = """
 import nbloss
 if LAYER == "tbb":
@@ -97,7 +97,7 @@ print(all(children), len(wrong))
 
 
 def test_a_fork_between_entering_a_kernel_and_compiling_it(tmp_path):
-    """Who forks may not hold the compiler while it waits for somebody who has yet to compile."""
+    """A thread that forks must not hold the compiler lock while it waits for a thread that still has to compile."""
     code = """
 from nbloss.kernels.cpu.compile import jit
 digest("log_softmax")
@@ -118,7 +118,7 @@ print(answer == digest("log_softmax"))
 
 
 def test_a_fork_while_another_thread_compiles(tmp_path):
-    """Numba's and our own lock of whoever compiles must not be closed in the child for ever."""
+    """The compiler locks, Numba's and our own, must not stay locked in the child."""
     code = """
 thread = threading.Thread(target=digest, args=("value_and_grad",))
 thread.start()
@@ -136,7 +136,7 @@ print(answer == digest("log_softmax"))
 
 
 def test_a_compilation_that_a_fork_waits_for_may_ask_for_a_logger(tmp_path):
-    """logging closes its lock at a fork; where that came before our waiting, both waited for ever. It is imported after nbloss here."""
+    """logging takes its own lock at a fork. Taken before ours, it made both threads wait for ever. Here it is imported after nbloss."""
     code = """
 import os, signal, sys, threading
 import nbloss

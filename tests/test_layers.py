@@ -162,7 +162,7 @@ def test_no_kernels_import_those_of_another_backend(half, other, graph):
 
 
 def test_every_module_is_named_in_a_layer(graph):
-    """None falls into the layer of the package itself, which is for its __init__.py: whoever adds a module says where it belongs."""
+    """None falls into the layer of the package itself, which is for its __init__.py: a new module has to be put into a layer."""
     forgotten = [m for m in graph if m != "nbloss" and LAYERS[layer_of(m, LAYERS)] == {"nbloss"}]
     assert forgotten == [], "name them in LAYERS"
 

@@ -36,7 +36,7 @@ def test_no_file_has_too_many_lines():
 
 
 def test_files_that_may_be_longer_are_there():
-    """Whoever moves or splits one of them takes it off the list."""
+    """A file that is moved or split is taken off the list."""
     assert set(LONGER) <= set(sources())
 
 

@@ -1,4 +1,4 @@
-"""Devices that are unknown, or not there: one error each, on every way in."""
+"""Devices that are unknown or missing: one kind of error each, from every function."""
 
 import os
 import subprocess

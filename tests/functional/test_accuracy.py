@@ -29,7 +29,7 @@ def assert_within_4_ulp(actual, exact, note=""):
 
 
 def check(x, target, device):
-    """Both rules on rows of logits, through every public way to the same numbers."""
+    """Both rules on rows of logits, by every public function that gives these numbers."""
     logp, losses, _ = reference.exact_rows(x, target)
     assert_within_4_ulp(F.log_softmax(x, device=device), logp, "log_softmax")
     columns = np.ascontiguousarray(x.T)
@@ -38,8 +38,8 @@ def check(x, target, device):
     assert_within_4_ulp(F.cross_entropy(x, target, **none), losses, "cross_entropy")
     loss, grad = F.cross_entropy_value_and_grad(x, target, **none)
     assert_within_4_ulp(loss, losses, "value_and_grad")
-    pixels = np.ascontiguousarray(x.T)[None]
-    assert_within_4_ulp(F.cross_entropy(pixels, target[None], **none)[0], losses, "cross_entropy of pixels")
+    channels = np.ascontiguousarray(x.T)[None]
+    assert_within_4_ulp(F.cross_entropy(channels, target[None], **none)[0], losses, "cross_entropy, channels first")
     counts = losses > 1e-44  # below, the gradient may round to 0
     assert (grad[counts, target[counts]] < 0).all()
     mean, total = (F.cross_entropy(x, target, reduction=r, device=device) for r in ("mean", "sum"))
@@ -120,7 +120,7 @@ def test_the_contract_s_two_logits_of_1e8(device):
     np.testing.assert_allclose(F.log_softmax(np.float32([1e8, 1e8]), device=device), -np.log(2), rtol=4 * eps(np.float32))
 
 
-@pytest.mark.parametrize("shape", ["rows", "pixels"])
+@pytest.mark.parametrize("shape", ["rows", "channels first"])
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("margin", [0, 5, 12, 20, 50, 80])
 def test_the_gradient_of_a_confident_row_is_not_p_minus_1(margin, count, shape, rng, device):
@@ -133,8 +133,8 @@ def test_the_gradient_of_a_confident_row_is_not_p_minus_1(margin, count, shape, 
         grad = F.cross_entropy_backward(1.0, x.T[None].copy(), y[None], reduction="sum", device=device)[0].T
     gap = np.abs(x.astype(np.float64) - x.max(axis=1, keepdims=True))
     gap[np.arange(12), y] = np.sort(gap, axis=1)[:, 1]
-    room = eps(np.float32) * (8 + gap) * np.abs(exact) + floor(np.float32)
-    np.testing.assert_array_less(np.abs(grad - exact), room + 1e-300)
+    tolerance = eps(np.float32) * (8 + gap) * np.abs(exact) + floor(np.float32)
+    np.testing.assert_array_less(np.abs(grad - exact), tolerance + 1e-300)
     assert (grad[np.arange(12), y] < 0).all()
 
 

@@ -1,4 +1,4 @@
-"""Every refusal of an argument: its type, and what its message holds."""
+"""Errors of wrong arguments: the type of each, and what its message holds."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""out= that does not fit is refused, and whatever is refused leaves out as it was."""
+"""An out= that does not fit is an error, and a call that fails leaves out as it was."""
 
 import numpy as np
 import pytest

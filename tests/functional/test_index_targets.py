@@ -1,4 +1,4 @@
-"""Losses and gradients of class-index targets against the oracle, in every combination of the options."""
+"""Losses and gradients of class numbers against the oracle, in every combination of the options."""
 
 import numpy as np
 import pytest

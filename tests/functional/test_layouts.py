@@ -1,4 +1,4 @@
-"""Any strides, byte order and alignment give the bits of the C-order array; out= is filled in place or refused whole."""
+"""Any strides, byte order and alignment give the bits of the C-order array; out= is filled in place, or not touched."""
 
 import tracemalloc
 
@@ -14,7 +14,7 @@ SHAPES = [(7,), (6, 7), (5, 65), (4, 5, 6), (2, 33, 3, 5)]
 
 
 def results(x, target, weight, device):
-    """Every public function on one problem; the names say which one differs."""
+    """Results of every public function on one problem, by name."""
     out = {"log_softmax": F.log_softmax(x, device=device), "log_softmax_0": F.log_softmax(x, 0, device=device)}
     out["log_softmax_backward"] = F.log_softmax_backward(x, out["log_softmax"], device=device)
     for reduction in ("mean", "none"):
@@ -92,7 +92,7 @@ def test_axes_broadcast_with_stride_0_are_read_as_if_repeated(axis, dtype, rng, 
 
 
 def test_a_broadcast_upstream_gradient_is_read_as_if_repeated(rng, device):
-    """What sum().backward() hands down in every autograd: one number with stride 0."""
+    """The upstream gradient that sum().backward() gives in every autograd: one number with stride 0."""
     x, y = logits(rng, (6, 9)), class_index(rng, (6, 9))
     g = np.broadcast_to(np.float32(0.5), (6,))
     grad = F.cross_entropy_backward(g, x, y, reduction="none", device=device)

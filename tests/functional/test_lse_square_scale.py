@@ -430,7 +430,7 @@ def test_one_thread_and_two_give_the_same_bits(kind, shape, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(33, 10), (5, 65), (3, 21, 70)], ids=name)
 def test_a_call_that_names_its_device_has_the_same_bits(shape, dtype, rng):
-    """Such a call is judged in full; others may go the fast path."""
+    """Such a call is checked in full; others may take the fast path."""
     x, y = logits(rng, shape, dtype), with_ignored(rng, class_index(rng, shape), -100)
     for reduction in REDUCTIONS:
         options = {"reduction": reduction, "lse_square_scale": 0.3}
@@ -542,8 +542,8 @@ def test_values_and_gradients_are_those_of_pytorch_s_autograd(kind, shape, dtype
         ours = {"label_smoothing": smoothing, "reduction": reduction, "lse_square_scale": scale}
         note = f"{scale} {weight is not None} {reduction}"
         size = float(np.max(reference.lse_square_sizes(1.0, x, y, weight, **ours)[0]))
-        room = {"rtol": 32 * eps(dtype), "err_msg": note}
-        assert_allclose(F.cross_entropy(x, y, weight, **ours), value.detach().numpy(), atol=32 * eps(dtype) * size, **room)
+        tolerance = {"rtol": 32 * eps(dtype), "err_msg": note}
+        assert_allclose(F.cross_entropy(x, y, weight, **ours), value.detach().numpy(), atol=32 * eps(dtype) * size, **tolerance)
         size = float(np.max(reference.lse_square_sizes(g.numpy(), x, y, weight, **ours)[1]))
         grad = F.cross_entropy_backward(g.numpy(), x, y, weight, **ours)
-        assert_allclose(grad, leaf.grad.numpy(), atol=32 * eps(dtype) * max(size, 1), **room)
+        assert_allclose(grad, leaf.grad.numpy(), atol=32 * eps(dtype) * max(size, 1), **tolerance)

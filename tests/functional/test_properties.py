@@ -23,7 +23,7 @@ ignored = st.one_of(st.integers(-200, 200), st.sampled_from([-(2**63), 2**63 - 1
 
 @st.composite
 def problems(draw, soft):
-    """Input, target and weight, each in a layout of its own, their C-order twins, and the options."""
+    """Input, target and weight, each in a layout of its own, the same in C order, and the options."""
     shape, rng = draw(shapes), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dtype, count = draw(st.sampled_from(FLOATS)), class_count(shape)
     scale = draw(st.sampled_from([0.0, 0.1, 3.0, 20.0]))

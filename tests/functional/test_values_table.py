@@ -123,7 +123,7 @@ def test_a_mean_over_no_weight_is_nan_though_its_rows_count_by_their_smoothing(c
 @pytest.mark.parametrize("bad", [NAN, INF, -INF], ids=str)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("count", [3, 7, 65, 2000])
-@pytest.mark.parametrize("axes", ["rows", "pixels"])
+@pytest.mark.parametrize("axes", ["rows", "channels first"])
 def test_an_ignored_row_of_nan_or_inf_is_exactly_0(axes, count, smoothing, bad, dtype, rng, device):
     x = logits(rng, (6, count) if axes == "rows" else (2, count, 3), dtype)
     y = class_index(rng, x.shape)
@@ -184,7 +184,7 @@ def test_a_masked_target_costs_inf_and_pulls_with_all_its_weight(count, dtype, r
     ids=["row_of_-inf", "row_of_inf", "one_inf", "row_of_nan", "one_nan"],
 )  # fmt: skip
 @pytest.mark.parametrize("count", [2, 7, 16, 65, 2000])
-@pytest.mark.parametrize("axes", ["rows", "pixels"])
+@pytest.mark.parametrize("axes", ["rows", "channels first"])
 @pytest.mark.parametrize("soft", [False, True], ids=["index", "probability"])
 def test_a_spoilt_row_is_nan_and_no_other_row_is_touched(soft, axes, count, whole, bad, dtype, rng, device):
     x = logits(rng, (19, count) if axes == "rows" else (2, count, 9), dtype)
@@ -207,7 +207,7 @@ def test_a_spoilt_row_is_nan_and_no_other_row_is_touched(soft, axes, count, whol
     assert_array_equal(F.cross_entropy(x, y, **clean)[at], NAN)
 
 
-# What a nan may hold beside its being one: all ones, a signalling one's, and, in float64, R's missing value.
+# Bits of other nans: all ones, signalling ones, and, in float64, R's missing value.
 NANS = {
     "float16": (np.uint16, [0x7E01, 0xFFFF, 0x7C01]),
     "bfloat16": (np.uint16, [0x7FC1, 0xFFFF, 0x7F81]),
@@ -218,7 +218,7 @@ NANS = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [2, 7, 16, 65, 2000])
-@pytest.mark.parametrize("axes", ["rows", "pixels"])
+@pytest.mark.parametrize("axes", ["rows", "channels first"])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}], ids=["plain", "smoothed"])
 def test_a_nan_of_any_bits_stays_nan(options, axes, count, dtype, rng, device):
     kind, patterns = NANS[np.dtype(dtype).name]
@@ -226,7 +226,7 @@ def test_a_nan_of_any_bits_stays_nan(options, axes, count, dtype, rng, device):
     y = class_index(rng, x.shape)
     at = (1,) if axes == "rows" else (1, 4)
     spoilt = (at[0], slice(None), *at[1:])
-    with np.errstate(invalid="ignore"):  # NumPy speaks up for signalling ones
+    with np.errstate(invalid="ignore"):  # NumPy warns of signalling ones
         for bits in patterns:
             for place in {0, count - 1, int(y[at])}:
                 z = x.copy()

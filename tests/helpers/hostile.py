@@ -12,19 +12,19 @@ import numpy as np
 from hypothesis import strategies as st
 from problems import FLOATS, INTEGERS
 
-EVERYTHING = os.environ.get("NBLOSS_FUZZ") == "everything"  # also what CI has no time to compile: every target type with every dtype
+EVERYTHING = os.environ.get("NBLOSS_FUZZ") == "everything"  # every target type with every dtype, which takes CI too long
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad",
 ]  # fmt: skip
 DIMS = [0, 1, 1, 2, 3, 4, 5, 7, 9]
 CLASSES = [0, 1, 2, 3, 7, 15, 16, 17, 33, 64, 65, 127, 130]
-LARGE = [(800, 129), (9000, 12), (3, 40, 33, 31), (130001,), (2, 70000), (60000, 2)]  # beyond what one thread does
+LARGE = [(800, 129), (9000, 12), (3, 40, 33, 31), (130001,), (2, 70000), (60000, 2)]  # large enough for several threads
 WRONG_DTYPES = ["i8", "u1", "?", "c8", "O", "U3", "M8[s]", "V4", "S2"]
 
 
 class Subclass(np.ndarray):
-    """An array of somebody else's."""
+    """A subclass of NumPy's array, as other libraries have."""
 
 
 @dataclass
@@ -139,7 +139,7 @@ def numbers(draw, rng, shape, dtype, tame=False):
 
 
 def wrong_array(draw, shape):
-    """An array of a type that nobody takes."""
+    """An array of a type that no function takes."""
     dtype = draw(st.sampled_from(WRONG_DTYPES))
     if dtype == "masked":
         return np.ma.masked_array(np.zeros(shape, np.float32))
@@ -197,7 +197,7 @@ def put_target(draw, case, rng, shape, losses, count, dtype, ignore_index):
 
 
 def judge_targets(case, count, ignore_index):
-    """Whether the class numbers, as they are now, hold one that is no class."""
+    """Expect an IndexError if one of the class numbers, as they are now, is no class."""
     y = case.plain.get("target")
     if y is not None and not isinstance(ignore_index, (str, float, type(None))) and y.size:
         wide = y.astype(object)
@@ -251,7 +251,7 @@ def put_grad_output(draw, case, rng, shape):
 
 
 def put_out(draw, case, shape, dtype, source):
-    """Room for the result, good or bad; ``source`` names the array that it may be."""
+    """An array for the result, good or bad; ``source`` names the array that it may be."""
     how = draw(
         st.sampled_from(
             ["none"] * 4 + ["new"] * 4 + ["subclass", "own"] * 2 + ["dtype", "shape", "order", "frozen", "list", "shifted", "apart"]

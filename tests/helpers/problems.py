@@ -1,4 +1,4 @@
-"""What the tests are about: dtypes, shapes, options, inputs made from a seed, and how close is close enough."""
+"""What most tests use: dtypes, shapes, options, inputs made from a seed, and how close is close enough."""
 
 from itertools import product
 
@@ -115,30 +115,30 @@ def upstream_like(rng, loss):
 
 def assert_loss(actual, expected, dtype, ulps=4, note="", terms=1):
     """The contract's rule: each loss within 4 ulp of its own size. It is stated for float32; in float64 there is no wider type to
-    sum many ``terms`` in, and they walk (half an ulp a step, in 16 lanes)."""
+    sum many ``terms`` in: its error grows like a random walk of half an ulp a step, in 16 lanes."""
     expected = np.asarray(expected)
     assert actual.dtype == work(dtype), note
     assert np.shape(actual) == expected.shape, note
     assert isinstance(actual, np.ndarray) == (expected.ndim > 0), f"scalar results are NumPy scalars {note}"
-    room = ulps if work(dtype) == np.float32 else 4 * ulps + np.sqrt(terms) / 8
+    tolerance = ulps if work(dtype) == np.float32 else 4 * ulps + np.sqrt(terms) / 8
     np.testing.assert_allclose(
-        np.asarray(actual).astype(reference.WIDE), expected, rtol=room * eps(work(dtype)), atol=tiny(work(dtype)), err_msg=str(note)
+        np.asarray(actual).astype(reference.WIDE), expected, rtol=tolerance * eps(work(dtype)), atol=tiny(work(dtype)), err_msg=str(note)
     )  # fmt: skip
 
 
-def assert_within(actual, expected, room, note=""):
-    """|actual - expected| <= room, element by element; nan and inf must agree."""
+def assert_within(actual, expected, tolerance, note=""):
+    """|actual - expected| <= tolerance, element by element; nan and inf must agree."""
     actual = np.asarray(actual).astype(reference.WIDE)
     expected = np.asarray(expected).astype(reference.WIDE)
     assert actual.shape == expected.shape, note
     odd = ~np.isfinite(expected)
     np.testing.assert_array_equal(actual[odd], expected[odd], err_msg=str(note))
     with np.errstate(all="ignore"):
-        over = ~odd & ~(np.abs(actual - expected) <= room)
+        over = ~odd & ~(np.abs(actual - expected) <= tolerance)
     if over.any():
         at = tuple(int(i) for i in np.argwhere(over)[0])
-        wanted, room = expected[at], np.broadcast_to(room, over.shape)[at]
-        raise AssertionError(f"{over.sum()} of {over.size} off, first {at}: {actual[at]} not {wanted} ± {room} {note}")
+        wanted, tolerance = expected[at], np.broadcast_to(tolerance, over.shape)[at]
+        raise AssertionError(f"{over.sum()} of {over.size} off, first {at}: {actual[at]} not {wanted} ± {tolerance} {note}")
 
 
 def assert_gradient(actual, x, spread, hit, note="", size=None):

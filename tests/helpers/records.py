@@ -1,4 +1,4 @@
-"""Records of races as `timing.race` makes them, with times of our own."""
+"""Records of races as `timing.race` makes them, with made-up times."""
 
 FACTS = {
     "date": "2026-01-02T03:04:05Z", "processor": "Abacus, two wires", "cpus": 2, "python": "3.11.0", "threads": {"numba": 2},

@@ -1,4 +1,4 @@
-"""Refusals: a context that wants one kind of error and all of its words, and every loss under one calling form."""
+"""For tests of errors: `refused` expects one type of error and words in its message; `LOSSES` calls every loss in the same way."""
 
 import re
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ every_writer = pytest.mark.parametrize("call", [LOSSES[w] for w in WRITERS], ids
 
 @contextmanager
 def refused(kind, *words):
-    """Wants this kind of error, its message holding every word; a number must stand alone (the 3 of 13 is not a 3)."""
+    """Expects this type of error with every word in its message; a number must stand alone (the 3 of 13 is not a 3)."""
     with pytest.raises(kind) as info:
         yield info
     message = str(info.value)

@@ -1,4 +1,4 @@
-"""The kernels on disk: whatever happens to the folder, the numbers are right, nothing is stale, and the user sees no error."""
+"""Kernels on disk: whatever happens to the folder, results are right, no old code runs, and the user sees no error."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from work import ROOT, run_script
 from nbloss.__main__ import main
 from nbloss.kernels import disk
 
-# Three kernels that compile fast: a call that names its device goes the long way.
+# Three kernels that compile fast: a call that names its device does not take the fast path.
 CALLS = """
 import numpy as np
 import nbloss.functional as F
@@ -54,7 +54,7 @@ def test_a_second_process_compiles_nothing(cache, tmp_path):
     assert files(cache) == before
 
 
-ROWS_AND_PIXELS = """
+ROWS_AND_CHANNELS = """
 import sys
 import numpy as np
 import nbloss.functional as F
@@ -68,10 +68,15 @@ for name in "{}".split():
 
 
 def test_kernels_of_different_processes_do_not_run_each_other_s_functions(tmp_path):
-    """Numba numbers functions in each process: of two kernels that two processes compiled first, parts had one name and ran as one."""
-    rows, pixels = "2.44019", "3.16985"
-    for names, expected in (("rows", [rows]), ("pixels", [pixels]), ("rows pixels", [rows, pixels]), ("pixels rows", [pixels, rows])):
-        assert call(tmp_path, tmp_path / "cache", ROWS_AND_PIXELS.format(names)) == expected
+    """Numba numbers functions in each process: two kernels that different processes compiled had functions of one name, and one ran the other's."""
+    rows, channels = "2.44019", "3.16985"
+    for names, expected in (
+        ("rows", [rows]),
+        ("channels", [channels]),
+        ("rows channels", [rows, channels]),
+        ("channels rows", [channels, rows]),
+    ):
+        assert call(tmp_path, tmp_path / "cache", ROWS_AND_CHANNELS.format(names)) == expected
 
 
 def rewrite(change):
@@ -154,7 +159,7 @@ def test_a_damaged_file_is_compiled_again_in_silence_and_mended(damage, cache, t
 
 @pytest.mark.parametrize("folder", ["/proc/nothing/here", os.devnull], ids=["unwritable", "a file"])
 def test_where_nothing_can_be_written_every_process_compiles_and_says_so_once(folder, tmp_path):
-    """Also: nothing is ever written beside the sources, so an install that is read-only is no case of its own."""
+    """Nothing is ever written beside the sources, so this covers a read-only installation too."""
     package = shutil.copytree(ROOT / "nbloss", tmp_path / "install" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
     before = files(package)
     place = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -198,7 +203,7 @@ def others_python():
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only an administrator can be somebody else")
-def test_nobody_has_one_too(tmp_path):
+def test_the_user_nobody_has_such_a_folder_too(tmp_path):
     """The user of many services: no home, no rights. The Python may be of another patch version: both find the other's kernels."""
     python, path = others_python()
     script = "import numba\n" + WARNINGS + RECORDED.format(CALLS) + "print(len(told), bool(compiled.buffer), *told)"
@@ -267,7 +272,7 @@ with event.install_recorder("numba:compile") as compiled:
 
 
 def test_a_read_only_install_and_an_unwritable_home(tmp_path):
-    """For a user whom permissions bind: root may write everywhere."""
+    """Permissions bind only ordinary users: root may write everywhere."""
     if os.name == "nt" or os.geteuid() == 0:
         pytest.skip("permissions bind no administrator")
     package = shutil.copytree(ROOT / "nbloss", tmp_path / "install" / "nbloss", ignore=shutil.ignore_patterns("__pycache__"))
@@ -283,9 +288,9 @@ def test_a_read_only_install_and_an_unwritable_home(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
-@pytest.mark.parametrize("room", [0, 5000])
-def test_a_full_disk_is_no_error_and_leaves_nothing_behind(room, tmp_path):
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+@pytest.mark.parametrize("limit_bytes", [0, 5000])
+def test_a_full_disk_is_no_error_and_leaves_nothing_behind(limit_bytes, tmp_path):
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))\n"
     call(tmp_path, tmp_path / "cache", limit + CALLS, PYTHONDONTWRITEBYTECODE="1")
     assert files(tmp_path / "cache") == {}
     call(tmp_path, tmp_path / "cache")
@@ -447,7 +452,7 @@ for folder in ("one", "other"):
 
 
 def test_without_sources_nothing_is_kept(tmp_path, monkeypatch):
-    """A stamp of nothing would be everybody's."""
+    """A stamp of no sources would be the same for every version."""
     monkeypatch.setenv("NBLOSS_CACHE_DIR", str(tmp_path))
     assert disk.digest_of_sources(tmp_path) is None
     monkeypatch.setattr(disk, "SOURCES", None)

@@ -1,4 +1,4 @@
-"""A word on stderr where somebody waits for compilations, and never otherwise."""
+"""The line on stderr while a compilation takes long: once, and never otherwise."""
 
 import subprocess
 import sys
@@ -26,22 +26,22 @@ def stderr_of(code, **environment):
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_who_waits_for_one_compilation_or_for_several_is_told_once(parts):
+def test_a_long_compilation_or_several_are_announced_once(parts):
     from nbloss.kernels import compile_notice
 
     assert stderr_of(WAIT.format(parts=parts, seconds=0.8)) == compile_notice.TEXT + "\n"
 
 
-def test_a_short_wait_is_silent():
+def test_a_short_compilation_is_silent():
     assert stderr_of(WAIT.format(parts=1, seconds=0.02)) == ""
 
 
 @pytest.mark.parametrize(("value", "quiet"), [("1", True), ("yes", True), ("0", False), ("", False)])
-def test_it_can_be_left_out(value, quiet):
+def test_an_environment_variable_silences_it(value, quiet):
     assert bool(stderr_of(WAIT.format(parts=1, seconds=0.8), NBLOSS_QUIET=value)) == (not quiet)
 
 
-def test_a_kernel_s_compilation_is_such_a_wait_and_its_loading_is_none(tmp_path):
+def test_compiling_a_kernel_is_announced_and_loading_it_is_not(tmp_path):
     code = "from nbloss.kernels import compile_notice; compile_notice.AFTER = 0.05\n" + CALL
     assert "compiling" in stderr_of(code, NBLOSS_CACHE_DIR=str(tmp_path))
     assert stderr_of(code, NBLOSS_CACHE_DIR=str(tmp_path)) == ""

@@ -153,14 +153,14 @@ def test_modules_pickle_and_copy(used, copier, rng):
     for module in (nbloss.NLLLoss(W, ignore_index=1), nbloss.CrossEntropyLoss(W, reduction="sum", label_smoothing=0.1)):
         if used:
             module(x, y)
-        twin = copier(module)
-        assert repr(twin) == repr(module)
-        assert_array_equal(twin.weight, W)
-        assert_array_equal(twin(x, y), module(x, y))
-        assert_array_equal(twin.backward(), module.backward())
-    twin = copier(nbloss.LogSoftmax(0))
-    assert twin.dim == 0
-    assert_array_equal(twin(x), F.log_softmax(x, 0))
+        other = copier(module)
+        assert repr(other) == repr(module)
+        assert_array_equal(other.weight, W)
+        assert_array_equal(other(x, y), module(x, y))
+        assert_array_equal(other.backward(), module.backward())
+    other = copier(nbloss.LogSoftmax(0))
+    assert other.dim == 0
+    assert_array_equal(other(x), F.log_softmax(x, 0))
 
 
 @pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.NLLLoss(W), nbloss.CrossEntropyLoss(W)], ids=repr)
@@ -291,7 +291,7 @@ def test_copies_do_not_share_the_gradient_s_array(op, rng):
     x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
     module = MODULES[op](reuse_grad=True)
     grad = step(op, module, x, y)
-    for twin in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert twin.reuse_grad and "reuse_grad=True" in repr(twin)
-        assert not np.may_share_memory(step(op, twin, x, y), grad)
+    for other in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert other.reuse_grad and "reuse_grad=True" in repr(other)
+        assert not np.may_share_memory(step(op, other, x, y), grad)
     assert "overwritten" in MODULES[op].__doc__

@@ -14,7 +14,7 @@ from problems import DTYPES, class_count, class_index, logits, name, rows_shape,
 import nbloss
 import nbloss.functional as F
 
-# large enough to be shared between threads, with rows, columns and pixels, and no power of two
+# large enough to be shared between threads, with rows, columns and images, and no power of two
 SHAPES = [(40013, 10), (3001, 65), (1201, 1000), (23, 20011), (7, 21, 37, 41), (3, 1001, 97), (1, 300007), (300007, 1)]
 
 PROBLEM = """
@@ -59,7 +59,7 @@ def bits(x, y, w, device):
 
 @pytest.fixture
 def threads():
-    """Puts the number of threads back."""
+    """Restores the number of threads."""
     before = nbloss.get_num_threads()
     yield range(1, before + 1)
     nbloss.set_num_threads(before)
@@ -157,7 +157,7 @@ print(all(t == alone for t in together))
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1009, 10), (301, 65), (101, 1000), (31, 129)], ids=name)
-def test_rows_pixels_and_every_layout_have_the_same_bits(shape, dtype, rng, device):
+def test_rows_channels_first_and_every_layout_have_the_same_bits(shape, dtype, rng, device):
     """(N, C), (N, C, 1), (1, C, N) and every memory order are the same rows."""
     x, w = logits(rng, shape, dtype), weights(rng, class_count(shape), dtype)
     y = with_ignored(rng, class_index(rng, shape), -100)
@@ -190,8 +190,8 @@ def test_the_reduced_loss_does_not_depend_on_how_the_rows_are_shaped(reduction, 
 
 
 @pytest.mark.parametrize("rows", [8191, 8192, 8193, 16384, 20000])
-def test_the_short_way_holds_no_more_rows_than_it_has_room_for(rows):
-    """With one or two classes a small array has many rows; the sums of more than one group must not run out of theirs."""
+def test_fused_kernels_take_no_more_rows_than_their_buffers_hold(rows):
+    """With one or two classes a small array has many rows; their sums have more than one group, and each needs its place in a buffer."""
     y = np.zeros(rows, np.int64)
     for classes in (1, 2):
         x = np.zeros((rows, classes), np.float32)

@@ -130,7 +130,7 @@ def check_loss(case, loss):
     x, reduction = case.plain["input"], case.arguments["reduction"]
     assert loss.dtype == work(x.dtype)
     assert np.shape(loss) == (rows_shape(x.shape) if reduction in ("none", None) else ())
-    if class_count(x.shape) == 0:  # and no rows
+    if class_count(x.shape) == 0:  # then there are no rows
         np.testing.assert_array_equal(loss, np.zeros(rows_shape(x.shape)) if np.ndim(loss) else {"sum": 0, "mean": np.nan}[reduction])
         return
     q, keep, divisor = distribution_of(case)
@@ -144,11 +144,11 @@ def check_loss(case, loss):
         losses = np.where(unread(case, q), 0, losses)
     with np.errstate(all="ignore"):
         sizes = np.where((q == 0) | ~keep[..., None] | ~np.isfinite(logp), 0, np.abs(q * logp)).sum(axis=-1)
-        room = sizes * eps(work(x.dtype)) * (8 + np.sqrt(class_count(x.shape)) / 4)
+        tolerance = sizes * eps(work(x.dtype)) * (8 + np.sqrt(class_count(x.shape)) / 4)
         expected = reference.reduced(losses, divisor, reduction)
         if reduction not in ("none", None):
-            room = room.sum() / (np.abs(divisor) if reduction == "mean" else 1) + np.abs(expected) * 2 * eps(work(x.dtype))
-    close(loss, expected, room + 2 * tiny(work(x.dtype)))
+            tolerance = tolerance.sum() / (np.abs(divisor) if reduction == "mean" else 1) + np.abs(expected) * 2 * eps(work(x.dtype))
+    close(loss, expected, tolerance + 2 * tiny(work(x.dtype)))
 
 
 def check_gradient(case, gradient):
@@ -173,9 +173,9 @@ def check_gradient(case, gradient):
         expected = np.where(nothing[..., None], 0, expected)
         gap = np.abs(rows - rows.max(axis=-1, keepdims=True))
         gap = np.where(np.isfinite(gap), np.minimum(gap, 200), 0)
-        room = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit))
-        room = room + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
-    close(gradient, reference.classes_back(expected, x), reference.classes_back(room, x))
+        tolerance = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit))
+        tolerance = tolerance + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
+    close(gradient, reference.classes_back(expected, x), reference.classes_back(tolerance, x))
 
 
 def check_log_softmax(case, result):
@@ -190,7 +190,7 @@ def check_log_softmax(case, result):
         odd = np.expand_dims(not_numbers(rows.astype(reference.WIDE), case.dim), case.dim)
         expected = np.where(odd, np.nan, expected)
         expected = expected.reshape(x.shape)
-        room = np.abs(expected) * (6 * eps(work(x.dtype)) + eps(x.dtype)) + floor(x.dtype)
+        tolerance = np.abs(expected) * (6 * eps(work(x.dtype)) + eps(x.dtype)) + floor(x.dtype)
     else:
         x, g = case.plain["output"], np.broadcast_to(case.plain["grad_output"], case.plain["output"].shape)
         shape = x.shape or (1,)
@@ -198,15 +198,15 @@ def check_log_softmax(case, result):
         expected = reference.log_softmax_backward(g, y, case.dim).reshape(x.shape)
         sizes = np.abs(g).astype(reference.WIDE).sum(axis=case.dim, keepdims=True) * np.exp(y.astype(reference.WIDE))
         count = shape[case.dim]
-        room = eps(work(x.dtype)) * (12 + np.sqrt(count) / 4) * (sizes + np.abs(g)).reshape(x.shape)
-        room = room * (1 + np.abs(x.astype(float))) + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
+        tolerance = eps(work(x.dtype)) * (12 + np.sqrt(count) / 4) * (sizes + np.abs(g)).reshape(x.shape)
+        tolerance = tolerance * (1 + np.abs(x.astype(float))) + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
     assert np.shape(result) == x.shape and result.dtype == x.dtype
-    close(result, expected, room)
+    close(result, expected, tolerance)
 
 
-def close(actual, expected, room):
-    """As `assert_within`; what is too large for the result's type may be infinite there."""
+def close(actual, expected, tolerance):
+    """As `assert_within`, but a number too large for the result's type may be infinite."""
     with np.errstate(all="ignore"):
         held = np.asarray(expected).astype(np.asarray(actual).dtype).astype(reference.WIDE)
         expected = np.where(np.isinf(held), held, expected)
-    assert_within(actual, expected, np.nan_to_num(np.asarray(room, float), posinf=0))
+    assert_within(actual, expected, np.nan_to_num(np.asarray(tolerance, float), posinf=0))

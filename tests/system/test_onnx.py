@@ -20,7 +20,7 @@ OPERATORS = {  # and the modules of ONNX that hold their cases
 
 @pytest.fixture(scope="module")
 def loaded():
-    """Name -> test case of one node of ours; the ``_expanded`` twins spell the same nodes in other operators."""
+    """Name -> test case of one node of ours; the ``_expanded`` ones write the same nodes with other operators."""
     with np.errstate(all="ignore"):
         for module in OPERATORS.values():  # which files its cases when it is imported; the cases of all operators take a minute
             importlib.import_module(f"onnx.backend.test.case.node.{module}")

@@ -1,4 +1,4 @@
-"""What macOS and Windows lack, taken away here: CPU affinity, Linux's files on caches and control groups, fork, owners of files."""
+"""Linux without what macOS and Windows lack: CPU affinity, Linux's files on caches and control groups, fork, owners of files."""
 
 import os
 import subprocess

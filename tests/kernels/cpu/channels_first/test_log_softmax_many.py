@@ -1,4 +1,4 @@
-"""The gradient of log_softmax of pixels of many classes (``planes.py``): the bits of rows, wherever images, rows and cache lines begin."""
+"""The gradient of log_softmax of many classes that lie first: the bits of rows, wherever images, rows and cache lines begin."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ import nbloss
 import nbloss.functional as F
 
 DTYPES = [pytest.param(d, id=np.dtype(d).name) for d in FLOATS]
-# around the fewest classes and pixels, whole and ragged runs of 256 and of 128, more classes than tiles are walked of
-PIXELS = [(3, 49, 64), (2, 300, 65), (1, 48 + 5, 700), (5, 65, 9, 21), (2, 257, 8, 8), (1, 1001, 600), (1, 5000, 70)]
+# around the fewest classes and positions; whole and ragged runs of 256 and of 128; more classes than fit a tile
+SHAPES = [(3, 49, 64), (2, 300, 65), (1, 48 + 5, 700), (5, 65, 9, 21), (2, 257, 8, 8), (1, 1001, 600), (1, 5000, 70)]
 ROWS = [(64, 192), (65, 999), (640, 200), (513, 208), (1000, 1000), (257, 5000), (300, 191)]
 
 
@@ -26,8 +26,8 @@ def given(rng, shape, dtype):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", PIXELS, ids=name)
-def test_pixels_have_the_bits_of_rows(shape, dtype, threads, rng):
+@pytest.mark.parametrize("shape", SHAPES, ids=name)
+def test_channels_first_has_the_bits_of_rows(shape, dtype, threads, rng):
     n, c, *inner = shape
     g, y, grad = (np.ascontiguousarray(np.moveaxis(a, -1, 1)) for a in given(rng, (n, *inner, c), dtype))
     before = nbloss.get_num_threads()

@@ -1,4 +1,4 @@
-"""A processor without fused multiply-add and half conversions (NUMBA_CPU_NAME=x86-64): every dtype works, and the bits are the same."""
+"""Processors: without fused multiply-add every dtype works and the bits are the same; and which level's kernels each may run."""
 
 import os
 
@@ -18,8 +18,8 @@ import nbloss.functional as F
 
 rng = np.random.default_rng(3)
 every = hashlib.sha256()
-rows, lanes = (9, 131), (70, 10)  # the two ways to walk
-for dtype, shape in ((np.float32, rows), (np.float32, lanes), (np.float64, rows), (np.float16, rows), (ml_dtypes.bfloat16, lanes)):
+long, short = (9, 131), (70, 10)  # vector per row, and row per lane
+for dtype, shape in ((np.float32, long), (np.float32, short), (np.float64, long), (np.float16, long), (ml_dtypes.bfloat16, short)):
     x, y = rng.normal(0, 4, shape).astype(dtype), rng.integers(0, shape[1], shape[0])
     logp, exact = F.log_softmax(x), reference.log_softmax(x)
     assert_within(logp, exact, abs(exact) * (4 * eps(work(dtype)) + eps(dtype)) + floor(dtype))
@@ -52,7 +52,7 @@ def test_every_dtype_is_right_and_has_the_bits_of_this_machine_s_own_code(proces
 
 V3, V4 = (",".join(f"+{f}" for f in LEVELS[level]) for level in ("x86-64-v3", "x86-64-v4"))
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
-CASES = {  # what the processor has -> what Numba compiles for -> the levels that may be run
+CASES = {  # what the processor has, what Numba compiles for, the levels whose kernels may run
     "AVX-512": (V4, (X86, "sapphirerapids", V4 + ",+amx-tile"), ["x86-64-v4", "x86-64-v3"]),
     "AVX2": (V3, (X86, "znver3", V3 + ",-avx512f,+sha"), ["x86-64-v3"]),
     "AVX2 without one of v3's instructions": (V3, (X86, "odd", V3.replace("+movbe", "-movbe")), []),

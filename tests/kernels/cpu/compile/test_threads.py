@@ -1,4 +1,4 @@
-"""Several Python threads, every threading layer, thread counts, Ctrl-C: right numbers, and no process that ends or hangs."""
+"""Several Python threads, every threading layer, thread counts, Ctrl-C: right results, and no process that dies or hangs."""
 
 import os
 import signal
@@ -126,7 +126,7 @@ def test_the_environment_s_number_of_threads_is_honoured(environment, count, tmp
 
 
 @pytest.mark.parametrize("bad", ["0", "-1", "two", "1.5"])
-def test_a_senseless_number_of_threads_is_a_value_error(bad, tmp_path):
+def test_a_number_of_threads_that_cannot_be_is_a_value_error(bad, tmp_path):
     code = f"""
 import nbloss
 try:
@@ -140,7 +140,7 @@ except ValueError as error:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_the_processors_that_a_process_may_use_are_honoured(when, tmp_path, monkeypatch):
-    """Also where a process is pinned after Numba has counted: workers of a data loader are."""
+    """Also where a process is pinned after Numba has counted, as workers of a data loader are."""
     for name in ("NUMBA_NUM_THREADS", "NBLOSS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     code = "import os\none = {min(os.sched_getaffinity(0))}\n"

@@ -1,4 +1,4 @@
-"""Short rows and pixels go through tiles of 16 (8) positions: every count of classes, every way of lying in memory, every ragged end."""
+"""One row per lane, for short rows and for classes that lie first: every class count, every layout, every number of rows."""
 
 from itertools import pairwise
 
@@ -33,24 +33,24 @@ def test_every_count_of_classes_against_the_oracle(dtype, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", [1, 3, 10, 16, 21, 64, 65])
 def test_rows_do_not_depend_on_their_number(classes, dtype, rng):
-    """A row alone, in a ragged tile and in the middle of many: the same bits, and nothing beside it is touched."""
+    """A row alone, in a tile that is not full, and among many: the same bits, and nothing beside it is touched."""
     x, y = logits(rng, (50, classes), dtype), class_index(rng, (50, classes))
     loss, grad, logp = results(x, y)
     for start, stop in pairwise([0, 1, 3, 18, 19, 34, 50]):
-        room = np.full((52, classes), 7, dtype)
-        inside = room[1 : 1 + stop - start]
+        around = np.full((52, classes), 7, dtype)
+        inside = around[1 : 1 + stop - start]
         some, _ = F.cross_entropy_value_and_grad(x[start:stop], y[start:stop], reduction="none", out=inside)
         assert_array_equal(some, loss[start:stop])
         assert_array_equal(inside, grad[start:stop])
         assert_array_equal(F.log_softmax(x[start:stop], 1, out=inside), logp[start:stop])
-        assert (room[0] == 7).all()
-        assert (room[1 + stop - start :] == 7).all()
+        assert (around[0] == 7).all()
+        assert (around[1 + stop - start :] == 7).all()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("classes", [10, 49, 100, 300, 700, 1100])
 def test_rows_do_not_depend_on_ignored_ones_between(classes, smoothing, rng):
-    """A row's maximum is found rows ahead; those that are skipped, and hold anything, leave no trace."""
+    """A row's maximum is found while earlier rows are computed; ignored rows, whatever they hold, change nothing."""
     x, y = logits(rng, (60, classes), np.float32), class_index(rng, (60, classes))
     loss, grad, _ = results(x, y, label_smoothing=smoothing)
     scattered = [np.flatnonzero(rng.random(60) < share) for share in (0.3, 0.9)]
@@ -65,8 +65,8 @@ def test_rows_do_not_depend_on_ignored_ones_between(classes, smoothing, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(21, 97, 101), (21, 64, 64), (3, 250, 250), (50_257,), (150_001,)])
-def test_results_past_the_caches_are_those_that_stay(shape, dtype, rng):
-    """Of long rows and of pixels, so many that the results go past the caches, each has the bits that it has alone."""
+def test_results_too_large_for_the_caches_have_the_bits_of_small_ones(shape, dtype, rng):
+    """Large results are written with nontemporal stores; each row of them has the bits that it has alone."""
 
     def results_of_all(x, y):
         return *results(x, y), F.log_softmax_backward(x, x, 1)
@@ -115,8 +115,8 @@ def test_logits_far_below_the_maximum_weigh_nothing(classes, rng):
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 15), (3, 7, 17), (2, 21, 47), (5, 3, 16), (2, 70, 33)])
-def test_arrays_that_are_walked_in_other_ways_than_the_result(shape, rng):
-    """Classes first in memory, or last, under a result in C order: ragged tiles are brought and carried in different ways."""
+def test_logits_and_targets_in_another_order_than_the_result(shape, rng):
+    """Classes first in memory, or last, under a result in C order: tiles that are not full are packed and unpacked in different ways."""
     x, y = logits(rng, shape), class_index(rng, shape)
     soft = rng.random(shape).astype(np.float32)
     options = {"label_smoothing": 0.1, "reduction": "none"}
@@ -132,7 +132,7 @@ def test_arrays_that_are_walked_in_other_ways_than_the_result(shape, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", [64, 100, 2500])
 def test_rows_of_a_group_do_not_touch_each_other(classes, dtype, rng):
-    """Ordinary, confident, ignored and impossible rows, in an order that fills and breaks groups: each as it is alone."""
+    """Ordinary, confident, ignored and nan rows, in groups of every mixture: each has the bits that it has alone."""
     x, y = logits(rng, (41, classes), dtype), class_index(rng, (41, classes))
     lead = np.arange(41) % 3 == 1
     x[lead, y[lead]] = 90

@@ -1,4 +1,4 @@
-"""A kernel's own buffers: aligned, given back, and a MemoryError where there is no memory."""
+"""Buffers of a kernel: aligned, freed, and a MemoryError where there is no memory."""
 
 import sys
 
@@ -65,6 +65,6 @@ print(F.cross_entropy(x, y))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's limit of a process's memory")
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_kernel_without_memory_says_so_in_whatever_thread(threads, tmp_path):
+def test_a_kernel_without_memory_is_a_memory_error_with_one_thread_and_with_two(threads, tmp_path):
     said = run_script(tmp_path, WITHOUT_MEMORY.replace("THREADS", threads))
     assert " ".join(said) == "no memory for a kernel's buffers 16.811243"
