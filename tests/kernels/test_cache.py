@@ -68,7 +68,7 @@ for name in "{}".split():
 
 
 def test_kernels_of_different_processes_do_not_run_each_other_s_functions(tmp_path):
-    """Numba numbers functions in each process: two kernels that different processes compiled had functions of one name, and one ran the other's."""
+    """Numba numbers functions in each process: two kernels compiled apart had functions of one name, and one ran the other's."""
     rows, channels = "2.44019", "3.16985"
     for names, expected in (
         ("rows", [rows]),
