@@ -107,7 +107,7 @@ def other_sources(cache, spare):
     """Files that another version of the package made, which would give other numbers, under our names."""
     package = changed_package(
         spare,
-        "cpu/targets.py",
+        "cpu/per_target/nll.py",
         "put(into, k, -(each * get(first, k * near + get(given, k) * between)))",
         "put(into, k, -(2 * each * get(first, k * near + get(given, k) * between)))",
     )
