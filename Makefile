@@ -11,13 +11,14 @@ test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_sim
 
 fuzz: .venv-test/ready
-	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/trust/test_fuzz.py -k new_cases
+	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/system/test_fuzz.py -k new_cases
 
 big: .venv-test/ready
-	.venv-test/bin/python -m pytest -m big --durations=0 tests/trust/test_big.py
+	.venv-test/bin/python -m pytest -m big --durations=0 tests/system/test_big.py
 
 test-free-threaded: .venv-free-threaded/ready
-	.venv-free-threaded/bin/python -m pytest tests/trust/test_threads.py tests/trust/test_processes.py tests/test_determinism.py
+	.venv-free-threaded/bin/python -m pytest tests/kernels/cpu/compile/test_threads.py tests/test_fork_safety.py \
+		tests/system/test_determinism.py
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench

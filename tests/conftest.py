@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # reference, problems, layouts and refusals, under pytest's importlib mode
+TESTS = Path(__file__).parent
+sys.path.insert(0, str(TESTS / "helpers"))  # pytest's importlib mode adds no folder by itself
+sys.path += [str(TESTS / "functional"), str(TESTS / "system")]  # the simulated GPU runs some of these tests once more
 
-# What the package may have been installed with would hide whether kernels are compiled, kept and found; test_cache.py asks for it.
+# What the package may have been installed with would hide whether kernels are compiled, kept and found; kernels/test_cache.py asks for it.
 os.environ["NBLOSS_PRECOMPILED"] = "0"
 
 try:

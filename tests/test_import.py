@@ -30,11 +30,12 @@ SIGNATURES = {
     "log_softmax_backward": "grad_output, output, dim=-1, *, out=None, device=None",
     "nll_loss": "input, target, weight=None, *, ignore_index=-100, reduction='mean', device=None",
     "nll_loss_backward": "grad_output, input, target, weight=None, *, ignore_index=-100, reduction='mean', out=None, device=None",
-    "cross_entropy": "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, device=None",
+    "cross_entropy": "input, target, weight=None, *, "
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, device=None",
     "cross_entropy_backward": "grad_output, input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, out=None, device=None",
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, out=None, device=None",
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
 }
 
 

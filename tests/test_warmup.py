@@ -69,7 +69,7 @@ assert compiled.buffer, "the recorder sees what was not warmed up"
 
 
 def test_every_command_tells_the_same_of_the_kernels(warm, tmp_path):
-    """Also where they may not be used."""
+    """Also of kernels that may not be used."""
     folder = shutil.copytree(warm, tmp_path / "cache")
 
     def told(*command):

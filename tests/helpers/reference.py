@@ -1,0 +1,186 @@
+"""The oracle: every formula of the contract, written once, in NumPy's widest float. It shares no code with nbloss.
+
+A loss is a target distribution ``q`` and one sum over the classes, ``-Σ_c q_c · logp_c``. Class numbers, weights, smoothing, ignored rows
+and probabilities only say what ``q`` is, and what a mean divides by (`target_distribution`). M is the sum of q, L the log-sum-exp of a
+row's logits, and λ = ``lse_square_scale`` adds M λ L² to a row's loss.
+"""
+
+import numpy as np
+
+WIDE = np.longdouble
+
+
+def class_axis(x):
+    """torch's: the only axis of an unbatched input, the second of all others."""
+    return 0 if x.ndim == 1 else 1
+
+
+def classes_last(x):
+    return np.ascontiguousarray(np.moveaxis(np.asarray(x).astype(WIDE), class_axis(np.asarray(x)), -1))
+
+
+def classes_back(rows, like):
+    return np.moveaxis(rows, -1, class_axis(np.asarray(like)))
+
+
+def log_softmax(x, dim=-1):
+    """(x - m) - log Σ exp(x - m); the maximum's own 1 is left to log1p, so that a confident row keeps its digits."""
+    x = np.asarray(x).astype(WIDE, order="C")
+    if x.size == 0:
+        return x
+    with np.errstate(all="ignore"):
+        gap = x - x.max(axis=dim, keepdims=True)
+        others = np.exp(gap)
+        np.put_along_axis(others, np.expand_dims(x.argmax(axis=dim), dim), 0, axis=dim)
+        return gap - np.log1p(others.sum(axis=dim, keepdims=True))
+
+
+def log_sum_exp(rows):
+    """L = m + log s of rows whose classes are last, with an axis of one class left; nan where log_softmax is nan."""
+    with np.errstate(all="ignore"):
+        top = rows.max(axis=-1, keepdims=True)
+        return top - np.take_along_axis(log_softmax(rows), np.expand_dims(rows.argmax(axis=-1), -1), -1)  # log p of the maximum is -log s
+
+
+def log_softmax_backward(grad_output, output, dim=-1):
+    """g - exp(y) · Σ g."""
+    g, y = np.asarray(grad_output).astype(WIDE), np.asarray(output).astype(WIDE)
+    return g - np.exp(y) * g.sum(axis=dim, keepdims=True)
+
+
+def is_probability(x, target):
+    return np.asarray(target).shape == np.asarray(x).shape and np.asarray(target).dtype.kind not in "iub"
+
+
+def target_distribution(x, target, weight=None, ignore_index=-100, label_smoothing=0.0):
+    """The target distribution q (classes last), the rows that count, and what a mean divides by."""
+    x, target = np.asarray(x), np.asarray(target)
+    count = x.shape[class_axis(x)]
+    w = np.ones(count, WIDE) if weight is None else np.asarray(weight).astype(WIDE)
+    eps = WIDE(label_smoothing)
+    if is_probability(x, target):
+        y = classes_last(target)
+        return w * (y * (1 - eps) + eps / count), np.ones(y.shape[:-1], bool), WIDE(np.prod(y.shape[:-1]))
+    keep = target != ignore_index
+    y = np.where(keep, target, 0).astype(np.int64)
+    hit = np.arange(count) == y[..., None]
+    q = np.where(keep[..., None], (1 - eps) * hit * w + (eps / count) * w, 0)
+    return q, keep, np.where(keep, w[y], 0).sum()
+
+
+def row_losses(logp, q, keep):
+    """-Σ_c q_c · logp_c, where a class with q = 0 counts for nothing (0 · log 0 = 0) and a row of nan is nan."""
+    with np.errstate(invalid="ignore"):
+        terms = np.where(q == 0, 0, -q * logp)
+    return np.where(keep, terms.sum(axis=-1), 0)
+
+
+def mean(total, weights):
+    """PyTorch's: over weights that sum to 0 nan, even if the rows count for something by their smoothing."""
+    with np.errstate(all="ignore"):
+        return total / weights if weights else total * WIDE(np.nan)
+
+
+def reduced(rows, divisor, reduction):
+    if reduction in (None, "none"):
+        return rows
+    return mean(rows.sum(), divisor) if reduction == "mean" else rows.sum()
+
+
+def upstream(grad_output, rows_shape, divisor, reduction):
+    """What one row's own loss is multiplied by."""
+    with np.errstate(all="ignore"):
+        g = np.asarray(grad_output).astype(WIDE)
+        g = mean(g, divisor) if reduction == "mean" else g
+    return np.broadcast_to(g, rows_shape)
+
+
+def nll_loss(x, target, weight=None, *, ignore_index=-100, reduction="mean"):
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index)
+    return reduced(row_losses(classes_last(x), q, keep), divisor, reduction)
+
+
+def nll_loss_backward(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean"):
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index)
+    g = upstream(grad_output, keep.shape, divisor, reduction)
+    with np.errstate(all="ignore"):
+        return classes_back(np.where(keep[..., None] & (q != 0), -q * g[..., None], 0), x)
+
+
+def cross_entropy(x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0):
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
+    rows = classes_last(x)
+    logp = log_softmax(rows)
+    losses = row_losses(logp, q, keep)
+    if lse_square_scale:
+        with np.errstate(all="ignore"):
+            losses = losses + np.where(keep, WIDE(lse_square_scale) * q.sum(axis=-1) * log_sum_exp(rows)[..., 0] ** 2, 0)
+    losses = np.where(keep & np.isnan(logp).any(axis=-1), np.nan, losses)
+    return reduced(losses, divisor, reduction)
+
+
+def cross_entropy_terms(
+    grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0
+):
+    """The two terms of the gradient, g·M·(1 + 2 λ L)·p and g·q; their magnitudes condition the difference."""
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
+    g = upstream(grad_output, keep.shape, divisor, reduction)[..., None]
+    rows = classes_last(x)
+    with np.errstate(all="ignore"):
+        p = np.exp(log_softmax(rows))
+        total = q.sum(axis=-1, keepdims=True)
+        if lse_square_scale:
+            total = total * (1 + 2 * WIDE(lse_square_scale) * log_sum_exp(rows))
+        spread = np.where(keep[..., None], g * total * p, 0)
+        hit = np.where(keep[..., None], g * q, 0)
+    return classes_back(spread, x), classes_back(hit, x)
+
+
+def cross_entropy_backward(grad_output, x, target, weight=None, **options):
+    spread, hit = cross_entropy_terms(grad_output, x, target, weight, **options)
+    return spread - hit
+
+
+def lse_square_sizes(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale):
+    """How large the numbers are that the loss and the gradient of rows of finite logits are made of: (size of the loss, of the gradient).
+
+    L = m + log s has an error of an ulp of A = |m| + log s, also where it is near 0: L² has one of an ulp of |L| A, and L one of A.
+    """
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
+    g = np.abs(upstream(grad_output, keep.shape, divisor, reduction))[..., None]
+    rows, scale = classes_last(x), WIDE(lse_square_scale)
+    logp, total = log_softmax(rows), q.sum(axis=-1)
+    with np.errstate(all="ignore"):
+        lse = log_sum_exp(rows)[..., 0]
+        top = rows.max(axis=-1)
+        size = np.abs(top) + (lse - top)
+        loss = row_losses(logp, q, keep) + np.where(keep, scale * total * np.abs(lse) * size, 0)
+        gradient = np.where(keep[..., None], g * (total * (1 + 2 * scale * size))[..., None] * np.exp(logp) + g * q, 0)
+    return reduced(loss, divisor, reduction), classes_back(gradient, x)
+
+
+# ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
+
+
+def exact_rows(x, target, lse_square_scale=0.0):
+    """For each row of (N, C): logp of every class, the loss, the gradient of the sum of the losses, each rounded once, to float64.
+
+    The sum of the others (without one maximum; without the target) is kept on its own: no margin is too wide for fifty digits.
+    """
+    import mpmath
+
+    logp, losses, gradient = [], [], []
+    with mpmath.workdps(50):
+        for values, t in zip(x, target, strict=True):
+            row = [mpmath.mpf(float(v)) for v in values]
+            lead = max(range(len(row)), key=row.__getitem__)
+            e = [mpmath.exp(v - row[lead]) for v in row]
+            others = mpmath.fsum(e[:lead] + e[lead + 1 :])
+            log_sum = mpmath.log1p(others)
+            lse, scale = row[lead] + log_sum, mpmath.mpf(float(lse_square_scale))
+            more = 2 * scale * lse
+            logp.append([float(v - row[lead] - log_sum) for v in row])
+            losses.append(float(log_sum + (row[lead] - row[t]) + scale * lse**2))
+            gradient.append([float((1 + more) * v / (1 + others)) for v in e])
+            gradient[-1][t] = float((more * e[t] - mpmath.fsum(e[:t] + e[t + 1 :])) / (1 + others))
+    return np.array(logp), np.array(losses), np.array(gradient)

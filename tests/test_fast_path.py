@@ -1,0 +1,218 @@
+"""The fast path (arrays in C order, class numbers, no smoothing, no device named) gives the bits and the errors of the full one."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from problems import FLOATS, class_count, class_index, logits, name, rows_shape, weights, with_ignored, work
+
+import nbloss.functional as F
+
+SHAPES = [
+    (1, 1),
+    (33, 10),
+    (8193, 3),
+    (5, 65),
+    (700, 200),
+    (20000, 7),
+    (4, 5, 6),
+    (3, 70, 9),
+    (9, 21, 40, 40),
+    (2, 4097, 3),
+    (140_000, 2),
+    (262_145, 1),
+]
+
+OTHERS = [(33, 10), (5, 65)]  # for the other dtypes
+
+
+def both_paths(x, y, weight, **options):
+    """(loss alone, loss, gradient) by the fast path, then by the full one: a call that names its device is checked in full."""
+    for device in ({}, {"device": "cpu"}):
+        yield (
+            F.cross_entropy(x, y, weight, **options, **device),
+            *F.cross_entropy_value_and_grad(x, y, weight, **options, **device, out=np.full_like(x, 9)),
+            F.cross_entropy_backward(-1.7, x, y, weight, **options, **device, out=np.full_like(x, 9)),
+            F.nll_loss(x, y, weight, **options, **device),
+            F.nll_loss_backward(-1.7, x, y, weight, **options, **device, out=np.full_like(x, 9)),
+        )
+
+
+CASES = [pytest.param(np.float32, s, id=f"float32-{name(s)}") for s in SHAPES]
+CASES += [pytest.param(np.float16, (9, 21, 40, 40), id="float16-9x21x40x40")]
+CASES += [pytest.param(d, s, id=f"{np.dtype(d).name}-{name(s)}") for d in FLOATS if d != np.float32 for s in OTHERS]
+
+
+@pytest.mark.parametrize(("dtype", "shape"), CASES)
+def test_both_paths_give_the_same_bits(shape, dtype, rng):
+    x = logits(rng, shape, dtype)
+    for weighted, ignored, reduction in product([False, True], [-100, 0], ["mean", "sum", "none"]):
+        y = with_ignored(rng, class_index(rng, shape), ignored)
+        weight = weights(rng, class_count(shape), work(dtype)) if weighted else None
+        fast, full = both_paths(x, y, weight, ignore_index=ignored, reduction=reduction)
+        for ours, theirs in zip(fast, full, strict=True):
+            assert_array_equal(ours, theirs, err_msg=f"{weighted} {ignored} {reduction}")
+            assert type(ours) is type(theirs)
+            assert ours.dtype == theirs.dtype
+            assert np.shape(ours) == np.shape(theirs)
+        assert_array_equal(fast[0], fast[1])
+
+
+@pytest.mark.parametrize("shape", [(32, 10), (4096, 100), (12, 21, 30, 30)], ids=name)
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_bad_target_is_reported_before_anything_is_written(shape, at, rng):
+    x, y = logits(rng, shape), class_index(rng, shape)
+    y.flat[at] = shape[1]
+    out = np.full_like(x, 9)
+    for reduction in ("mean", "sum", "none"):
+        with pytest.raises(IndexError, match=f"got {shape[1]} at index") as fast:
+            F.cross_entropy_value_and_grad(x, y, reduction=reduction, out=out)
+        with pytest.raises(IndexError) as full:
+            F.cross_entropy(x, y, reduction=reduction, device="cpu")
+        assert str(fast.value) == str(full.value)
+    assert (out == 9).all()
+
+
+@pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
+def test_ignored_rows_hold_anything(shape, rng):
+    x, y = logits(rng, shape), np.zeros(rows_shape(shape), np.int64)
+    y[::2] = -100
+    x[::2] = np.nan
+    loss, grad = F.cross_entropy_value_and_grad(x, y)
+    assert np.isfinite(loss)
+    assert (grad[::2] == 0).all()
+    assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 3, 1), (2, 3)], ids=name)
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 3.0]])
+def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
+    """A scale of one number may stand for all rows, or for the only one."""
+    x, y = np.full(shape, -np.inf, np.float32), np.ones(rows_shape(shape), int)
+    w = None if weight is None else np.array(weight, np.float32)
+    for device in (None, "cpu"):
+        options = {"ignore_index": 1, "reduction": reduction, "device": device}
+        for loss in (F.nll_loss, F.cross_entropy):
+            assert (loss(x, y, w, **options) == 0).all()
+        for gradient in (F.nll_loss_backward, F.cross_entropy_backward):
+            assert (gradient(1.0, x, y, w, **options) == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(300_001, 2), (3, 5, 301, 307)], ids=name)
+@pytest.mark.parametrize("ignored", [-100, 1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", [F.nll_loss, F.cross_entropy])
+def test_a_sum_in_one_pass_has_no_largest_size(loss, weighted, ignored, shape, rng):
+    """Its sums are those of the full path at every level of their tree, and it checks every target."""
+    x, y = logits(rng, shape), with_ignored(rng, class_index(rng, shape), ignored)
+    weight = weights(rng, class_count(shape), np.float32) if weighted else None
+    for reduction in ("mean", "sum"):
+        options = {"ignore_index": ignored, "reduction": reduction}
+        assert_array_equal(loss(x, y, weight, **options), loss(x, y, weight, **options, device="cpu"))
+    for bad in (0, y.size // 2, y.size - 1):
+        wrong = y.copy()
+        wrong.flat[bad:] = shape[1]
+        with pytest.raises(IndexError, match=f"; {y.size - bad} of {y.size} targets are out of range") as fast:
+            loss(x, wrong, weight, ignore_index=ignored)
+        with pytest.raises(IndexError) as full:
+            loss(x, wrong, weight, ignore_index=ignored, device="cpu")
+        assert str(fast.value) == str(full.value)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("shape", [(2, 1, 70), (3, 2, 9, 21), (2, 10, 28, 28), (1, 21, 700), (5, 47, 129), (2, 48, 40, 41)], ids=name)
+def test_losses_alone_of_channels_first_are_those_of_rows_and_of_calls_with_gradients(shape, dtype, rng):
+    """Also where exponentials without the maximum would overflow: far from 0, one class above all others, nothing finite."""
+    x, y = logits(rng, shape, dtype), with_ignored(rng, class_index(rng, shape), -100)
+    positions = np.moveaxis(x, 1, -1).reshape(-1, shape[1])  # a copy
+    positions[3::50] += 90
+    positions[5::50] -= 300
+    positions[7::50, 0] += 40
+    positions[11::500] = -np.inf
+    positions[13::500] = np.nan
+    x = np.ascontiguousarray(np.moveaxis(positions.reshape(*rows_shape(shape), shape[1]), -1, 1))
+    alone = F.cross_entropy(x, y, reduction="none")
+    assert_array_equal(alone.reshape(-1), F.cross_entropy(positions, y.reshape(-1), reduction="none"))
+    assert_array_equal(alone, F.cross_entropy_value_and_grad(x, y, reduction="none")[0])
+    assert_array_equal(F.cross_entropy(x, y, reduction="sum"), F.cross_entropy_value_and_grad(x, y, reduction="sum")[0])
+    y = np.where(np.isfinite(alone), y, -100)
+    assert np.isfinite(F.cross_entropy(x, y))
+    assert_array_equal(F.cross_entropy(x, y), F.cross_entropy_value_and_grad(x, y)[0])
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+def test_nll_of_rows_in_any_layout(dtype, rng):
+    large, y = logits(rng, (1400, 30), dtype), class_index(rng, (700, 10))
+    packed = np.zeros(700, [("a", "u1"), ("x", dtype, 10)])
+    packed["x"] = large[:700, :10]  # an odd number of bytes apart
+    ways = [large[::2, ::3], large[:700, 20:9:-1][:, :10], np.asfortranarray(large)[700:, 3:13], large[-1:699:-1, 5:15], packed["x"]]
+    ways += [np.broadcast_to(large[0, :10], (700, 10))]
+    for x in ways:
+        for options in ({}, {"ignore_index": 3}, {"reduction": "sum"}):
+            expected = F.nll_loss(np.ascontiguousarray(x), y, **options)
+            assert_array_equal(F.nll_loss(x, y, **options), expected)
+            assert_array_equal(F.nll_loss(x, y, **options, device="cpu"), expected)
+
+
+@pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
+def test_in_place(shape, rng):
+    x, y = logits(rng, shape), class_index(rng, shape)
+    loss, grad = F.cross_entropy_value_and_grad(x, y)
+    again, same = F.cross_entropy_value_and_grad(x, y, out=x)
+    assert same is x
+    assert again == loss
+    assert_array_equal(x, grad)
+
+
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [-1.0, -2.0], [np.nan, 1.0]])
+def test_weights_without_a_positive_sum_take_the_full_path(weight, rng):
+    x, y, w = logits(rng, (20, 2)), np.arange(20) % 2, np.array(weight, np.float32)
+    for reduction in ("mean", "sum"):
+        fast, full = both_paths(x, y, w, reduction=reduction)
+        for ours, theirs in zip(fast, full, strict=True):
+            assert_array_equal(ours, theirs)
+        in_place = x.copy()
+        loss, _ = F.cross_entropy_value_and_grad(in_place, y, w, reduction=reduction, out=in_place)
+        assert_array_equal(loss, fast[1])
+        assert_array_equal(in_place, fast[2])
+
+
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_a_number_alone_and_empty_rows_take_the_full_path(dim):
+    assert F.log_softmax(np.float32(3), dim) == 0
+    assert F.log_softmax(np.array(3.0), dim) == 0
+    assert F.log_softmax(np.zeros((0, 3), np.float32)).shape == (0, 3)
+    assert F.log_softmax(np.zeros((3, 0), np.float32)).shape == (3, 0)
+
+
+AXES = [((7,), 0), ((32, 10), 1), ((32, 10), 0), ((3, 4, 5), 2), ((3, 4, 5), 1), ((2, 70, 3, 9), 1), ((9, 300), 1), ((5000, 3), 0)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+def test_log_softmax_is_that_of_the_full_path(dtype, rng):
+    for shape, axis in AXES:
+        x = logits(rng, shape, dtype)
+        full = F.log_softmax(x, axis, device="cpu")
+        out = np.empty_like(x)
+        assert F.log_softmax(x, axis, out=out) is out
+        for ours in (F.log_softmax(x, axis), F.log_softmax(x, axis - len(shape)), out, F.log_softmax(x, axis, out=x)):
+            assert_array_equal(ours, full)
+            assert ours.dtype == x.dtype
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+def test_the_gradient_of_log_softmax_is_that_of_the_full_path(dtype, rng):
+    for shape, axis in AXES:
+        y, g = F.log_softmax(logits(rng, shape, dtype), axis), logits(rng, shape, dtype)
+        full = F.log_softmax_backward(g, y, axis, device="cpu")
+        out = np.empty_like(y)
+        assert F.log_softmax_backward(g, y, axis, out=out) is out
+        over_y, over_g = y.copy(), g.copy()
+        F.log_softmax_backward(g, over_y, axis, out=over_y)
+        F.log_softmax_backward(over_g, y, axis, out=over_g)
+        for ours in (F.log_softmax_backward(g, y, axis), F.log_softmax_backward(g, y, axis - len(shape)), out, over_y, over_g):
+            assert_array_equal(ours, full)
+            assert ours.dtype == y.dtype
+        assert_array_equal(F.log_softmax_backward(1.0, y, axis), F.log_softmax_backward(np.ones_like(y), y, axis))

@@ -1,0 +1,222 @@
+"""The layers of the package: a module imports only modules of its own layer or of lower ones, and no imports form a circle.
+
+Every import counts: also one inside a function, one for a type checker alone, and ``import_module`` of a name that is written out. The
+modules that `nbloss.__getattr__` imports are names in a table there, and not seen here; all of them are lower than the package.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "nbloss"
+
+# The highest layer first. A name stands for the module and for everything inside it, unless another entry names that more closely.
+CPU = "nbloss.kernels.cpu"
+LAYERS = [
+    {"nbloss.__main__", "nbloss.demo", "nbloss.warmup", "nbloss.bench"},  # commands
+    {"nbloss"},  # the public names
+    {"nbloss.interop"},
+    {"nbloss.modules"},
+    {"nbloss.functional"},
+    {"nbloss._fast_path"},
+    {"nbloss._problem"},
+    {"nbloss._options", "nbloss._docstrings"},
+    {"nbloss.backends", "nbloss.backends.select"},
+    {"nbloss.backends.cuda"},
+    {"nbloss.backends.array_interop", "nbloss.backends.cpu"},
+    {f"{CPU}.kernel_set", "nbloss.kernels.cuda.kernel_set", "nbloss.kernels.reference"},
+    {"nbloss.kernels.cuda.rows", "nbloss.kernels.cuda.channels_first", "nbloss.kernels.cuda.per_target"},
+    {"nbloss.kernels.cuda", "nbloss.kernels.cuda.runtime"},
+    {"nbloss.kernels.cuda.prims"},
+    {f"{CPU}.choose", f"{CPU}.fused"},
+    {CPU, f"{CPU}.channels_first"},
+    {f"{CPU}.row_per_lane"},
+    {f"{CPU}.vector_per_row"},
+    {f"{CPU}.per_target"},
+    {f"{CPU}.compile", f"{CPU}.compile.jit"},
+    {f"{CPU}.compile.build"},  # links kernels with the loop over chunks, which is written in simd's words
+    {f"{CPU}.compile.parallel_for"},
+    {f"{CPU}.simd"},
+    {f"{CPU}.compile.pipeline", f"{CPU}.compile.cache"},
+    {f"{CPU}.compile.processor", f"{CPU}.compile.threads"},
+    {f"{CPU}.tuning"},
+    {"nbloss.kernels.math"},
+    {"nbloss.kernels", "nbloss.kernels.disk", "nbloss.kernels.levels", "nbloss.kernels.compile_notice", "nbloss.kernels.contract"},
+    {"nbloss._fork_safety", "nbloss.progress"},
+]
+
+
+def modules_of(package):
+    """Every module of a folder that is a package -> its syntax tree. A package's ``__init__.py`` has the package's name."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        words = [package.name, *path.relative_to(package).with_suffix("").parts]
+        found[".".join(words[:-1] if words[-1] == "__init__" else words)] = path
+    return {name: (ast.parse(path.read_text(encoding="utf-8")), path.name == "__init__.py") for name, path in found.items()}
+
+
+def imports_of(name, tree, is_package, known):
+    """The modules of the package, all in ``known``, that one module imports."""
+    found = set()
+
+    def add(module, *names):
+        """``from module import names``: each name is a module below, or something inside the module itself."""
+        for each in names or [None]:
+            inner = f"{module}.{each}"
+            target = inner if inner in known else module
+            while target and target not in known:  # a module that is not there is a failure of its own elsewhere
+                target = target.rpartition(".")[0]
+            if target:
+                found.add(target)
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                add(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                here = name.split(".") if is_package else name.split(".")[:-1]
+                here = here[: len(here) - (node.level - 1)]
+                base = ".".join([*here, *([node.module] if node.module else [])])
+            add(base, *(alias.name for alias in node.names))
+        elif isinstance(node, ast.Call) and node.args and "import_module" in ast.unparse(node.func):
+            for argument in ast.walk(node.args[0]):  # also of one name or another
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    add(argument.value)
+    return found - {name}
+
+
+def graph_of(package):
+    """module -> the modules of the same package that it imports."""
+    modules = modules_of(package)
+    return {name: imports_of(name, tree, is_package, modules) for name, (tree, is_package) in modules.items()}
+
+
+def layer_of(module, layers):
+    """The number of a module's layer, 0 for the highest: that of the longest entry which holds it."""
+    while module:
+        for number, layer in enumerate(layers):
+            if module in layer:
+                return number
+        module = module.rpartition(".")[0]
+    raise LookupError(module)
+
+
+def upward_imports(graph, layers):
+    """(importer, imported) of every import that goes to a higher layer."""
+    return sorted((a, b) for a, imported in graph.items() for b in imported if layer_of(b, layers) < layer_of(a, layers))
+
+
+def circle(graph):
+    """The modules of one circle of imports, in order; None where there is none."""
+    finished, path = set(), []
+
+    def walk(module):
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in finished:
+            return None
+        path.append(module)
+        for other in sorted(graph.get(module, ())):
+            if found := walk(other):
+                return found
+        finished.add(path.pop())
+        return None
+
+    for module in sorted(graph):
+        if found := walk(module):
+            return found
+    return None
+
+
+def circles(graph):
+    """Circles of imports, each once: without the last import of each there would be none."""
+    rest, found = {module: set(imported) for module, imported in graph.items()}, []
+    while one := circle(rest):
+        rest[one[-2]].discard(one[-1])
+        found.append(one)
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return graph_of(PACKAGE)
+
+
+def test_no_module_imports_one_of_a_higher_layer(graph):
+    assert [f"{a} imports {b}" for a, b in upward_imports(graph, LAYERS)] == []
+
+
+def test_no_imports_form_a_circle(graph):
+    assert [" imports ".join(one) for one in circles(graph)] == []
+
+
+@pytest.mark.parametrize(("half", "other"), [("cpu", "cuda"), ("cuda", "cpu"), ("reference", "cpu"), ("reference", "cuda")])
+def test_no_kernels_import_those_of_another_backend(half, other, graph):
+    """They have no order: what they share is in nbloss.kernels.math and below."""
+    inside = {name: f"nbloss.kernels.{name}" for name in (half, other)}
+    crossing = [(a, b) for a, imported in graph.items() for b in imported if a.startswith(inside[half]) and b.startswith(inside[other])]
+    assert crossing == []
+
+
+def test_every_module_is_named_in_a_layer(graph):
+    """None falls into the layer of the package itself, which is for its __init__.py: a new module has to be put into a layer."""
+    forgotten = [m for m in graph if m != "nbloss" and LAYERS[layer_of(m, LAYERS)] == {"nbloss"}]
+    assert forgotten == [], "name them in LAYERS"
+
+
+def test_no_layer_names_a_module_twice():
+    names = [name for layer in LAYERS for name in layer]
+    assert len(names) == len(set(names))
+
+
+# ---- the test finds what it looks for ------------------------------------------------------------------------------------
+
+TWO_LAYERS = [{"made"}, {"made.high"}, {"made.low"}]
+
+
+def make_package(folder, **sources):
+    """A package of some modules, and one package inside it, made.low."""
+    (folder / "made" / "low").mkdir(parents=True)
+    for name in ("", "low/"):
+        (folder / "made" / f"{name}__init__.py").write_text("")
+    for name, source in sources.items():
+        (folder / "made" / f"{name.replace('__', '/')}.py").write_text(source)
+    return graph_of(folder / "made")
+
+
+UPWARD = {
+    "at the top": "import made.high",
+    "with another name": "import numpy, made.high as h",
+    "from the package": "from made import high",
+    "from the module": "from made.high import something",
+    "relative": "from ..high import something",
+    "relative, from the package": "from .. import high",
+    "in a function": "def f():\n    from made.high import something",
+    "for a type checker": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from made import high",
+    "with import_module": "import importlib\ndef f():\n    importlib.import_module('made.high')",
+    "with import_module, one or another": "from importlib import import_module\nimport_module('made.low' if f else 'made.high')",
+}
+
+
+@pytest.mark.parametrize("way", UPWARD)
+def test_a_made_up_upward_import_is_found(way, tmp_path):
+    graph = make_package(tmp_path, high="import os", low__part=UPWARD[way])
+    assert upward_imports(graph, TWO_LAYERS) == [("made.low.part", "made.high")]
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["import os, numpy", "from made.low import other", "from . import other", "from .other import x", "'made.high'"]
+)
+def test_other_lines_are_no_upward_imports(text, tmp_path):
+    assert upward_imports(make_package(tmp_path, high="from made.low import part", low__part=text, low__other=""), TWO_LAYERS) == []
+
+
+def test_a_made_up_circle_is_found(tmp_path):
+    sources = {"low__a": "from made.low import b", "low__b": "def f():\n    from . import c", "low__c": "import made.low.a"}
+    graph = make_package(tmp_path, **sources)
+    assert upward_imports(graph, TWO_LAYERS) == []
+    assert circles(graph) == [["made.low.a", "made.low.b", "made.low.c", "made.low.a"]]
