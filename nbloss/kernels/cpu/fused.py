@@ -121,13 +121,13 @@ def _sum_body(run_rows):
 
     def sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
         size, base = target.size, pointer(x, 0)
-        most = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # the last vector of rows may extend beyond ``stop``
-        losses = alloc(base, 2 * most + 1)
-        one = as_array(offset(losses, 2 * most), 1)
+        capacity = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # the last vector of rows may extend beyond ``stop``
+        losses = alloc(base, 2 * capacity + 1)
+        one = as_array(offset(losses, 2 * capacity), 1)
         one[0] = 1.0
         for start in range(lo, hi, FUSED_SUM_ROWS):
             stop, scale, divisor = min_int(hi, start + FUSED_SUM_ROWS), one, 0.0
-            loss, scales = as_array(offset(losses, -start), size), as_array(offset(losses, most - start), size)
+            loss, scales = as_array(offset(losses, -start), size), as_array(offset(losses, capacity - start), size)
             if weight.size > 0:
                 scale = scales
             _row_scale(

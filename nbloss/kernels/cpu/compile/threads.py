@@ -162,8 +162,8 @@ def join():
     if requested == 1:
         return 1
     name = _start()
-    # TBB: not in a child if the parent's TBB threads did not end at the fork; OpenMP: not in a forked child; work queue: one thread at a
-    # time
+    # TBB: not in a child if the parent's TBB threads did not end at the fork. OpenMP: not in a forked child. Work queue: only one thread at
+    # a time.
     entered = _fork_safety.enter(
         lambda others: (
             (name == "tbb" and not _fork_safety.alone)

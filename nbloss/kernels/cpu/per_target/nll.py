@@ -76,8 +76,8 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
             while k < count:
                 into, run_targets, size = offset(losses, p + k - start), offset(window_targets, p + k - start), min_int(64, count - k)
                 if fast_check and size == 64 and all_below(run_targets, 64, classes):
-                    # channels first: nearly every access is to another cache line, in as many streams as there are classes. A target that
-                    # is out of range only causes a useless prefetch
+                    # Channels first: nearly every access is to another cache line, in as many streams as there are classes. A target that
+                    # is out of range only causes a useless prefetch.
                     if position_stride == 1 and k + NLL_PREFETCH_ROWS <= available:
                         for i in range(NLL_PREFETCH_ROWS - 64, NLL_PREFETCH_ROWS):
                             prefetch_read(first, k + i + get(run_targets, i) * class_stride)
