@@ -1,11 +1,12 @@
-"""Files of compiled code: which folders they lie in, who may have written them, and what happens where they cannot be kept.
+"""Files of compiled code: the folders that hold them, which files are trusted, and what happens if a file cannot be read or written.
 
-They are in the user's cache folder and in the package (a wheel, or an installation from the sources, brings some along). A file begins
-with a digest of its content and of the name that it was written under, so that a damaged file and one under another's name are not
-found. It is written beside its place and moved there at once, so nobody reads half of one. Whatever goes wrong with the disk is answered
-by compiling again: slower, never wrong, never an error. It is said once per process (``complain``).
+Files are in the user's cache folder and in the package: a wheel, or an installation from sources, contains some. A file begins with a
+digest of its name and content, so a damaged or renamed file is ignored. It is written to a temporary file and then renamed, so no process
+reads a partial one. If a file cannot be read or written, nbloss compiles the kernel again. That is slower, but never wrong and never an
+error. A warning says so once per process (``complain``).
 
-Compiled code is run as it is. So a file or a folder that another user owns or may write is not read: see ``_refusal``.
+The machine code in a file runs without further checks. A file or folder that another user owns or may write is therefore not read: see
+``_refusal``.
 """
 
 import hashlib
@@ -17,12 +18,12 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-# tempfile, which costs more than all else here, is imported where something is written
+# The functions that write import tempfile: it takes longer to import than everything else here.
 
-CPU, GPU, PART = ".kernel", ".cubin", ".part"  # what there is, and a file that is being written
+CPU, GPU, PART = ".kernel", ".cubin", ".part"  # suffixes; .part is a file that is being written
 KERNELS = Path(__file__).parent
-INSTALLED = KERNELS.parent / "_compiled"  # laid out as a cache folder, and only read
-UNKNOWN = "unknown"  # the stamp of sources that cannot be read: it would be everybody's
+INSTALLED = KERNELS.parent / "_compiled"  # has the structure of a cache folder, and is only read
+UNKNOWN = "unknown"  # the stamp if the sources cannot be read; nothing is written under it, as it would match any sources
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -30,27 +31,29 @@ OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def _temporary():
-    """Where a user without a home keeps kernels: a folder for temporary files, in one of our own that nobody else can have made."""
+    """The cache folder of a user without a home: in the folder for temporary files, a folder that this user owns and no other can write."""
     import tempfile
 
     folder = Path(tempfile.gettempdir()) / f"nbloss-{os.getuid() if hasattr(os, 'getuid') else ''}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        made = folder.lstat()
-        mine = stat.S_ISDIR(made.st_mode) and (not hasattr(os, "getuid") or (made.st_uid == os.getuid() and not made.st_mode & OTHERS))
+        status = folder.lstat()
+        is_private = stat.S_ISDIR(status.st_mode) and (
+            not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & OTHERS)
+        )
     except OSError:
-        mine = False
-    return folder if mine else Path(os.devnull)  # nothing can be kept below it
+        is_private = False
+    return folder if is_private else Path(os.devnull)  # no file can be written below it
 
 
 def _home():
-    """The user's home; None where there is none: not known, not there, or the root of all folders, as in many containers."""
+    """The user's home; None if it is unknown, does not exist, or is the root folder, as in many containers."""
     home = os.path.expanduser("~")
     return Path(home) if home not in ("~", os.path.abspath(os.sep)) and os.path.isdir(home) else None
 
 
-def _usual():
-    """The folder that the system's custom says, or None."""
+def _default_cache_dir():
+    """The cache folder by the conventions of the operating system, or None."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
         return Path(base) / "nbloss" / "Cache" if base else None
@@ -58,32 +61,32 @@ def _usual():
     if sys.platform == "darwin":
         return home and home / "Library" / "Caches" / "nbloss"
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification has relative ones ignored
+    if not os.path.isabs(base):  # the XDG specification says to ignore relative paths
         base = home and home / ".cache"
     return base and Path(base) / "nbloss"
 
 
 def _can_be_written(folder):
-    """Whether files can be made in a folder, or the folder itself."""
-    there = next(p for p in (folder, *folder.parents) if p.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    """Whether this user can create files in a folder, or create the folder."""
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def cache_dir():
-    """The folder that kernels are written to: ``NBLOSS_CACHE_DIR``, the user's cache folder, or one for temporary files of this user."""
-    chosen = os.environ.get("NBLOSS_CACHE_DIR")
-    if chosen:
-        return Path(chosen).absolute()
-    usual = _usual()
-    return usual if usual is not None and _can_be_written(usual) else _temporary()
+    """The folder for new files: ``NBLOSS_CACHE_DIR``, or else the user's cache folder, or else one below the folder for temporary files."""
+    configured = os.environ.get("NBLOSS_CACHE_DIR")
+    if configured:
+        return Path(configured).absolute()
+    default = _default_cache_dir()
+    return default if default is not None and _can_be_written(default) else _temporary()
 
 
 def folders():
-    """The folders that kernels are looked for in, in this order. ``NBLOSS_PRECOMPILED=0`` leaves the package's alone."""
+    """The folders to search, in this order. ``NBLOSS_PRECOMPILED=0`` excludes the folder in the package."""
     found = [cache_dir()]
-    usual = None if os.environ.get("NBLOSS_CACHE_DIR") else _usual()
-    if usual not in (None, found[0]) and usual.is_dir():
-        found.append(usual)  # filled when an image was made, say, and only readable now
+    default = None if os.environ.get("NBLOSS_CACHE_DIR") else _default_cache_dir()
+    if default not in (None, found[0]) and default.is_dir():
+        found.append(default)  # for example, filled when a container image was built, and read-only now
     return found if os.environ.get("NBLOSS_PRECOMPILED") == "0" else [*found, INSTALLED]
 
 
@@ -91,7 +94,7 @@ def folders():
 
 
 def digest_of_sources(folder=KERNELS):
-    """A digest over every source below a folder, by path and content; None where they cannot be read."""
+    """A digest of the paths and contents of all sources below a folder; None if they cannot be read."""
     digest = hashlib.sha256()
     try:
         sources = sorted(folder.rglob("*.py"))
@@ -103,17 +106,17 @@ def digest_of_sources(folder=KERNELS):
     return digest.hexdigest() if sources else None
 
 
-# Taken when the first module below ``kernels`` is imported, before any other is read: see ``unchanged``.
+# Computed when the first module of ``kernels`` is imported, before Python reads any other: see ``unchanged``.
 SOURCES = digest_of_sources()
 
 
 def unchanged():
-    """Whether the sources are still those that this process has read: code is only ever filed under the very sources it came from."""
+    """Whether the sources are still those that this process imported. Otherwise compiled code would get the stamp of other sources."""
     return SOURCES is not None and digest_of_sources() == SOURCES
 
 
 def stamp(*versions):
-    """A name for what all compiled code of this process depends on: every source, Python's binary interface, versions."""
+    """A hash of everything that the compiled code of this process depends on: all sources, Python's ABI, the platform, ``versions``."""
     if SOURCES is None:
         return UNKNOWN
     return hashlib.sha256("\n".join([SOURCES, EXTENSION_SUFFIXES[0], sys.platform, *versions]).encode()).hexdigest()[:24]
@@ -127,19 +130,19 @@ def _digest(name, content):
 
 
 @cache
-def _of_the_package():
-    """Owner and mode of the package's own sources: kernels beside them are trusted as far as they are."""
+def _package_permissions():
+    """Owner and write permissions of the package's sources: files in the package are trusted like the sources."""
     info = os.stat(__file__)
     return info.st_uid, info.st_mode & OTHERS
 
 
 def _refusal(info, installed):
-    """Why a file or folder is not to be trusted, or None. The administrator may do anything anyway."""
+    """The reason not to trust a file or folder, or None. Files of the administrator (uid 0) are trusted."""
     if not hasattr(os, "getuid"):
         return None
     owners, writers = {0, os.getuid()}, info.st_mode & OTHERS
     if installed:
-        owner, allowed = _of_the_package()
+        owner, allowed = _package_permissions()
         owners.add(owner)
         writers &= ~allowed
     if info.st_uid not in owners:
@@ -148,61 +151,63 @@ def _refusal(info, installed):
 
 
 def _trusted(path, info, installed):
-    why = _refusal(info, installed)
-    if why:
-        cure = "set NBLOSS_CACHE_DIR to a folder of your own" + (f", or run chmod go-w {path}" if "write" in why else "")
-        complain("trust", f"nbloss neither loads nor keeps compiled kernels below {path}, which {why}: {cure}")
-    return not why
+    """Whether a file or folder is trusted; registers a warning if not."""
+    reason = _refusal(info, installed)
+    if reason:
+        remedy = "set NBLOSS_CACHE_DIR to a folder of your own" + (f", or run chmod go-w {path}" if "write" in reason else "")
+        complain("trust", f"nbloss neither loads nor keeps compiled kernels below {path}, which {reason}: {remedy}")
+    return not reason
 
 
-# ------------------------------ complaints ------------------------------
+# ------------------------------ warnings ------------------------------
 
-_kinds: set[str] = set()
-said: list[str] = []  # every complaint of this process
-_waiting: list[str] = []  # those that ``warn`` has not given to Python's warnings yet
+_registered_kinds: set[str] = set()
+said: list[str] = []  # all messages of this process
+_pending: list[str] = []  # messages for which ``warn`` has not issued a warning yet
 
 
 def complain(kind, text):
-    """Have something to say, once per process and kind. ``warn`` says it later: this may be in the middle of Numba's work."""
-    if kind not in _kinds:
-        _kinds.add(kind)
+    """Register a message, once per process and kind. ``warn`` issues it later, because Numba may be compiling now."""
+    if kind not in _registered_kinds:
+        _registered_kinds.add(kind)
         said.append(text)
-        _waiting.append(text)
+        _pending.append(text)
 
 
-def complain_of_writing(why):
-    cure = "set NBLOSS_CACHE_DIR to a folder that can be written"
-    complain("write", f"nbloss cannot keep compiled kernels in {cache_dir()}, so each process compiles them again: {why}; {cure}")
+def complain_of_writing(reason):
+    """Register a message that the cache folder cannot be written."""
+    remedy = "set NBLOSS_CACHE_DIR to a folder that can be written"
+    complain("write", f"nbloss cannot keep compiled kernels in {cache_dir()}, so each process compiles them again: {reason}; {remedy}")
 
 
 def warn():
-    """Give what has been complained of to Python's warnings."""
-    while _waiting:
-        warnings.warn(_waiting.pop(0), UserWarning, stacklevel=2)
+    """Issue the registered messages as warnings."""
+    while _pending:
+        warnings.warn(_pending.pop(0), UserWarning, stacklevel=2)
 
 
 # ------------------------------ reading and writing ------------------------------
 
 
 def trusted(folder, path):
-    """Whether a file in a folder that kernels are looked for in may be read, for people: ``read`` itself complains."""
+    """Whether a file in one of the ``folders`` is trusted. Unlike ``read``, this registers no message."""
     return not any(_refusal(p.stat(), folder == INSTALLED) for p in (path, *_below(folder, path)))
 
 
 def _below(folder, path):
-    """The folders on the way to a file, ``folder`` included."""
+    """The folders from ``folder`` down to the one that contains a file."""
     return [p for p in path.parents if p == folder or folder in p.parents]
 
 
-def _make(folder):
-    """Make a folder that nobody else can write, whatever the umask."""
+def _make_folder(folder):
+    """Create a folder that only this user can write, whatever the umask."""
     if not folder.is_dir():
-        _make(folder.parent)
+        _make_folder(folder.parent)
         folder.mkdir(mode=0o755, exist_ok=True)
 
 
 def read(name):
-    """``(content, folder)`` of a file, named by its path in a cache folder; None where there is no whole and trusted one."""
+    """``(content, folder)`` of the file with this path in one of the ``folders``; None if none has it complete and trusted."""
     for folder in folders():
         path, installed = folder / name, folder == INSTALLED
         try:
@@ -210,33 +215,33 @@ def read(name):
                 info = os.fstat(file.fileno())
                 if not _trusted(path, info, installed) or not all(_trusted(p, p.stat(), installed) for p in _below(folder, path)):
                     continue
-                written = file.read()
+                stored = file.read()
         except OSError:
             continue
-        if _digest(name, written[32:]) == written[:32]:
-            return written[32:], folder
+        if _digest(name, stored[32:]) == stored[:32]:
+            return stored[32:], folder
     return None
 
 
 def write(name, content):
-    """Keep a file under its path in the cache folder. Returns why that failed, or None."""
+    """Write a file with this path in the cache folder. Returns the reason of a failure, or None."""
     import tempfile
 
     if not unchanged():
         return "the package's sources cannot be read, or have changed since they were imported"
     path = cache_dir() / name
     try:
-        _make(path.parent)
+        _make_folder(path.parent)
         if not all(_trusted(p, p.stat(), False) for p in _below(cache_dir(), path)):
-            return None  # said already
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART, delete=False) as part:
+            return None  # ``_trusted`` has registered a message
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART, delete=False) as temporary:
             try:
-                part.write(_digest(name, content) + content)
-                part.close()
-                os.chmod(part.name, 0o644)
-                os.replace(part.name, path)
+                temporary.write(_digest(name, content) + content)
+                temporary.close()
+                os.chmod(temporary.name, 0o644)
+                os.replace(temporary.name, path)
             except BaseException:
-                os.unlink(part.name)
+                os.unlink(temporary.name)
                 raise
     except OSError as error:  # a full or read-only disk
         return str(error)
@@ -245,39 +250,39 @@ def write(name, content):
 
 # ------------------------------ for `python -m nbloss cache` ------------------------------
 
-_HEXADECIMAL = "[0-9a-f]" * 24
+_STAMP_PATTERN = "[0-9a-f]" * 24
 
 
 def kept():
-    """The files that nbloss has put into the cache folder, of this version and of others."""
-    patterns = (f"{_HEXADECIMAL}/*", f"{_HEXADECIMAL}/*/*", f"cuda-{_HEXADECIMAL}/*")
+    """The files of nbloss in the cache folder, of this version and of others."""
+    patterns = (f"{_STAMP_PATTERN}/*", f"{_STAMP_PATTERN}/*/*", f"cuda-{_STAMP_PATTERN}/*")
     found = {f for pattern in patterns for f in cache_dir().glob(pattern)}
     return sorted(f for f in found if f.suffix in (CPU, GPU, PART) and f.is_file())
 
 
 def clear():
-    """Remove them, and the folders that this leaves empty; returns what could not be removed."""
-    files, stuck = kept(), []
-    inside = {p for f in files for p in f.parents if cache_dir() in p.parents}
-    for path in [*files, *sorted(inside, reverse=True)]:
+    """Remove the files of nbloss from the cache folder, and the folders that become empty; returns what could not be removed."""
+    files, failed = kept(), []
+    parents = {p for f in files for p in f.parents if cache_dir() in p.parents}
+    for path in [*files, *sorted(parents, reverse=True)]:
         try:
             path.rmdir() if path.is_dir() else path.unlink()
         except FileNotFoundError:
             continue
         except OSError:
-            stuck.append(path)
-    return stuck
+            failed.append(path)
+    return failed
 
 
 def note(folder):
-    """What there is to say of a cache folder, for people: whether kernels can be kept there, and are used from there."""
+    """A remark on a cache folder for ``cache info``: that it cannot be written, or is not trusted; otherwise empty."""
     import tempfile
 
-    there = next(p for p in (folder, *folder.parents) if p.exists())
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError:
         return " (cannot be written: every process compiles what it needs)"
-    why = _refusal(folder.stat(), False) if folder.is_dir() else None
-    return f" (neither read nor written: a folder that {why})" if why else ""
+    reason = _refusal(folder.stat(), False) if folder.is_dir() else None
+    return f" (neither read nor written: a folder that {reason})" if reason else ""

@@ -1,8 +1,15 @@
-"""A whole cross entropy of class numbers in one call: targets, rows and sums.
+"""Fused kernels: a whole loss of class numbers in one call, from the check of the targets to the sum of the losses.
 
-Three kernels and their buffers cost a small call more than its arithmetic, and a large one has to run the Python between them from cold
-caches. The targets are judged, and the losses added, by the thread that calls: together they are one pass over a few numbers per row.
-Where only a sum of few classes is asked for, nothing is written, and each thread judges and adds its own rows.
+Three separate kernels and their buffers take longer than the arithmetic of a small call. After a large call, the Python code between them
+runs from cold caches. There are two kinds of fused kernels:
+
+==========  ==========================================================================================================
+``loss_*``  losses, their sum or mean, and the gradient. The calling thread checks the targets and adds the losses; both
+            are passes over a few numbers per row. Only the pass over the logits is parallel
+``sum_*``   the sum or mean alone. Each thread checks the targets and adds the losses of its own rows, in one pass
+==========  ==========================================================================================================
+
+A kernel returns False, and has written nothing, if it does not apply (``kernel_set.fused_loss``).
 """
 
 import numpy as np
@@ -43,15 +50,15 @@ def _overlap(a, b):
 
 @_njit
 def _fits(out, x, target, weight):
-    """Whether ``out`` may be written: it is ``x`` itself, or shares no memory with anything."""
+    """Whether ``out`` may be written: it starts at the same address as ``x``, or shares no memory with an input."""
     if out is None:
         return True
-    beside = address(pointer(out, 0)) == address(pointer(x, 0)) or not _overlap(out, x)
-    return beside and not _overlap(out, target) and not _overlap(out, weight)
+    fits_x = address(pointer(out, 0)) == address(pointer(x, 0)) or not _overlap(out, x)
+    return fits_x and not _overlap(out, target) and not _overlap(out, weight)
 
 
-def _fused(walk, takes_one=True):
-    """A kernel over ``walk``, a loss of rows or its gradient, which may take one scale for all."""
+def _fused(run_rows, accepts_one_scale=True):
+    """A fused kernel around ``run_rows``, a parallel kernel for losses and gradients, which may accept one scale for all rows."""
 
     def loss_and_gradient(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
         if not _fits(out, x, target, weight):
@@ -60,12 +67,12 @@ def _fused(walk, takes_one=True):
         numbers = alloc(pointer(x, 0), count + 1)
         upstream = as_array(offset(numbers, count), 1)
         totals, wrong = as_array(stack_alloc(np.float64, _GROUPS), groups), as_array(stack_alloc(np.int64, _GROUPS), groups)
-        divisor, size = 0.0, 1 if takes_one and weight.size == 0 else count
-        for again in range(2):
-            if again:
+        divisor, size = 0.0, 1 if accepts_one_scale and weight.size == 0 else count
+        for attempt in range(2):
+            if attempt:
                 if size == count or divisor == count:
                     break
-                size = count  # some row is ignored
+                size = count  # a row is ignored: repeat with one scale per row
             scale = as_array(numbers, size)
             scale[0] = 1.0
             _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, SUM_GROUP_ROWS, 0, count)
@@ -76,7 +83,7 @@ def _fused(walk, takes_one=True):
                 free(numbers)
                 return False
         upstream[0] = g / divisor if divides else g
-        walk(x, target, mask, scale, None, upstream, loss, out, count, chunk, workers, loop)
+        run_rows(x, target, mask, scale, None, upstream, loss, out, count, chunk, workers, loop)
         if loss is not None and sums:
             _row_sum(loss, totals, SUM_GROUP_ROWS, 0, count)
             loss[0] = _added(totals) / (divisor if divides else 1.0)
@@ -97,6 +104,7 @@ def _nll(x, target, mask, scale, options, upstream, loss, out, lo, hi):
 
 
 def _loss_kernel(body, name, **options):
+    """The fused kernel ``name`` for the kernel ``body``."""
     kernel = _fused(_njit(parallel_kernel(body)), **options)
     kernel.__qualname__ = name
     return kernel
@@ -104,35 +112,35 @@ def _loss_kernel(body, name, **options):
 
 loss_row_per_lane = _loss_kernel(row_per_lane, "loss_row_per_lane")
 loss_channels_first = _loss_kernel(channels_first, "loss_channels_first")
-loss_vector_per_row = _loss_kernel(vector_per_row, "loss_vector_per_row", takes_one=False)
+loss_vector_per_row = _loss_kernel(vector_per_row, "loss_vector_per_row", accepts_one_scale=False)
 loss_nll = _loss_kernel(_nll, "loss_nll")
 
 
-def _sum_body(walk):
-    """The sums that ``targets.nll_sums`` gives, of a loss that takes any target and one scale for all."""
+def _sum_body(run_rows):
+    """A kernel like ``per_target.nll.nll_sums``, of the losses of ``run_rows``, which accepts any targets and one scale for all rows."""
 
     def sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
         size, base = target.size, pointer(x, 0)
-        most = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # lanes of no row, too
-        losses = alloc(base, 2 * most + 1)
-        one = as_array(offset(losses, 2 * most), 1)
+        capacity = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # the last vector of rows may extend beyond ``stop``
+        losses = alloc(base, 2 * capacity + 1)
+        one = as_array(offset(losses, 2 * capacity), 1)
         one[0] = 1.0
         for start in range(lo, hi, FUSED_SUM_ROWS):
             stop, scale, divisor = min_int(hi, start + FUSED_SUM_ROWS), one, 0.0
-            loss, each = as_array(offset(losses, -start), size), as_array(offset(losses, most - start), size)
+            loss, scales = as_array(offset(losses, -start), size), as_array(offset(losses, capacity - start), size)
             if weight.size > 0:
-                scale = each
+                scale = scales
             _row_scale(
                 target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, divisors, wrong, SUM_RUN_ROWS, start, stop
             )
             for first in range(start, stop, SUM_RUN_ROWS):
                 divisor += divisors[first // SUM_RUN_ROWS]
             if weight.size == 0 and divisor < stop - start:
-                scale = each  # some row is ignored
+                scale = scales  # a row is ignored: repeat with one scale per row
                 _row_scale(
                     target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, divisors, wrong, SUM_RUN_ROWS, start, stop
                 )
-            walk(x, target, mask, scale, None, one, loss, None, start, stop)
+            run_rows(x, target, mask, scale, None, one, loss, None, start, stop)
             _row_sum(loss, totals, SUM_RUN_ROWS, start, stop)
         free(losses)
 
@@ -140,14 +148,14 @@ def _sum_body(walk):
 
 
 def _sum_kernel(body, name):
-    """A kernel that adds up a loss of rows in one pass: nothing is written, so targets need not be judged beforehand."""
-    walk = _njit(parallel_kernel(body))
+    """The fused kernel ``name`` for the sum of losses: it writes no array, so it can check the targets in the same pass."""
+    run_rows = _njit(parallel_kernel(body))
 
     def sum_of_losses(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
         runs = (count + SUM_RUN_ROWS - 1) // SUM_RUN_ROWS
         numbers = alloc(stack_alloc(np.float64, 1), 3 * runs)
         totals, divisors, wrong = as_array(numbers, runs), as_array(offset(numbers, runs), runs), as_array(offset(numbers, 2 * runs), runs)
-        walk(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, count, chunk, workers, loop)
+        run_rows(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, count, chunk, workers, loop)
         total, divisor, outside = _added(totals), _added(divisors), _added(wrong)
         free(numbers)
         if outside > 0.0 or (divides and not divisor > 0.0):

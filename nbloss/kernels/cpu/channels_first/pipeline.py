@@ -1,8 +1,19 @@
-"""What comes from memory and goes there while exponentials are computed.
+"""A double-buffered software pipeline: load the next block, compute this one, store the last one.
 
-Pixels are worked on in slabs of four tiles: four lines of every class. While one slab's exponentials are computed, the next one comes in
-and the gradient of the one before goes out, a class at a time, between four exponentials and the next four: memory and arithmetic then
-take their time together. Runs of four lines, as classes a power of two apart share their places in every cache and their banks in memory.
+A block is PIPELINE_TILES tiles: four vectors of each class, or four cache lines in float32. The three buffers rotate. The stages are
+interleaved, so that memory accesses and arithmetic overlap: before the exponentials of four vectors (four classes of a tile) are computed,
+one class of the next block is loaded, and one class of the last block's gradient is computed and stored. Accesses go to four consecutive
+lines of a class: classes whose stride is a power of two share cache sets and memory banks, so accesses to single lines are slow.
+
+The stages take tuples:
+
+=========  =============================================================================================================
+source     (pointer to class 0 of the first position, stride of the classes, number of positions, block to fill)
+output     (pointer to class 0 of the first position, stride of the classes, number of positions, block of exponentials,
+           ``terms``, whether stores are nontemporal); ``terms`` has three vectors for each tile: factor, gradient at the
+           target, class number of the target
+transfers  (number of classes, source, output)
+=========  =============================================================================================================
 """
 
 from numba import njit
@@ -15,46 +26,46 @@ from nbloss.kernels.cpu.tuning import PIPELINE_PREFETCH_CLASSES, PIPELINE_TILES
 
 
 @njit(**INLINE)
-def load_class(n, c, inward):
-    """Bring class c of a slab of ``count`` pixels, whose first one's class 0 is at ``line``; ask for a later one."""
-    line, class_stride, count, block = inward
+def load_class(n, c, source):
+    """Load class c of the next block, and prefetch the class that is loaded PIPELINE_PREFETCH_CLASSES later."""
+    line, class_stride, count, block = source
     width = lanes(block)
-    here = offset(line, c * class_stride)
+    positions = offset(line, c * class_stride)
     for k in range(PIPELINE_TILES):
         if (k + 1) * width <= count:
-            store(block, (k * n + c) * width, load(here, k * width))
+            store(block, (k * n + c) * width, load(positions, k * width))
         elif k * width < count:
-            store(block, (k * n + c) * width, load_n(here, k * width, count - k * width, 0.0))
-    later = (
+            store(block, (k * n + c) * width, load_n(positions, k * width, count - k * width, 0.0))
+    ahead = (
         offset(line, (c + PIPELINE_PREFETCH_CLASSES) * class_stride)
         if c + PIPELINE_PREFETCH_CLASSES < n
         else offset(line, (c + PIPELINE_PREFETCH_CLASSES - n) * class_stride + PIPELINE_TILES * width)
     )
     for k in range(PIPELINE_TILES):
-        prefetch_read(later, k * width)
+        prefetch_read(ahead, k * width)
 
 
 @njit(**INLINE)
-def store_class(n, c, outward):
-    """Write class c of a slab's gradient, of exponentials and ``terms`` (factor, y's gradient and y of each tile); ``past`` the caches."""
-    line, class_stride, count, block, terms, past = outward
+def store_class(n, c, output):
+    """Store the gradient of class c of the last block."""
+    line, class_stride, count, block, terms, nontemporal = output
     width = lanes(block)
-    here = offset(line, c * class_stride)
+    positions = offset(line, c * class_stride)
     for k in range(PIPELINE_TILES):
-        at = offset(terms, 3 * k * width)
-        d = select(equal(load(at, 2 * width), c), load(at, width), load(block, (k * n + c) * width) * load(at, 0))
+        term = offset(terms, 3 * k * width)
+        gradient = select(equal(load(term, 2 * width), c), load(term, width), load(block, (k * n + c) * width) * load(term, 0))
         if (k + 1) * width > count:
-            store_n(here, k * width, count - k * width, d)
-        elif past:
-            store_nontemporal(here, k * width, d)
+            store_n(positions, k * width, count - k * width, gradient)
+        elif nontemporal:
+            store_nontemporal(positions, k * width, gradient)
         else:
-            store(here, k * width, d)
+            store(positions, k * width, gradient)
 
 
 @njit(**INLINE)
 def transfer_class(transfers, c):
-    """Move class c, if there is one, of the slabs that are to come in and go out."""
-    n, inward, outward = transfers
+    """Load class c of the next block and store class c of the last one, if there is a class c."""
+    n, source, output = transfers
     if c < n:
-        load_class(n, c, inward)
-        store_class(n, c, outward)
+        load_class(n, c, source)
+        store_class(n, c, output)

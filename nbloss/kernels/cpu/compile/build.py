@@ -1,7 +1,8 @@
-"""From a kernel's source to machine code, by Numba.
+"""Compiles kernels with Numba.
 
-Signatures are explicit (any strides, read-only allowed), so no layout or constness of a user's array starts a compilation, and one
-dispatcher holds one signature. This module and the kernels' sources are imported only where something has to be compiled.
+Signatures are explicit: arrays may have any strides, and arrays that a kernel does not write may be read-only. So the layout or the
+writeable flag of a user's array never causes a compilation, and each dispatcher has one signature. This module and the sources of the
+kernels are imported only if a kernel has to be compiled.
 """
 
 import inspect
@@ -23,7 +24,7 @@ offer_numbers()
 
 
 def _argument_type(name, value, written):
-    """The Numba type of an argument: arrays with any strides, read-only unless the kernel writes them; class numbers of any size."""
+    """The Numba type of an argument: arrays of any strides, read-only unless they are ``written``; class numbers of any item size."""
     if value is None:
         return types.none
     if name == "target":
@@ -37,24 +38,28 @@ def _argument_type(name, value, written):
 
 
 def parallel_kernel(body):
-    """``body`` for so many positions, in chunks of so many, by so many threads of the loop at an address.
+    """A kernel that calls ``body`` on chunks of the positions, in parallel: ``kernel(*arguments, count, chunk, workers, loop)``.
 
-    The source is made here because Numba's functions take no ``*args`` of arrays and None; its own names are none of a body's. Its file
-    name is none: Python 3.13 fails to look for lines of one source in another's file.
+    ``loop`` is the address of the parallel loop (``parallel_for``), or 0 for one thread. Each thread takes chunks of ``chunk`` positions
+    from an atomic counter (a ticket) until all ``count`` positions are done.
+
+    The source is generated, because functions compiled by Numba cannot pass on ``*args`` that contain arrays and None. Its names begin
+    with an underscore, so they do not collide with the parameters of a body. Its file name is no existing file: given a body's file,
+    Python 3.13 fails when it looks for the generated lines there.
     """
-    given = ", ".join(list(inspect.signature(body).parameters)[:-2])
+    parameters = ", ".join(list(inspect.signature(body).parameters)[:-2])
     source = (
-        f"def _part({given}, _count, _chunk, _ticket):\n"
+        f"def _part({parameters}, _count, _chunk, _ticket):\n"
         "    _lo = _fetch_add(_ticket, _chunk)\n"
         "    while _lo < _count:\n"
-        f"        _body({given}, _lo, _min_int(_lo + _chunk, _count))\n"
+        f"        _body({parameters}, _lo, _min_int(_lo + _chunk, _count))\n"
         "        _lo = _fetch_add(_ticket, _chunk)\n"
-        f"def {body.__name__}({given}, _count, _chunk, _workers, _loop):\n"
+        f"def {body.__name__}({parameters}, _count, _chunk, _workers, _loop):\n"
         "    _ticket = _stack_alloc(_int64, 8)\n"
         "    _put(_ticket, 0, 0)\n"
-        f"    _run_parallel(_loop, _workers, _part, ({given}, _count, _chunk, _ticket))\n"
+        f"    _run_parallel(_loop, _workers, _part, ({parameters}, _count, _chunk, _ticket))\n"
     )
-    tools = {
+    helpers = {
         "_fetch_add": fetch_add,
         "_min_int": min_int,
         "_run_parallel": run_parallel,
@@ -62,31 +67,31 @@ def parallel_kernel(body):
         "_put": put,
         "_int64": np.int64,
     }
-    space = {"__name__": body.__module__, "_body": njit(**OPTIONS, **INLINE_ONLY)(body), **tools}
-    exec(compile(source, f"<nbloss {body.__module__}.{body.__qualname__}>", "exec"), space)
-    space["_part"] = njit(**OPTIONS, **INLINE_ONLY)(space["_part"])
-    return space[body.__name__]
+    namespace = {"__name__": body.__module__, "_body": njit(**OPTIONS, **INLINE_ONLY)(body), **helpers}
+    exec(compile(source, f"<nbloss {body.__module__}.{body.__qualname__}>", "exec"), namespace)
+    namespace["_part"] = njit(**OPTIONS, **INLINE_ONLY)(namespace["_part"])
+    return namespace[body.__name__]
 
 
 def compile_kernel(name, arguments, written):
-    """What Numba makes of the function of this name ("<module>.<function>" below this package) for such arguments."""
+    """Numba's compile result for the kernel ``name`` ("<module>.<function>") and arguments of these types."""
     module, _, function = name.rpartition(".")
     body = getattr(import_module(module), function)
     names = list(inspect.signature(body).parameters)
-    whole_call = names[-2:] == ["workers", "loop"]
-    signature = [_argument_type(n, a, written) for n, a in zip(names[: -4 if whole_call else -2], arguments, strict=True)]
-    dispatcher = njit(**OPTIONS, **KERNEL)(body if whole_call else parallel_kernel(body))
-    return _compiled(dispatcher, (*signature, types.int64, types.int64, types.int64, types.int64))
+    has_own_loop = names[-2:] == ["workers", "loop"]
+    signature = [_argument_type(n, a, written) for n, a in zip(names[: -4 if has_own_loop else -2], arguments, strict=True)]
+    dispatcher = njit(**OPTIONS, **KERNEL)(body if has_own_loop else parallel_kernel(body))
+    return _compile(dispatcher, (*signature, types.int64, types.int64, types.int64, types.int64))
 
 
 def compile_loop(name):
-    """What Numba makes of the parallel loop."""
+    """Numba's compile result for the parallel loop ``name``."""
     module, _, function = name.rpartition(".")
     dispatcher = njit(**OPTIONS, **LOOP)(getattr(import_module(module), function))
-    return _compiled(dispatcher, (types.int64, types.int64, types.int64))
+    return _compile(dispatcher, (types.int64, types.int64, types.int64))
 
 
-def _compiled(dispatcher, signature):
+def _compile(dispatcher, signature):
     dispatcher.compile(signature)
     (result,) = dispatcher.overloads.values()
     return result

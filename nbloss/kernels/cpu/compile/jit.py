@@ -1,8 +1,8 @@
-"""Calling kernels: each is loaded from disk, or compiled, when first needed, and run by one thread or several.
+"""Runs kernels. A kernel is loaded from disk, or compiled, when it is first called, and runs on one thread or on several.
 
-A kernel is a plain function ``body(*arguments, lo, hi)`` that works on the positions [lo, hi). Several threads take chunks of positions
-from a common counter, so that one slow core does not hold the others. Kernels are named here by their module and function, as text: those
-that are on disk run without their sources being imported.
+A kernel is a plain function ``body(*arguments, lo, hi)`` that processes the positions [lo, hi). Threads take chunks of positions from a
+shared counter, so that a slow core does not delay the others. Kernels are identified by the names of their module and function, so that a
+kernel on disk runs without importing its source.
 """
 
 import gc
@@ -17,12 +17,12 @@ from nbloss.kernels.cpu.tuning import (
     SERIAL_BELOW_ELEMENTS,
 )
 
-LOOP = f"{__package__}.parallel_for.loop", ""  # the parallel loop: name and variant
+LOOP = f"{__package__}.parallel_for.loop", ""  # name and variant of the parallel loop
 
 
-_kernels: dict = {}  # (name, variant) -> what Python calls; LOOP -> an address
+_kernels: dict = {}  # (name, variant) -> function for Python; LOOP -> address of the native function
 
-_keep: list = []  # what machine code belongs to
+_owners: list = []  # the owners of the machine code, which must not be freed
 
 SLOW = (
     "this processor has no fused multiply-add (x86-64-v3): nbloss gives the same bits as elsewhere, but takes many times as long, "
@@ -31,21 +31,21 @@ SLOW = (
 
 
 def variant_text(variant):
-    """A variant as part of a file's name: dtypes by their names, facts as 0 and 1."""
+    """A variant as part of a file name: names of dtypes, and 0 or 1 for booleans."""
     return "-".join(str(int(v)) if isinstance(v, bool) else v.name for v in variant)
 
 
-def _compiled(name, variant, arguments, written):
-    """Compile a kernel and keep it: ``(what Python calls, address)``."""
+def _compile(name, variant, arguments, written):
+    """Compile a kernel and write it to the cache; returns ``(function for Python, address of the native function)``."""
     from nbloss.kernels.cpu.compile import build, cache
 
-    collects = gc.isenabled()
-    gc.disable()  # a compilation makes millions of objects and few of them garbage: a fifth of its time
+    gc_was_enabled = gc.isenabled()
+    gc.disable()  # a compilation allocates millions of objects, few of them garbage: the collector takes a fifth of its time
     try:
         with compile_notice.compiling():
             result = build.compile_loop(name) if (name, variant) == LOOP else build.compile_kernel(name, arguments, written)
     finally:
-        if collects:
+        if gc_was_enabled:
             gc.enable()
     try:
         why = cache.store(name, variant_text(variant), cache.of_compiled(result))
@@ -53,11 +53,12 @@ def _compiled(name, variant, arguments, written):
         why = f"{type(error).__name__}: {error}"
     if why:
         disk.complain_of_writing(why)
-    _keep.append(result)
+    _owners.append(result)
     return result.entry_point, result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
 
-def _once(name, variant, arguments, written):
+def _load_or_compile(name, variant, arguments, written):
+    """Load or compile a kernel, unless another thread has done so meanwhile."""
     key = name, variant
     with _fork_safety.compiling:
         if key not in _kernels:
@@ -65,41 +66,41 @@ def _once(name, variant, arguments, written):
 
             if not multiplies_and_adds():
                 disk.complain("slow", SLOW)
-            found = cache.load(name, variant_text(variant)) or _compiled(name, variant, arguments, written)
-            _keep.append(found)
+            found = cache.load(name, variant_text(variant)) or _compile(name, variant, arguments, written)
+            _owners.append(found)
             _kernels[key] = found[1] if key == LOOP else found[0]
         return _kernels[key]
 
 
 def obtain(name, variant, arguments, written, why=""):
-    """A kernel for arguments of these types, loaded or compiled. It takes (count, chunk, workers, loop) after the arguments."""
-    kernel = _fork_safety.shielded(_once, name, variant, arguments, written)
+    """The kernel for arguments of these types, loaded or compiled. It takes (count, chunk, workers, loop) after the arguments."""
+    kernel = _fork_safety.shielded(_load_or_compile, name, variant, arguments, written)
     disk.warn()
     return kernel
 
 
 @contextmanager
 def dry_run():
-    """Let calls go through without running a kernel.
+    """Within this context, calls record the kernels that they need instead of running them.
 
-    Gives a dictionary of what they would run: (name, variant) -> (arguments, which are written, why it was chosen).
+    The value is a dictionary ``{(name, variant): (arguments, names of the written ones, reason of the choice)}``.
     """
     global _kernels, obtain
-    wanted, usual = {}, (_kernels, obtain)
+    recorded, saved = {}, (_kernels, obtain)
 
     def record(name, variant, arguments, written, why=""):
-        wanted[name, variant] = arguments, written, why
+        recorded[name, variant] = arguments, written, why
         return lambda *arguments: True
 
     _kernels, obtain = {}, record
     try:
-        yield wanted
+        yield recorded
     finally:
-        _kernels, obtain = usual
+        _kernels, obtain = saved
 
 
 def loop(workers):
-    """What a kernel is given for so many threads: the address of the loop that runs them, 0 for one alone."""
+    """The address of the parallel loop for a kernel that runs on ``workers`` threads; 0 for one thread."""
     if workers == 1:
         return 0
     found = _kernels.get(LOOP)
@@ -110,15 +111,15 @@ def loop(workers):
 
 
 def chunk_of(count, grain, workers):
-    """How many positions a thread takes at a time."""
+    """The positions of a chunk: at most a quarter of a thread's share, and a multiple of ``grain.multiple``."""
     chunk = min(max(grain.chunk // max(grain.elements, 1), CHUNK_MIN_ROWS), -(-count // (4 * workers)))
     return -(-chunk // grain.multiple) * grain.multiple
 
 
 def run(choice, variant, arguments, written, count):
-    """Run a kernel (``choose.Choice``) over ``count`` positions; returns what it returns.
+    """Run the kernel of a ``choose.Choice`` on ``count`` positions; returns its result.
 
-    ``variant`` is all that the types of its arguments depend on: nothing looks at them again. ``written`` names the arguments it writes.
+    ``variant`` determines the types of all arguments: nothing checks them again. ``written`` has the names of the arguments it writes.
     """
     name, grain, _, _ = choice  # attributes would take a tenth of a microsecond
     kernel = _kernels.get((name, variant))

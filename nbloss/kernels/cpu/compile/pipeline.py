@@ -1,11 +1,12 @@
-"""How Numba compiles the functions that kernels are made of.
+"""Numba compilation pipelines for kernels and for the functions that they call.
 
-Numba takes every jitted function for one that Python may call: it optimises it alone, makes machine code of it, and wraps it twice. A
-kernel here has some forty such functions and Python calls none of them, so they stop at LLVM's intermediate code, and the kernel
-that they become part of is optimised once, as a whole.
+By default Numba optimises every jitted function separately, generates machine code for it, and adds two wrappers, because Python may call
+it. A kernel calls some forty jitted functions, and Python calls none of them. Their compilation stops at LLVM IR, and the kernel is
+optimised once, as a whole.
 
-A kernel's machine code shows the linker nothing but the kernel. Numba numbers the functions of a process from 1, so two kernels that
-were compiled in different processes may each have, under one name, a function of their own; a process that loads both ran the first one's.
+All functions in a kernel's object file have internal linkage, except the kernel. Numba numbers the functions of a process from 1, and the
+number is part of a symbol. Two kernels that were compiled in different processes can therefore define different functions under the same
+symbol, and a process that loaded both called the first one.
 """
 
 from numba import _dynfunc
@@ -17,7 +18,7 @@ from numba.core.typed_passes import NativeLowering
 
 
 class _InlineOnlyLibrary(JITCodeLibrary):
-    """Code to be linked into a kernel."""
+    """A library that is linked into a kernel, as LLVM IR, and is never compiled to machine code."""
 
     def finalize(self):
         require_global_compiler_lock()
@@ -36,19 +37,19 @@ class _InlineOnlyLowering(NativeLowering):
         state.library = _InlineOnlyLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.flags.no_compile = True
         super().run_pass(state)
-        described, env = state["cr"].fndesc, state["cr"].env
+        description, env = state["cr"].fndesc, state["cr"].env
         if env.consts:
-            raise NotImplementedError(f"{described.qualname} has Python objects among its constants: no kernel's file can keep them")
-        name = described.qualname.split(".")[-1]
-        function = _dynfunc.make_function(described.lookup_module(), name, "", 0, env, (state.library,))
-        state.targetctx.insert_user_function(function, described, [state.library])
+            raise NotImplementedError(f"{description.qualname} has constants that are Python objects, which a kernel's file cannot hold")
+        name = description.qualname.split(".")[-1]
+        function = _dynfunc.make_function(description.lookup_module(), name, "", 0, env, (state.library,))
+        state.targetctx.insert_user_function(function, description, [state.library])
         state.reload_init.extend(state.library._reload_init)
-        state["cr"] = _LowerResult(described, state["cr"].call_helper, cfunc=function, env=env)
+        state["cr"] = _LowerResult(description, state["cr"].call_helper, cfunc=function, env=env)
         return True
 
 
 class _KernelLibrary(JITCodeLibrary):
-    """Machine code that shows what is there before others are linked in: the kernel, its wrapper and its environment."""
+    """A library that exports only what it defines before others are linked in: the kernel, its wrapper and its environment."""
 
     def _defined(self):
         module = self._final_module
@@ -60,7 +61,7 @@ class _KernelLibrary(JITCodeLibrary):
 
     def _optimize_final_module(self):
         super()._optimize_final_module()
-        for value in self._defined():  # not before: LLVM would inline what is meant to be called, which took up to 1.36 times as long
+        for value in self._defined():  # after optimisation: LLVM inlines internal functions, which took up to 1.36 times as long
             if value.name not in self._shown:
                 value.linkage = "internal"
 
@@ -76,7 +77,7 @@ class _KernelLowering(NativeLowering):
 
 
 def _compiler(lowering):
-    """Numba's usual pipeline with another last step."""
+    """Numba's default pipeline with another lowering pass."""
 
     class Compiler(CompilerBase):
         def define_pipelines(self):
@@ -88,14 +89,14 @@ def _compiler(lowering):
     return Compiler
 
 
-# Flags are stated, since unset ones are inherited from whichever caller is compiled first. No fast-math: contraction and reassociation
-# would undo the arithmetic that keeps digits.
+# Flags are set explicitly: a function inherits unset flags from the caller that is compiled first. No fast-math, because contraction and
+# reassociation invalidate the compensated arithmetic.
 NUMERICS = {"error_model": "numpy", "fastmath": False}
 OPTIONS = {**NUMERICS, "nogil": True}
 INLINE_ONLY = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _compiler(_InlineOnlyLowering)}
-NO_INLINE = {**NUMERICS, **INLINE_ONLY}  # one copy of the code for all its callers
+NO_INLINE = {**NUMERICS, **INLINE_ONLY}  # all callers share one copy of the code
 INLINE = {**NO_INLINE, "forceinline": True}
 
-KERNEL = {"no_cfunc_wrapper": True, "pipeline_class": _compiler(_KernelLowering)}  # nobody takes its C pointer
+KERNEL = {"no_cfunc_wrapper": True, "pipeline_class": _compiler(_KernelLowering)}
 
 LOOP = {"no_cfunc_wrapper": True, "parallel": True}

@@ -1,9 +1,10 @@
-"""How many threads, and whether it is safe to use them at all.
+"""The number of threads, and whether a call may use several.
 
-Numba's parallel loops run on TBB, OpenMP or its own work queue, whichever loads first in a process. TBB is the one to have: it may be
-entered by several Python threads, survives a fork, and does not fight OpenBLAS (docs/how-it-works/threads.md). Pip puts its library where the loader
-does not look, so it is loaded here, unless the user chose another layer. Where only the others exist: one thread at a time enters the
-work queue (it aborts the process otherwise), and a forked child does not enter OpenMP (it would be killed, or hang).
+Numba's parallel loops run on a threading layer: TBB, OpenMP or Numba's own work queue, whichever can be loaded first. TBB is the best one:
+several Python threads may use it at the same time, it works after a fork, and it does not compete with OpenBLAS for processors
+(docs/decisions/). Pip installs its library where the dynamic loader does not search, so this module loads it, unless the user chose
+another layer. The other layers have restrictions: only one thread at a time may use the work queue (otherwise it aborts the process), and
+a forked child must not use OpenMP (it is terminated, or hangs).
 """
 
 import ctypes
@@ -22,7 +23,7 @@ _chosen = None
 
 @cache
 def load_tbb():
-    """Make pip's TBB loadable for Numba; does nothing if the user named a layer that is not TBB or there is no such package."""
+    """Load the TBB library that pip installed, for Numba, unless it is not installed or the user chose another layer."""
     import numba
 
     if str(numba.config.THREADING_LAYER).lower() in ("omp", "workqueue"):
@@ -40,7 +41,7 @@ def load_tbb():
 
 
 def _cgroup_limit(root=Path("/sys/fs/cgroup"), membership=Path("/proc/self/cgroup")):
-    """Processors that the container may use, rounded up; a large number if nothing says so. Every group above ours limits us too."""
+    """The processors that the container may use, rounded up; sys.maxsize without a limit. The limits of all parent groups apply too."""
     limit = sys.maxsize
     try:
         lines = membership.read_text().splitlines()
@@ -67,16 +68,18 @@ _container = cache(_cgroup_limit)
 
 
 def _default():
-    wanted = os.environ.get("NBLOSS_NUM_THREADS")
-    if wanted:
-        if not wanted.isdecimal() or int(wanted) < 1:
-            raise ValueError(f"NBLOSS_NUM_THREADS should be a whole number from 1; got {wanted!r}")
-        return int(wanted)
+    """The number of threads where ``set_num_threads`` has not set one."""
+    requested = os.environ.get("NBLOSS_NUM_THREADS")
+    if requested:
+        if not requested.isdecimal() or int(requested) < 1:
+            raise ValueError(f"NBLOSS_NUM_THREADS should be a whole number from 1; got {requested!r}")
+        return int(requested)
     from numba import config
 
     if config.NUMBA_NUM_THREADS != config.NUMBA_DEFAULT_NUM_THREADS:
-        return config.NUMBA_NUM_THREADS  # the user's word
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else sys.maxsize  # may change: worker processes are pinned
+        return config.NUMBA_NUM_THREADS  # the user has set it
+    # not cached: worker processes set their affinity after they have started
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else sys.maxsize
     return min(config.NUMBA_NUM_THREADS, allowed, _container())
 
 
@@ -86,8 +89,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `set_num_threads` chose; else the variable ``NBLOSS_NUM_THREADS``; else ``NUMBA_NUM_THREADS`` where it is set; else the
-        processors that this process may run on, within the limit of its container.
+        The number that `set_num_threads` set. Without one: the environment variable ``NBLOSS_NUM_THREADS``, or else
+        ``NUMBA_NUM_THREADS``, or else the number of processors that this process may use, within the limit of its container.
 
     Examples
     --------
@@ -99,17 +102,18 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int | None) -> None:
-    """Let the CPU kernels use ``n`` threads, in this process, from the next call on. Results do not depend on it, to the last bit.
+    """Set how many threads the CPU kernels may use in this process. Results have the same bits for any number of threads.
 
     Parameters
     ----------
     n : int or None
-        At least 1. More than Numba started with (``NUMBA_NUM_THREADS``) gives no more. None: back to the default.
+        At least 1. Numba starts at most ``NUMBA_NUM_THREADS`` threads, so a larger number has no further effect. None restores the
+        default.
 
     Raises
     ------
     ValueError
-        If ``n`` is not a whole number from 1.
+        If ``n`` is not an integer that is at least 1.
 
     Examples
     --------
@@ -126,7 +130,7 @@ def set_num_threads(n: int | None) -> None:
 
 
 def layer():
-    """The threading layer in use, None before the first parallel loop of the process."""
+    """The name of Numba's threading layer; None before the first parallel loop of the process."""
     import numba
 
     try:
@@ -137,9 +141,9 @@ def layer():
 
 @cache
 def _start():
-    """Start Numba's threads before the first parallel loop, so that its layer is known beforehand: its name; None for no threads."""
+    """Start Numba's threads before the first parallel loop. Returns the threading layer; None if Numba has none."""
     if layer() == "omp" and multiprocessing.parent_process():
-        _fork_safety.forked = True  # somebody else's loop started it, perhaps in the parent, before nbloss was there to see the fork
+        _fork_safety.forked = True  # other code started OpenMP, possibly in the parent before a fork that nbloss did not observe
     load_tbb()
     try:
         if layer() is None:
@@ -148,17 +152,18 @@ def _start():
             _fork_safety.start(numba.get_num_threads)
     except ValueError as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        warnings.warn(f"nbloss uses one thread, as Numba finds no threads to use: {reason}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"nbloss uses one thread, because Numba has no threading layer: {reason}", RuntimeWarning, stacklevel=2)
     return layer()
 
 
 def join():
-    """How many threads a call may use, until it says ``leave``; one has nothing to leave."""
-    wanted = get_num_threads()
-    if wanted == 1:
+    """How many threads a call may use, until it calls ``leave``. With one thread, it must not call ``leave``."""
+    requested = get_num_threads()
+    if requested == 1:
         return 1
     name = _start()
-    # the work queue takes one thread at a time, OpenMP none in a forked child, TBB none where its threads did not end at the fork
+    # TBB: not in a child if the parent's TBB threads did not end at the fork. OpenMP: not in a forked child. Work queue: only one thread at
+    # a time.
     entered = _fork_safety.enter(
         lambda others: (
             (name == "tbb" and not _fork_safety.alone)
@@ -166,13 +171,13 @@ def join():
             or (name == "workqueue" and not others)
         )
     )
-    return wanted if entered else 1
+    return requested if entered else 1
 
 
 leave = _fork_safety.leave
 
 
 def describe():
-    """One line for ``python -m nbloss info``."""
+    """The line of ``python -m nbloss info`` about threads."""
     load_tbb()
     return f"{get_num_threads()}, layer: {layer() or 'not started'}"

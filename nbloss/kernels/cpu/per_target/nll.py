@@ -1,22 +1,22 @@
-"""Everything that costs a pass over the rows but not over the logits: the targets, the NLL loss, sums over rows."""
+"""Negative log-likelihood losses and gradients, from log-probabilities of any strides."""
 
 import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.per_target.sums import _sum_run
-from nbloss.kernels.cpu.per_target.targets import _counts
+from nbloss.kernels.cpu.per_target.sums import sum_of_run
+from nbloss.kernels.cpu.per_target.targets import is_counted
 from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, put
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, prefetch_read, stride, zero_fill
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
 from nbloss.kernels.cpu.tuning import NLL_PREFETCH_ROWS, SUM_RUN_ROWS, ZERO_FILL_ELEMENTS
 
-_REACHED = SUM_RUN_ROWS + NLL_PREFETCH_ROWS
+_WINDOW = SUM_RUN_ROWS + NLL_PREFETCH_ROWS  # targets that are converted at once: those of a run, and those to prefetch for
 
 
 @njit(**INLINE)
-def _next(o, i, inner):
+def _next_position(o, i, inner):
     """The position after (o, i)."""
     if i + 1 == inner:
         return o + 1, 0
@@ -24,132 +24,139 @@ def _next(o, i, inner):
 
 
 @njit(**INLINE)
-def _offset(array, o, c, i):
-    """The place of class c at position (o, i), counted in numbers."""
+def _element_offset(array, o, c, i):
+    """The offset of class c at position (o, i), in elements."""
     return o * stride(array, 0) + c * stride(array, 1) + i * stride(array, 2)
 
 
 @njit(**INLINE)
-def _lines(array, p, hi):
-    """How positions lie from p on, of which the last is before hi: (the first one's class 0, numbers between neighbours, how many)."""
-    inner, far, near = array.shape[2], stride(array, 0), stride(array, 2)
+def _strided_positions(array, p, hi):
+    """The positions from p on, before hi, that have a constant stride: ``(pointer to class 0 of p, stride of the positions, count)``."""
+    inner, outer_stride, position_stride = array.shape[2], stride(array, 0), stride(array, 2)
     if inner == 1:
-        return pointer(array, p * far), far, hi - p
+        return pointer(array, p * outer_stride), outer_stride, hi - p
     o, i = p // inner, p % inner
-    return pointer(array, o * far + i * near), near, min_int(hi - p, inner - i)
+    return pointer(array, o * outer_stride + i * position_stride), position_stride, min_int(hi - p, inner - i)
 
 
 def nll(logp, target, mask, scale, loss, lo, hi):
+    """loss = -scale * logp[target]."""
     targets, scales, losses, widened = pointer(target, 0), pointer(scale, 0), pointer(loss, 0), stack_alloc(np.int64, SUM_RUN_ROWS)
-    between, alike, all_count = stride(logp, 1), scale.size == 1, scale.size == 1 and scale[0] != 0
+    class_stride, one_scale, none_ignored = stride(logp, 1), scale.size == 1, scale.size == 1 and scale[0] != 0
     p = lo
     while p < hi:
-        first, near, count = _lines(logp, p, min_int(hi, p + SUM_RUN_ROWS))
-        given, into = widen_to_int64(offset(targets, p), mask, count, widened), offset(losses, p)
-        if all_count:  # without a branch per row: 0.6 to 0.8 of the time of (8, 21, 512, 512)
-            each = get(scales, 0)
+        first, position_stride, count = _strided_positions(logp, p, min_int(hi, p + SUM_RUN_ROWS))
+        run_targets, into = widen_to_int64(offset(targets, p), mask, count, widened), offset(losses, p)
+        if none_ignored:  # no branch per row: (8, 21, 512, 512) takes 0.6 to 0.8 of the time
+            row_weight = get(scales, 0)
             for k in range(count):
-                put(into, k, -(each * get(first, k * near + get(given, k) * between)))
+                put(into, k, -(row_weight * get(first, k * position_stride + get(run_targets, k) * class_stride)))
         else:
             for k in range(count):
-                each, value = get(scales, 0 if alike else p + k), 0.0
-                if each != 0:  # the target of a row that does not count may be any number
-                    value = -(each * get(first, k * near + get(given, k) * between))
+                row_weight, value = get(scales, 0 if one_scale else p + k), 0.0
+                if row_weight != 0:  # the target of an ignored row may be out of range
+                    value = -(row_weight * get(first, k * position_stride + get(run_targets, k) * class_stride))
                 put(into, k, value)
         p += count
 
 
 def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
-    """Per RUN: the sum of the losses, sum w[y], and how many targets are no class, in one pass over the rows."""
+    """In one pass, for each run of SUM_RUN_ROWS rows: the sum of the losses, the sum of w[y], and how many targets are out of range."""
     base, targets, weights = pointer(logp, 0), pointer(target, 0), pointer(weight, 0)
-    losses, counting, widened = alloc(base, SUM_RUN_ROWS), stack_alloc(np.float64, SUM_RUN_ROWS), stack_alloc(np.int64, _REACHED)
-    classes, between, alike = logp.shape[1], stride(logp, 1), weight.size == 0
-    usual, one, nothing = alike and not 0 <= ignore_index < classes, cast(base, 1.0), cast(base, 0.0)
+    losses, run_weights, widened = alloc(base, SUM_RUN_ROWS), stack_alloc(np.float64, SUM_RUN_ROWS), stack_alloc(np.int64, _WINDOW)
+    classes, class_stride, no_weights = logp.shape[1], stride(logp, 1), weight.size == 0
+    fast_check, one, zero = no_weights and not 0 <= ignore_index < classes, cast(base, 1.0), cast(base, 0.0)
     for start in range(lo, hi, SUM_RUN_ROWS):
         p, stop = start, min_int(hi, start + SUM_RUN_ROWS)
-        all_given = widen_to_int64(offset(targets, start), mask, min_int(hi - start, _REACHED), widened)
+        window_targets = widen_to_int64(offset(targets, start), mask, min_int(hi - start, _WINDOW), widened)
         counted, outside = 0, 0
         while p < stop:
-            first, near, following = _lines(logp, p, hi)
-            count, k = min_int(following, stop - p), 0
+            first, position_stride, available = _strided_positions(logp, p, hi)
+            count, k = min_int(available, stop - p), 0
             while k < count:
-                into, given, size = offset(losses, p + k - start), offset(all_given, p + k - start), min_int(64, count - k)
-                if usual and size == 64 and all_below(given, 64, classes):
-                    if (
-                        near == 1 and k + NLL_PREFETCH_ROWS <= following
-                    ):  # pixels: so many streams as classes; a wrong class's address does no harm
+                into, run_targets, size = offset(losses, p + k - start), offset(window_targets, p + k - start), min_int(64, count - k)
+                if fast_check and size == 64 and all_below(run_targets, 64, classes):
+                    # Channels first: nearly every access is to another cache line, in as many streams as there are classes. A target that
+                    # is out of range only causes a useless prefetch.
+                    if position_stride == 1 and k + NLL_PREFETCH_ROWS <= available:
                         for i in range(NLL_PREFETCH_ROWS - 64, NLL_PREFETCH_ROWS):
-                            prefetch_read(first, k + i + get(given, i) * between)
+                            prefetch_read(first, k + i + get(run_targets, i) * class_stride)
                     for i in range(64):
-                        put(into, i, -get(first, (k + i) * near + get(given, i) * between))
+                        put(into, i, -get(first, (k + i) * position_stride + get(run_targets, i) * class_stride))
                     counted += 64
-                else:  # class 0 is read for what is no class, so that no branch has to be guessed
-                    counters = offset(counting, p + k - start)
+                else:  # branchless: the loop reads class 0 where a target is out of range
+                    weights_at = offset(run_weights, p + k - start)
                     for i in range(size):
-                        y = get(given, i)
-                        counts, inside = _counts(y, ignore_index, wide), (y >= 0) & (y < classes)
-                        c, counted_class = y if inside else 0, counts & inside
-                        each = one if alike else get(weights, c)
-                        each = each if counted_class else nothing
-                        value = get(first, (k + i) * near + c * between)
-                        put(into, i, -(each * value) if each != 0 else nothing)
-                        put(counters, i, each)
-                        counted += counts
-                        outside += counts & (not inside)
+                        y = get(run_targets, i)
+                        counted_row, inside = is_counted(y, ignore_index, wide), (y >= 0) & (y < classes)
+                        c, counted_class = y if inside else 0, counted_row & inside
+                        row_weight = one if no_weights else get(weights, c)
+                        row_weight = row_weight if counted_class else zero
+                        value = get(first, (k + i) * position_stride + c * class_stride)
+                        put(into, i, -(row_weight * value) if row_weight != 0 else zero)
+                        put(weights_at, i, row_weight)
+                        counted += counted_row
+                        outside += counted_row & (not inside)
                 k += size
             p += count
         run = start // SUM_RUN_ROWS
-        totals[run] = _sum_run(losses, stop - start)
-        divisors[run] = np.float64(counted) if alike else _sum_run(counting, stop - start)
+        totals[run] = sum_of_run(losses, stop - start)
+        divisors[run] = np.float64(counted) if no_weights else sum_of_run(run_weights, stop - start)
         wrong[run] = outside
     free(losses)
 
 
 def nll_backward(target, mask, scale, upstream, out, lo, hi):
-    """-scale * upstream at the targets of ``out``, which is in C order, and 0 elsewhere."""
-    targets, scales, above, widened = pointer(target, 0), pointer(scale, 0), pointer(upstream, 0), stack_alloc(np.int64, SUM_RUN_ROWS)
-    n, between, alike, as_one = out.shape[1], stride(out, 1), scale.size == 1, upstream.size == 1
-    most = max_int(1, min_int(SUM_RUN_ROWS, ZERO_FILL_ELEMENTS // n))
+    """out = -scale * upstream at the targets, 0 elsewhere; ``out`` is in C order."""
+    targets, scales, upstreams, widened = pointer(target, 0), pointer(scale, 0), pointer(upstream, 0), stack_alloc(np.int64, SUM_RUN_ROWS)
+    n, class_stride, one_scale, one_upstream = out.shape[1], stride(out, 1), scale.size == 1, upstream.size == 1
+    max_rows = max_int(1, min_int(SUM_RUN_ROWS, ZERO_FILL_ELEMENTS // n))
     p = lo
     while p < hi:
-        first, near, count = _lines(out, p, min_int(hi, p + most))
+        first, position_stride, count = _strided_positions(out, p, min_int(hi, p + max_rows))
         if out.shape[2] == 1:
             zero_fill(first, count * n)
         else:
             for c in range(n):
-                zero_fill(offset(first, c * between), count)
-        given = widen_to_int64(offset(targets, p), mask, count, widened)
+                zero_fill(offset(first, c * class_stride), count)
+        run_targets = widen_to_int64(offset(targets, p), mask, count, widened)
         for k in range(count):
-            each = get(scales, 0 if alike else p + k)
-            if each != 0:
-                put(first, k * near + get(given, k) * between, -(each * get(above, 0 if as_one else p + k)))
+            row_weight = get(scales, 0 if one_scale else p + k)
+            if row_weight != 0:
+                put(
+                    first,
+                    k * position_stride + get(run_targets, k) * class_stride,
+                    -(row_weight * get(upstreams, 0 if one_upstream else p + k)),
+                )
         p += count
 
 
 def nll_soft(logp, y, w, loss, lo, hi):
+    """loss = -sum of w y logp over the classes."""
     inner = logp.shape[2]
     n = logp.shape[1]
-    base, masses = pointer(logp, 0), pointer(y, 0)
+    base, probabilities = pointer(logp, 0), pointer(y, 0)
     o, i = lo // inner, lo % inner
     for p in range(lo, hi):
-        row, row_y = offset(base, _offset(logp, o, 0, i)), offset(masses, _offset(y, o, 0, i))
+        row, row_y = offset(base, _element_offset(logp, o, 0, i)), offset(probabilities, _element_offset(y, o, 0, i))
         total = 0.0
         for c in range(n):
-            q = get(row_y, _offset(y, 0, c, 0)) * w[c]
+            q = get(row_y, _element_offset(y, 0, c, 0)) * w[c]
             if q != 0:
-                total -= np.float64(q) * np.float64(get(row, _offset(logp, 0, c, 0)))
+                total -= np.float64(q) * np.float64(get(row, _element_offset(logp, 0, c, 0)))
         loss[p] = total
-        o, i = _next(o, i, inner)
+        o, i = _next_position(o, i, inner)
 
 
 def nll_soft_backward(y, w, upstream, out, lo, hi):
+    """out = -w y upstream."""
     inner = y.shape[2]
     n = y.shape[1]
-    base, masses = pointer(out, 0), pointer(y, 0)
+    base, probabilities = pointer(out, 0), pointer(y, 0)
     o, i = lo // inner, lo % inner
     for p in range(lo, hi):
-        row, row_y = offset(base, _offset(out, o, 0, i)), offset(masses, _offset(y, o, 0, i))
+        row, row_y = offset(base, _element_offset(out, o, 0, i)), offset(probabilities, _element_offset(y, o, 0, i))
         g = upstream[p * (upstream.size > 1)]
         for c in range(n):
-            put(row, _offset(out, 0, c, 0), -(get(row_y, _offset(y, 0, c, 0)) * w[c] * g))
-        o, i = _next(o, i, inner)
+            put(row, _element_offset(out, 0, c, 0), -(get(row_y, _element_offset(y, 0, c, 0)) * w[c] * g))
+        o, i = _next_position(o, i, inner)

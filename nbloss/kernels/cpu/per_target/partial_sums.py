@@ -1,12 +1,12 @@
-"""Partial sums of rows to one sum: the same order, and so the same bits, in a kernel and in Python."""
+"""Adds partial sums in a fixed order, so that a kernel and Python code get the same bits."""
 
 from nbloss.kernels.cpu.tuning import SUM_GROUP_ROWS, SUM_RUN_ROWS
 
-RUNS = SUM_GROUP_ROWS // SUM_RUN_ROWS  # sums that are added one after the other
+RUNS = SUM_GROUP_ROWS // SUM_RUN_ROWS  # how many partial sums are added sequentially
 
 
 def added(totals):
-    """Runs of RUNS one after the other; then the runs' sums, likewise. Uses ``totals`` up."""
+    """The sum of ``totals``: each RUNS numbers are added sequentially, then their sums in the same way. Overwrites ``totals``."""
     size = totals.size
     while size > 1:
         runs = (size + RUNS - 1) // RUNS

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Sums of losses and weights, in float64 and in a fixed order: the bits do not depend on the number of threads."""
 
 from numba import njit
 
@@ -10,8 +10,8 @@ from nbloss.kernels.cpu.tuning import SUM_RUN_ROWS
 
 
 @njit(**INLINE)
-def _sum_run(base, count):
-    """In float64, in interleaved parts: as many as four vectors have lanes."""
+def sum_of_run(base, count):
+    """The float64 sum of ``count`` numbers, from as many interleaved partial sums as four vectors have lanes."""
     width = lanes(base)
     a = promote(splat(base, 0.0))
     b = c = d = a
@@ -29,9 +29,9 @@ def _sum_run(base, count):
 
 
 def row_sum(values, totals, group, lo, hi):
-    """Sum per ``group`` of rows, in float64."""
+    """totals = the float64 sum of each ``group`` of rows; lo is a multiple of ``group``."""
     for start in range(lo, hi, group):
         stop, total = min_int(hi, start + group), 0.0
         for first in range(start, stop, SUM_RUN_ROWS):
-            total += _sum_run(pointer(values, first), min_int(SUM_RUN_ROWS, stop - first))
+            total += sum_of_run(pointer(values, first), min_int(SUM_RUN_ROWS, stop - first))
         totals[start // group] = total

@@ -1,17 +1,22 @@
-"""Between memory and tiles. A tile is as many positions as a vector has lanes, class by class: one lane per row or pixel.
+"""Copies blocks of tiles from an array (pack) and to an array (unpack).
 
-A few tiles make a slab that is brought into L1, worked on there, and carried out: classes that lie a power of two apart, (N, C, H, W), do
-not throw each other out of the cache. How a slab moves is seen from where its positions lie:
+A tile has as many positions as a vector has lanes, one position per lane: n vectors, one for each class, which are contiguous. A block is a
+few tiles. It is packed into the first cache, computed there, and unpacked. In the array itself, classes would evict each other from the
+cache where their stride is a power of two, as in many (N, C, H, W) arrays. The layout of a block's positions decides how it is copied:
 
-* BESIDE: neighbours in memory, as pixels are. Whole vectors, class by class.
-* TURNED: the classes are neighbours, as in rows, and make a piece of a vector or leave no gaps. Transposed in registers.
-* APART: anything else, and ragged tiles of rows; number by number.
+==========  ==========================================================================================================
+CONTIGUOUS  positions are contiguous, as in channels-first arrays: by vectors, class by class
+TRANSPOSED  classes are contiguous, and rows are packed or have at least a piece of classes (``simd/transpose``):
+            transposed in registers
+STRIDED     all other layouts, and partial tiles of rows: element by element
+==========  ==========================================================================================================
 
-A slab of pixels ends where its image does, so that it moves in one way. The lanes of its last tile that hold no position of their own hold
-zeros or the last position again, and are not written (or to the last position's place, before that one).
+A channels-first block ends at the end of its image at the latest, so that it has one layout. In a partial tile, the lanes without a
+position hold zeros, or the last position again. ``unpack`` does not store them, or stores them to the last position before it stores the
+lane of that position.
 
-What is called for every tile takes pointers and numbers, no arrays: Numba counts references to those, in calls around which all vectors are
-put by.
+Functions that run once per tile take pointers and numbers, not arrays. Numba counts references to array arguments by function calls, and
+vector registers are spilled around a call.
 """
 
 from numba import njit
@@ -29,14 +34,14 @@ NO_OFFSET = -(2**62)
 
 @njit(**INLINE)
 def position_pointer(array, p):
-    """Where position p's class 0 lies."""
+    """A pointer to class 0 of position p."""
     inner = array.shape[2]
     return pointer(array, p // inner * stride(array, 0) + p % inner * stride(array, 2))
 
 
 @njit(**INLINE)
 def tile_offsets(inner, outer_stride, inner_stride, p, hi, width, offsets):
-    """The offset of each position of a tile, the last one again beyond hi."""
+    """Store the offset of each position of a tile in ``offsets``; lanes beyond hi get the offset of the last position."""
     o, i = p // inner, p % inner
     for lane in range(width):
         put(offsets, lane, o * outer_stride + i * inner_stride)
@@ -49,31 +54,31 @@ def tile_offsets(inner, outer_stride, inner_stride, p, hi, width, offsets):
 
 @njit(**INLINE)
 def layout_of(array, n, p, stop):
-    """How a slab moves, its first position's offset, and what its positions lie apart (0 if that differs)."""
+    """``(layout, offset of the first position, stride of the positions)`` of a block; a stride that is not constant is 0."""
     inner, outer_stride, class_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 1), stride(array, 2)
     if inner == 1:
-        begin, distance = p * outer_stride, outer_stride
+        begin, position_stride = p * outer_stride, outer_stride
     else:
         o, i = p // inner, p % inner
         begin = o * outer_stride + i * inner_stride
-        distance = inner_stride if i + stop - p <= inner or outer_stride == inner * inner_stride else 0
-    if distance == 1:
-        return CONTIGUOUS, begin, distance
-    if distance != 0 and class_stride == 1 and (n >= transpose_width(pointer(array, 0)) or (distance == n and n >= 2)):
-        return TRANSPOSED, begin, distance
-    return STRIDED, begin, distance
+        position_stride = inner_stride if i + stop - p <= inner or outer_stride == inner * inner_stride else 0
+    if position_stride == 1:
+        return CONTIGUOUS, begin, position_stride
+    if position_stride != 0 and class_stride == 1 and (n >= transpose_width(pointer(array, 0)) or (position_stride == n and n >= 2)):
+        return TRANSPOSED, begin, position_stride
+    return STRIDED, begin, position_stride
 
 
 @njit(**NO_INLINE)
 def pack(array, n, p, stop, offsets, block):
-    """Fill a slab: per tile n vectors.
+    """Copy the positions [p, stop) of an array to a block.
 
-    Returns how far from the array's start the next slab would lie if this one and it are of pixels, else NOWHERE.
+    Returns the offset of the position after a channels-first block, and NO_OFFSET for other layouts.
     """
     base = pointer(array, 0)
     width = lanes(base)
     inner, outer_stride, class_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 1), stride(array, 2)
-    kind, begin, distance = layout_of(array, n, p, stop)
+    kind, begin, position_stride = layout_of(array, n, p, stop)
     full_tiles, rest = (stop - p) // width, (stop - p) % width
     if kind == CONTIGUOUS:
         for c in range(n):
@@ -85,35 +90,35 @@ def pack(array, n, p, stop, offsets, block):
         return begin + stop - p
     piece = transpose_width(base)
     for q in range(p, stop, width):
-        tile, row = offset(block, (q - p) * n), offset(base, begin + (q - p) * distance)
+        tile, row = offset(block, (q - p) * n), offset(base, begin + (q - p) * position_stride)
         if kind == STRIDED or q + width > stop:
             tile_offsets(inner, outer_stride, inner_stride, q, stop, width, offsets)
             for c in range(n):
                 store(tile, c * width, gather(base, offsets, c * class_stride))
-        elif distance == n and n == 2:
+        elif position_stride == n and n == 2:
             load_interleaved(row, 2, tile)
-        elif distance == n and n == 3:
+        elif position_stride == n and n == 3:
             load_interleaved(row, 3, tile)
         else:
             for c in range(0, n, piece):
                 first = min_int(c, n - piece)
-                transpose_in(offset(row, first), distance, offset(tile, first * width), width)
+                transpose_in(offset(row, first), position_stride, offset(tile, first * width), width)
     return NO_OFFSET
 
 
 @njit(**NO_INLINE)
 def unpack(array, n, p, stop, offsets, block, source):
-    """Write a slab out, whose numbers came from ``source``."""
+    """Copy a block to the positions [p, stop) of an array. ``source`` points to the input of the block (``simd/nontemporal``)."""
     base = pointer(array, 0)
-    streamed = channels_bypass_caches(array, source)
+    nontemporal = channels_bypass_caches(array, source)
     width = lanes(base)
     inner, outer_stride, class_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 1), stride(array, 2)
-    kind, begin, distance = layout_of(array, n, p, stop)
+    kind, begin, position_stride = layout_of(array, n, p, stop)
     full_tiles, rest = (stop - p) // width, (stop - p) % width
     if kind == CONTIGUOUS:
         for c in range(n):
             row = offset(base, begin + c * class_stride)
-            if streamed and elements_to_aligned(row) == 0:
+            if nontemporal and elements_to_aligned(row) == 0:
                 for k in range(full_tiles):
                     store_nontemporal(row, k * width, load(block, (k * n + c) * width))
             else:
@@ -124,16 +129,16 @@ def unpack(array, n, p, stop, offsets, block, source):
         return
     piece = transpose_width(base)
     for q in range(p, stop, width):
-        tile, row = offset(block, (q - p) * n), offset(base, begin + (q - p) * distance)
+        tile, row = offset(block, (q - p) * n), offset(base, begin + (q - p) * position_stride)
         if kind == STRIDED or q + width > stop:
             tile_offsets(inner, outer_stride, inner_stride, q, stop, width, offsets)
             for c in range(n):
                 scatter(base, offsets, c * class_stride, load(tile, c * width))
-        elif distance == n and n == 2:
+        elif position_stride == n and n == 2:
             store_interleaved(tile, row, 2)
-        elif distance == n and n == 3:
+        elif position_stride == n and n == 3:
             store_interleaved(tile, row, 3)
         else:
             for c in range(0, n, piece):
                 first = min_int(c, n - piece)
-                transpose_out(offset(tile, first * width), offset(row, first), distance)
+                transpose_out(offset(tile, first * width), offset(row, first), position_stride)

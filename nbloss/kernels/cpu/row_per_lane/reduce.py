@@ -1,7 +1,18 @@
-"""The maximum and the sums of a tile, one row or pixel per lane.
+"""The maximum and the sums of a tile, one position per lane.
 
-Up to SHORT classes a row is only ever walked here, and summed with every digit: with few classes, some lane is nearly always confident.
-Above, the sums take the order of ``rows.py``: class c goes to partial sum c mod 2 * lanes, which are folded in the same tree.
+==============  ======================================================================================================
+m               maximum of the logits
+s, rest         sum of exp(x - m); s - 1, without one of the terms that equal the maximum
+ties            number of terms that equal the maximum, minus 1
+keep            buffer for the scaled exponentials of a tile, or None
+sums            buffer for the partial sums of a block of SUM_BLOCK_CLASSES classes, in the compute type
+float64_sums    buffer for the float64 sums of the partial sums of all blocks
+confident       lanes whose s is below CONFIDENT: their ``rest`` is computed again, to full precision
+==============  ======================================================================================================
+
+Up to LANES_MAX_CLASSES classes, no other module sums a row, and every sum has full precision: with few classes, nearly every tile has a
+confident lane. With more classes, the order of additions is that of ``vector_per_row/reduce``, so that both give the same bits: class c
+goes to partial sum c mod (2 * lanes), and the same tree adds the partial sums.
 """
 
 import numpy as np
@@ -18,13 +29,13 @@ from nbloss.kernels.math.epilogue import CONFIDENT
 
 @njit(**INLINE)
 def partial_sums_size(width):
-    """How many vectors ``sums`` are: two partial sums per lane, and eight that a step puts down."""
+    """The size of the buffer ``sums``, in vectors: two partial sums per lane, and eight vectors for ``_rest_block``."""
     return 2 * width + 8
 
 
 @njit(**INLINE)
 def tile_max(tile, n):
-    """max x[c] per lane; nan is passed over here and comes back through the sum."""
+    """The maximum of each lane. It ignores nan, which propagates through the sum."""
     width = lanes(tile)
     m = splat(tile, -np.inf)
     for c in range(n):
@@ -34,7 +45,7 @@ def tile_max(tile, n):
 
 @njit(**INLINE)
 def add_class(sums, c, value):
-    """Add class c's vector to its partial sum; the first ones of a block begin them."""
+    """Add the vector of class c to its partial sum; the first classes of a block initialise the partial sums."""
     width = lanes(sums)
     c &= SUM_BLOCK_CLASSES - 1
     slot = (c & (2 * width - 1)) * width
@@ -45,7 +56,7 @@ def add_class(sums, c, value):
 
 @njit(**INLINE)
 def flush_block(sums, start, stop, float64_sums):
-    """Add the partial sums of a block of classes to their float64 sums; the first block begins them."""
+    """Add the partial sums of a block of classes to the float64 sums; the first block initialises them."""
     width = lanes(sums)
     count = stop - start
     for k in range(min_int(count, width)):
@@ -60,48 +71,48 @@ def flush_block(sums, start, stop, float64_sums):
 
 @njit(**INLINE)
 def fold_partial_sums(sums, n, float64_sums):
-    """The float64 sums of n classes, folded as ``rows.py`` folds the lanes of its vectors."""
+    """The sum of the float64 sums, by the tree with which ``simd/vec.reduce_add`` adds the lanes of a vector."""
     width = lanes(sums)
     like = load(sums, 0)
-    used = min_int(n, width)
+    remaining = min_int(n, width)
     half = width // 2
     while half > 0:
-        for k in range(min_int(half, used - half)):
+        for k in range(min_int(half, remaining - half)):
             store(
                 float64_sums, k * width, load_float64(float64_sums, k * width, like) + load_float64(float64_sums, (k + half) * width, like)
             )
-        used = min_int(used, half)
+        remaining = min_int(remaining, half)
         half //= 2
     return load_float64(float64_sums, 0, like)
 
 
 @njit(**INLINE)
-def _apart(t, e, ties):
-    """The maximum's own terms are counted, not added."""
-    top = equal(t, 0.0)
-    return select(top, ties + 1.0, ties), select(top, 0.0, e)
+def _count_ties(t, e, ties):
+    """``(ties, e)``: counts the terms that equal the maximum (t = 0) in ``ties``, and replaces their exponentials by 0."""
+    is_maximum = equal(t, 0.0)
+    return select(is_maximum, ties + 1.0, ties), select(is_maximum, 0.0, e)
 
 
 @njit(**INLINE)
 def _short_sums(tile, n, m, keep):
-    """``(s, rest)`` per lane of at most SHORT classes; ``keep`` takes the scaled exponentials."""
+    """``(s, rest)`` of each lane, of at most LANES_MAX_CLASSES classes; stores the exponentials in ``keep``."""
     width = lanes(tile)
-    inverse = 1.0 / np.float64(exp_scale(get(tile, 0)))
+    inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
     zero = splat(tile, 0.0)
     ties = zero - 1.0
     total = promote(zero)
-    tops = repeat_x4(m)
+    maxima = repeat_x4(m)
     c = 0
     while c + 4 <= n:
         v = load_x4(tile, c * width)
-        t = v - tops
-        e = exp_scaled(t, rounding_error(v, tops, t))
+        t = v - maxima
+        e = exp_scaled(t, rounding_error(v, maxima, t))
         if keep is not None:
             store(keep, c * width, e)
-        ties, first = _apart(extract_x4(t, 0), extract_x4(e, 0), ties)
-        ties, second = _apart(extract_x4(t, 1), extract_x4(e, 1), ties)
-        ties, third = _apart(extract_x4(t, 2), extract_x4(e, 2), ties)
-        ties, fourth = _apart(extract_x4(t, 3), extract_x4(e, 3), ties)
+        ties, first = _count_ties(extract_x4(t, 0), extract_x4(e, 0), ties)
+        ties, second = _count_ties(extract_x4(t, 1), extract_x4(e, 1), ties)
+        ties, third = _count_ties(extract_x4(t, 2), extract_x4(e, 2), ties)
+        ties, fourth = _count_ties(extract_x4(t, 3), extract_x4(e, 3), ties)
         total = total + promote((first + second) + (third + fourth))
         c += 4
     if c < n:
@@ -112,26 +123,29 @@ def _short_sums(tile, n, m, keep):
             e = exp_scaled(t, rounding_error(v, m, t))
             if keep is not None:
                 store(keep, c * width, e)
-            ties, e = _apart(t, e, ties)
+            ties, e = _count_ties(t, e, ties)
             added = added + e
             c += 1
         total = total + promote(added)
-    rest = total * inverse + promote(ties)
+    rest = total * inverse_scale + promote(ties)
     return demote(rest + 1.0, m), demote(rest, m)
 
 
 @njit(**INLINE)
-def _slots(tile, first, stop, m, keep, spare):
-    """Four partial sums: of the classes from ``first`` on, and of every 2 * lanes classes after each."""
+def _four_partial_sums(tile, first, stop, m, keep, copy):
+    """Four partial sums: of the classes ``first`` to ``first`` + 3 and of every 2 * lanes classes after each.
+
+    Stores the exponentials in ``keep`` and the logits in ``copy``, unless these are None.
+    """
     width = lanes(tile)
-    tops = repeat_x4(m)
+    maxima = repeat_x4(m)
     result = repeat_x4(splat(tile, 0.0))
     c = first
     while c + 4 <= stop:
         v = load_x4(tile, c * width)
-        if spare is not None:
-            store(spare, c * width, v)
-        e = exp_scaled(v - tops, None)
+        if copy is not None:
+            store(copy, c * width, v)
+        e = exp_scaled(v - maxima, None)
         if keep is not None:
             store(keep, c * width, e)
         result = result + e
@@ -139,9 +153,9 @@ def _slots(tile, first, stop, m, keep, spare):
     if c < stop:
         count = (stop - c) * width
         v = load_n_x4(tile, c * width, count, -np.inf)
-        if spare is not None:
-            store_n(spare, c * width, count, v)
-        e = exp_scaled(v - tops, None)
+        if copy is not None:
+            store_n(copy, c * width, count, v)
+        e = exp_scaled(v - maxima, None)
         if keep is not None:
             store_n(keep, c * width, count, e)
         result = result + e
@@ -150,64 +164,65 @@ def _slots(tile, first, stop, m, keep, spare):
 
 @njit(**INLINE)
 def _rest_block(tile, start, stop, m, keep, confident, ties, sums):
-    """Add the classes of a block with every digit to their partial sums; ``keep`` takes the terms of the confident lanes."""
+    """Add the exponentials of a block of classes, to full precision, to the partial sums; updates the confident lanes of ``keep``."""
     width = lanes(tile)
-    tops = repeat_x4(m)
+    maxima = repeat_x4(m)
     terms, gaps = offset(sums, 2 * width * width), offset(sums, (2 * width + 4) * width)
     for c in range(start, stop, 4):
         v = load_n_x4(tile, c * width, (stop - c) * width, -np.inf)
-        t = v - tops
-        store(terms, 0, exp_scaled(t, rounding_error(v, tops, t)))
+        t = v - maxima
+        store(terms, 0, exp_scaled(t, rounding_error(v, maxima, t)))
         store(gaps, 0, t)
         for k in range(min_int(4, stop - c)):
             e = load(terms, k * width)
             if keep is not None:
                 store(keep, (c + k) * width, select(confident, e, load(keep, (c + k) * width)))
-            ties, e = _apart(load(gaps, k * width), e, ties)
+            ties, e = _count_ties(load(gaps, k * width), e, ties)
             add_class(sums, c + k, e)
     return ties
 
 
 @njit(**INLINE)
-def _long_sums(tile, n, m, keep, spare, sums, float64_sums):
-    """``(s, rest)`` per lane, as ``row_sums.row_sum``."""
+def _long_sums(tile, n, m, keep, copy, sums, float64_sums):
+    """``(s, rest)`` of each lane, with the bits of ``vector_per_row/reduce.row_sum``."""
     width = lanes(tile)
-    inverse = 1.0 / np.float64(exp_scale(get(tile, 0)))
+    inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         for k in range(0, min_int(width, stop - start), 4):
-            store(sums, k * width, _slots(tile, start + k, stop, m, keep, spare))
-            store(sums, (k + width) * width, _slots(tile, start + k + width, stop, m, keep, spare))
+            store(sums, k * width, _four_partial_sums(tile, start + k, stop, m, keep, copy))
+            store(sums, (k + width) * width, _four_partial_sums(tile, start + k + width, stop, m, keep, copy))
         flush_block(sums, start, stop, float64_sums)
-    total = fold_partial_sums(sums, n, float64_sums) * inverse
+    total = fold_partial_sums(sums, n, float64_sums) * inverse_scale
     rest = total - 1.0
     confident = less(total, CONFIDENT)
     if any_true(confident):
         ties = splat(tile, -1.0)
         for start in range(0, n, SUM_BLOCK_CLASSES):
             stop = min_int(n, start + SUM_BLOCK_CLASSES)
-            ties = _rest_block(tile if spare is None else spare, start, stop, m, keep, confident, ties, sums)
+            ties = _rest_block(tile if copy is None else copy, start, stop, m, keep, confident, ties, sums)
             flush_block(sums, start, stop, float64_sums)
-        exact = fold_partial_sums(sums, n, float64_sums) * inverse + promote(ties)
+        exact = fold_partial_sums(sums, n, float64_sums) * inverse_scale + promote(ties)
         rest = select(confident, exact, rest)
         total = select(confident, exact + 1.0, total)
     return demote(total, m), demote(rest, m)
 
 
 @njit(**INLINE)
-def tile_sums(tile, n, m, keep, spare, sums, float64_sums):
-    """``(s, rest)`` per lane; ``keep`` takes the scaled exponentials.
+def tile_sums(tile, n, m, keep, copy, sums, float64_sums):
+    """``(s, rest)`` of each lane; stores the scaled exponentials in ``keep``, unless it is None.
 
-    It may be ``tile``: then ``spare`` takes a tile of more than SHORT classes, whose confident lanes are summed again.
+    ``keep`` may be ``tile`` itself. Then ``copy`` receives a copy of the logits, for the second sum of the confident lanes. Otherwise
+    it is None. It is not used up to LANES_MAX_CLASSES classes.
     """
     if n <= LANES_MAX_CLASSES:
         return _short_sums(tile, n, m, keep)
-    return _long_sums(tile, n, m, keep, spare, sums, float64_sums)
+    return _long_sums(tile, n, m, keep, copy, sums, float64_sums)
 
 
 @njit(**INLINE)
 def class_sum(tile, n, sums, float64_sums):
-    """Sum over the classes of a tile, in float64."""
+    """The float64 sum over the classes of a tile."""
     width = lanes(tile)
     if n <= LANES_MAX_CLASSES:
         result = promote(splat(tile, 0.0))
@@ -224,7 +239,7 @@ def class_sum(tile, n, sums, float64_sums):
 
 @njit(**INLINE)
 def soft_target(w, y, a, b, c, width):
-    """q = w (a y + b) of class c in every lane; without y, w b."""
+    """The target distribution q = w (a y + b) of class c; w b if y is None."""
     if y is None:
         return b * get(w, c)
     return fma(load(y, c * width), a, b) * get(w, c)
@@ -232,26 +247,26 @@ def soft_target(w, y, a, b, c, width):
 
 @njit(**INLINE)
 def soft_target_sums(tile, w, y, a, b, m, n, sums, float64_sums):
-    """``(sum q, sum q (m - x))`` per lane; a class without mass adds 0 even at -inf."""
+    """``(sum q, sum q (m - x))`` of each lane; a class with q = 0 adds 0 even where x is -inf."""
     width = lanes(tile)
-    mass = promote(splat(tile, 0.0))
-    gaps = mass
+    total_q = promote(splat(tile, 0.0))
+    gaps = total_q
     if n <= LANES_MAX_CLASSES:
         for c in range(n):
             q = soft_target(w, y, a, b, c, width)
-            mass = mass + promote(q)
+            total_q = total_q + promote(q)
             gaps = gaps + promote(select(equal(q, 0.0), 0.0, q * (m - load(tile, c * width))))
-        return demote(mass, m), demote(gaps, m)
+        return demote(total_q, m), demote(gaps, m)
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         for c in range(start, stop):
             add_class(sums, c, soft_target(w, y, a, b, c, width))
         flush_block(sums, start, stop, float64_sums)
-    mass = fold_partial_sums(sums, n, float64_sums)
+    total_q = fold_partial_sums(sums, n, float64_sums)
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         for c in range(start, stop):
             q = soft_target(w, y, a, b, c, width)
             add_class(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * width))))
         flush_block(sums, start, stop, float64_sums)
-    return demote(mass, m), demote(fold_partial_sums(sums, n, float64_sums), m)
+    return demote(total_q, m), demote(fold_partial_sums(sums, n, float64_sums), m)

@@ -1,4 +1,7 @@
-"""TODO"""
+"""Loads of class numbers through integer pointers, whose item size is known only when the kernel runs (``pointers.Integers``).
+
+All functions apply the bit mask that undoes the sign extension of unsigned integers, or leave it to the caller (``get_integer``).
+"""
 
 from llvmlite import ir
 from numba import njit, types
@@ -7,19 +10,19 @@ from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.compile.pipeline import NO_INLINE
 from nbloss.kernels.cpu.simd.load_store import storage_type
-from nbloss.kernels.cpu.simd.pointers import _integer_pointer, element_address
+from nbloss.kernels.cpu.simd.pointers import element_address, integer_pointer
 from nbloss.kernels.cpu.simd.vec import broadcast_lanes
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_WIDTHS = 1, 2, 4, 8  # bytes
+_ITEM_SIZES = 1, 2, 4, 8
 
 
-def _by_width(builder, width, result, emit):
-    """``emit(bytes)`` for the width that a pointer has when the kernel runs."""
-    done, cases = builder.append_basic_block("widened"), []
-    blocks = [builder.append_basic_block(f"width{n}") for n in _WIDTHS]
-    switch = builder.switch(width, blocks[-1])
-    for n, block in zip(_WIDTHS, blocks, strict=True):
+def _switch_on_itemsize(builder, itemsize, result, emit):
+    """Branch on the item size at run time; ``emit(size)`` generates the code of each size."""
+    done, cases = builder.append_basic_block("loaded"), []
+    blocks = [builder.append_basic_block(f"itemsize{n}") for n in _ITEM_SIZES]
+    switch = builder.switch(itemsize, blocks[-1])
+    for n, block in zip(_ITEM_SIZES, blocks, strict=True):
         if n < 8:
             switch.add_case(_I64(n), block)
         builder.position_at_end(block)
@@ -32,43 +35,45 @@ def _by_width(builder, width, result, emit):
     return phi
 
 
-def _loaded_integers(builder, place, bytes_, count):
-    """So many integers of so many bytes; one is no vector."""
+def _load_integers(builder, address, bytes_, count):
+    """Load a vector of ``count`` integers of ``bytes_`` bytes; a scalar if ``count`` is None."""
     kind = ir.IntType(8 * bytes_) if count is None else ir.VectorType(ir.IntType(8 * bytes_), count)
-    return builder.load(builder.bitcast(place, kind.as_pointer()), align=1)
+    return builder.load(builder.bitcast(address, kind.as_pointer()), align=1)
 
 
-def _sized(builder, value, kind):
-    """Signed integers in more bits or fewer."""
-    given, wanted = (getattr(t, "element", t).width for t in (value.type, kind))
-    return value if given == wanted else (builder.sext if given < wanted else builder.trunc)(value, kind)
+def _resize(builder, value, kind):
+    """Sign-extend or truncate integers to ``kind``, a scalar or vector type."""
+    from_bits, to_bits = (getattr(t, "element", t).width for t in (value.type, kind))
+    return value if from_bits == to_bits else (builder.sext if from_bits < to_bits else builder.trunc)(value, kind)
 
 
 @intrinsic
 def load_integers(typingctx, base, mask, like):
-    """As many integers as ``like`` has lanes, & mask, in 32 bits, as numbers of its kind."""
+    """Load as many integers as ``like`` has lanes and convert ``integer & mask`` (in 32 bits) to the type of ``like``."""
 
     def codegen(context, builder, sig, args):
         narrow = ir.VectorType(_I32, like.lanes)
-        place, width = (builder.extract_value(args[0], k) for k in (0, 1))
-        given = _by_width(builder, width, narrow, lambda n: _sized(builder, _loaded_integers(builder, place, n, like.lanes), narrow))
-        masked = builder.and_(given, broadcast_lanes(builder, builder.trunc(args[1], _I32), like.lanes))
+        address, itemsize = (builder.extract_value(args[0], k) for k in (0, 1))
+        integers = _switch_on_itemsize(
+            builder, itemsize, narrow, lambda n: _resize(builder, _load_integers(builder, address, n, like.lanes), narrow)
+        )
+        masked = builder.and_(integers, broadcast_lanes(builder, builder.trunc(args[1], _I32), like.lanes))
         return builder.sitofp(masked, ir.VectorType(storage_type(like.elem), like.lanes))
 
-    return like(_integer_pointer, types.int64, like), codegen
+    return like(integer_pointer, types.int64, like), codegen
 
 
 @intrinsic(prefer_literal=True)
 def all_below(typingctx, base, count, bound):
-    """Whether so many integers of 64 bits (a constant, whole eights) are all in [0, bound)."""
+    """Whether ``count`` int64 numbers are all in [0, bound); ``count`` is a constant and a multiple of 8."""
 
     def codegen(context, builder, sig, args):
-        most = None
+        largest = None
         for k in range(0, count.literal_value, 8):
-            place = builder.bitcast(element_address(builder, args[0], _I64(k)), ir.VectorType(_I64, 8).as_pointer())
-            given = builder.load(place, align=1)
-            most = given if most is None else builder.select(builder.icmp_unsigned(">", given, most), given, most)
-        outside = builder.icmp_unsigned(">=", most, broadcast_lanes(builder, args[2], 8))
+            address = builder.bitcast(element_address(builder, args[0], _I64(k)), ir.VectorType(_I64, 8).as_pointer())
+            integers = builder.load(address, align=1)
+            largest = integers if largest is None else builder.select(builder.icmp_unsigned(">", integers, largest), integers, largest)
+        outside = builder.icmp_unsigned(">=", largest, broadcast_lanes(builder, args[2], 8))
         return builder.icmp_unsigned("==", builder.bitcast(outside, ir.IntType(8)), ir.IntType(8)(0))
 
     return types.boolean(types.CPointer(types.int64), count, types.int64), codegen
@@ -77,37 +82,37 @@ def all_below(typingctx, base, count, bound):
 @intrinsic
 def _widen_to_int64(typingctx, base, mask, count, buffer):
     def codegen(context, builder, sig, args):
-        given, mask, count, buffer = args
-        place, width = (builder.extract_value(given, k) for k in (0, 1))
+        integers, mask, count, buffer = args
+        address, itemsize = (builder.extract_value(integers, k) for k in (0, 1))
 
         def widen_all(bytes_):
             if bytes_ == 8:
-                return builder.bitcast(place, _I64.as_pointer())
+                return builder.bitcast(address, _I64.as_pointer())
             with cgutils.for_range(builder, count) as loop:
-                number = _loaded_integers(builder, element_address(builder, place, builder.mul(loop.index, _I64(bytes_))), bytes_, None)
-                builder.store(builder.and_(_sized(builder, number, _I64), mask), element_address(builder, buffer, loop.index))
+                number = _load_integers(builder, element_address(builder, address, builder.mul(loop.index, _I64(bytes_))), bytes_, None)
+                builder.store(builder.and_(_resize(builder, number, _I64), mask), element_address(builder, buffer, loop.index))
             return buffer
 
-        return _by_width(builder, width, _I64.as_pointer(), widen_all)
+        return _switch_on_itemsize(builder, itemsize, _I64.as_pointer(), widen_all)
 
-    return types.CPointer(types.int64)(_integer_pointer, types.int64, types.intp, buffer), codegen
+    return types.CPointer(types.int64)(integer_pointer, types.int64, types.intp, buffer), codegen
 
 
-@njit(**NO_INLINE)  # called, not inlined: its loops are longer than those that use what it gives
+@njit(**NO_INLINE)  # its loops are larger than the loops of its callers
 def widen_to_int64(base, mask, count, buffer):
-    """A pointer to so many integers, & mask, in 64 bits: they themselves where they are so wide (``mask`` is -1), else a buffer with them.
+    """A pointer to ``count`` int64 numbers ``integer & mask``: to ``buffer``, or to the integers themselves if they are int64.
 
-    So loops over targets look at their width once, not at every target: that took 1.1 to 1.3 times as long.
+    ``mask`` is -1 for int64. A loop over targets then branches on their item size once. A branch per target took 1.1 to 1.3 times as long.
     """
     return _widen_to_int64(base, mask, count, buffer)
 
 
 @intrinsic
 def get_integer(typingctx, base, offset):
-    """One integer, in 64 bits."""
+    """Load one integer, as int64; the caller applies the mask."""
 
     def codegen(context, builder, sig, args):
-        place, width = element_address(builder, *args), builder.extract_value(args[0], 1)
-        return _by_width(builder, width, _I64, lambda n: _sized(builder, _loaded_integers(builder, place, n, None), _I64))
+        address, itemsize = element_address(builder, *args), builder.extract_value(args[0], 1)
+        return _switch_on_itemsize(builder, itemsize, _I64, lambda n: _resize(builder, _load_integers(builder, address, n, None), _I64))
 
-    return types.int64(_integer_pointer, types.intp), codegen
+    return types.int64(integer_pointer, types.intp), codegen

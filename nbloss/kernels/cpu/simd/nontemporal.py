@@ -1,6 +1,7 @@
-"""Output that no cache will hold goes past them all.
+"""When kernels write their output with nontemporal stores, which bypass the caches: for output that is too large for the last cache.
 
-No line is then read only to be overwritten, and none drives out what is read next. Where the output fits a cache, that would cost 1.3x.
+An ordinary store that misses the caches first reads the line, only to overwrite it, and the line evicts others. For output that fits a
+cache, nontemporal stores took 1.3 times as long.
 """
 
 from llvmlite import ir
@@ -17,13 +18,13 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 @intrinsic(prefer_literal=True)
 def machine_tuning(typingctx, name):
-    """A number of ``tuning.MACHINE``, as it is on the machine that the code runs on."""
-    place = list(MACHINE).index(name.literal_value)
+    """The value of ``tuning.MACHINE[name]`` on the machine that runs the kernel, through a symbol that the linker resolves."""
+    entry = list(MACHINE).index(name.literal_value)
 
     def codegen(context, builder, sig, args):
         known, kind = builder.module.globals, ir.ArrayType(_I64, len(MACHINE))
         numbers = known[MACHINE_SYMBOL] if MACHINE_SYMBOL in known else cgutils.add_global_variable(builder.module, kind, MACHINE_SYMBOL)
-        number = builder.load(builder.gep(numbers, [_I32(0), _I32(place)], inbounds=True))
+        number = builder.load(builder.gep(numbers, [_I32(0), _I32(entry)], inbounds=True))
         number.set_metadata("invariant.load", builder.module.add_metadata([]))
         return number
 
@@ -32,13 +33,13 @@ def machine_tuning(typingctx, name):
 
 @njit(**INLINE)
 def _exceeds(out, most, source):
-    """Whether ``out`` is larger, and not written in place: ``source`` has just been read."""
+    """Whether ``out`` has more than ``most`` bytes and is not ``source``: memory that was just read is in a cache."""
     return out.size * out.itemsize > most and address(source) != address(pointer(out, 0))
 
 
 @njit(**INLINE)
 def rows_bypass_caches(out, n, source):
-    """Whether rows of n numbers go past the caches."""
+    """Whether nontemporal stores write rows of n numbers."""
     if n * out.itemsize > LONG_ROW_BYTES:
         return _exceeds(out, machine_tuning("nontemporal_long_rows"), source)
     return (
@@ -50,5 +51,5 @@ def rows_bypass_caches(out, n, source):
 
 @njit(**INLINE)
 def channels_bypass_caches(out, source):
-    """Whether pixels go past the caches."""
+    """Whether nontemporal stores write channels-first output."""
     return out.itemsize >= NONTEMPORAL_MIN_ITEMSIZE and _exceeds(out, machine_tuning("nontemporal_channels"), source)

@@ -1,4 +1,9 @@
-"""TODO"""
+"""Pointers to array elements: offsets, strides, alignment, prefetches and atomic addition.
+
+Kernels access memory through raw pointers, not through arrays: nothing counts references or wraps indices around, and no alignment is
+assumed. Offsets and strides are in elements. The element type of a pointer is the storage type of the numbers (``load_store``). A pointer
+to class numbers (``Integers``) carries the item size, which is known only when the kernel runs: one kernel serves every integer type.
+"""
 
 from llvmlite import ir
 from numba import types
@@ -12,36 +17,39 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 class Integers(types.Array):
-    """A contiguous array of integers of any size. Kernels take a sign mask with it: NumPy's unsigned types are seen as signed ones."""
+    """A contiguous array of integers of any item size.
+
+    Unsigned integers are read as signed ones. Kernels therefore also take a bit mask, which undoes the sign extension.
+    """
 
     def __init__(self):
         super().__init__(types.int8, 1, "C", readonly=True, name="integers")
 
 
 class _IntegerPointer(types.Type):
-    """An address, and how many bytes lie between neighbours."""
+    """An address and the item size in bytes."""
 
 
 register_model(Integers)(models.ArrayModel)
 
-integers, _integer_pointer = Integers(), _IntegerPointer("integer_pointer")
+integers, integer_pointer = Integers(), _IntegerPointer("integer_pointer")
 
 
 @register_model(_IntegerPointer)
 class _IntegerPointerModel(models.StructModel):
     def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, [("place", types.CPointer(types.int8)), ("width", types.intp)])
+        super().__init__(dmm, fe_type, [("data", types.CPointer(types.int8)), ("itemsize", types.intp)])
 
 
 @unbox(Integers)
 def _unbox_integers(typ, obj, c):
-    """As Numba unboxes an array, but with whatever size its numbers have."""
+    """Unbox an array as Numba does, but accept any item size."""
     array = c.context.make_array(typ)(c.context, c.builder)
-    place = array._getpointer()
-    failed = c.builder.icmp_signed("!=", c.pyapi.nrt_adapt_ndarray_from_python(obj, c.builder.bitcast(place, c.pyapi.voidptr)), _I32(0))
+    struct = array._getpointer()
+    failed = c.builder.icmp_signed("!=", c.pyapi.nrt_adapt_ndarray_from_python(obj, c.builder.bitcast(struct, c.pyapi.voidptr)), _I32(0))
     with c.builder.if_then(failed, likely=False):
-        c.pyapi.err_set_string("PyExc_TypeError", "a kernel takes class numbers as a NumPy array")
-    return NativeValue(c.builder.load(place), is_error=failed)
+        c.pyapi.err_set_string("PyExc_TypeError", "class numbers must be a NumPy array")
+    return NativeValue(c.builder.load(struct), is_error=failed)
 
 
 @intrinsic
@@ -66,7 +74,7 @@ def max_int(typingctx, a, b):
 
 @intrinsic(prefer_literal=True)
 def stride(typingctx, array, axis):
-    """How many numbers lie between neighbours along an axis. The size of a number is a constant here: no division at run time."""
+    """The stride of an axis, in elements. The item size is a compile-time constant here, so the kernel does not divide."""
     size = array.dtype.bitwidth // 8
 
     def codegen(context, builder, sig, args):
@@ -77,56 +85,60 @@ def stride(typingctx, array, axis):
 
 
 def element_address(builder, pointer, offset):
+    """The LLVM pointer to element ``offset`` of a pointer, or of an integer pointer."""
     if isinstance(pointer.type, ir.PointerType):
         return builder.gep(pointer, [offset])
-    place, width = (builder.extract_value(pointer, k) for k in (0, 1))
-    return builder.gep(place, [builder.mul(offset, width)])
+    data, itemsize = (builder.extract_value(pointer, k) for k in (0, 1))
+    return builder.gep(data, [builder.mul(offset, itemsize)])
 
 
-def _moved_integers(builder, pointer, offset):
+def _offset_integers(builder, pointer, offset):
     return builder.insert_value(pointer, element_address(builder, pointer, offset), 0)
 
 
 @intrinsic
 def pointer(typingctx, array, offset):
-    """The address of element ``offset`` (counted in elements from the first) of an array."""
+    """A pointer to the element of an array that is ``offset`` elements after the first one."""
 
     def codegen(context, builder, sig, args):
         data = context.make_array(array)(context, builder, args[0]).data
         return element_address(builder, data, args[1])
 
     def of_integers(context, builder, sig, args):
-        given = context.make_array(array)(context, builder, args[0])
-        bare = cgutils.create_struct_proxy(_integer_pointer)(context, builder)
-        bare.place, bare.width = given.data, given.itemsize
-        return _moved_integers(builder, bare._getvalue(), args[1])
+        source = context.make_array(array)(context, builder, args[0])
+        fat = cgutils.create_struct_proxy(integer_pointer)(context, builder)
+        fat.data, fat.itemsize = source.data, source.itemsize
+        return _offset_integers(builder, fat._getvalue(), args[1])
 
     if isinstance(array, Integers):
-        return _integer_pointer(array, types.intp), of_integers
+        return integer_pointer(array, types.intp), of_integers
     return types.CPointer(array.dtype)(array, types.intp), codegen
 
 
 @intrinsic
 def offset(typingctx, base, offset):
-    """A pointer ``offset`` elements further on."""
-    emit = _moved_integers if isinstance(base, _IntegerPointer) else element_address
+    """A pointer plus ``offset`` elements."""
+    emit = _offset_integers if isinstance(base, _IntegerPointer) else element_address
     return base(base, types.intp), lambda context, builder, sig, args: emit(builder, *args)
 
 
 @intrinsic
 def address(typingctx, base):
-    """Where a pointer points, as a number."""
+    """A pointer as an integer."""
 
     def codegen(context, builder, sig, args):
-        place = builder.extract_value(args[0], 0) if isinstance(base, _IntegerPointer) else args[0]
-        return builder.ptrtoint(place, _I64)
+        data = builder.extract_value(args[0], 0) if isinstance(base, _IntegerPointer) else args[0]
+        return builder.ptrtoint(data, _I64)
 
     return types.intp(base), codegen
 
 
 @intrinsic
 def elements_to_aligned(typingctx, base):
-    """How many numbers lie before the next address that a whole vector fits into one cache line at; fewer than there are lanes."""
+    """How many elements precede the next address that is aligned to the size of a vector: fewer than a vector has lanes.
+
+    A load or store of a vector at an aligned address does not straddle two cache lines.
+    """
     size = base.dtype.bitwidth // 8
     vector_bytes = size * LANES[COMPUTE[base.dtype]]
 
@@ -139,7 +151,7 @@ def elements_to_aligned(typingctx, base):
 
 @intrinsic
 def zero_fill(typingctx, base, count):
-    """Store so many zeros."""
+    """Store ``count`` zeros."""
     size = base.dtype.bitwidth // 8
 
     def codegen(context, builder, sig, args):
@@ -150,11 +162,13 @@ def zero_fill(typingctx, base, count):
 
 
 def _prefetch(write):
+    """A function that prefetches the cache line of element ``offset`` into all cache levels, for reading (0) or writing (1)."""
+
     @intrinsic
     def prefetch(typingctx, base, offset):
         def codegen(context, builder, sig, args):
-            place = builder.bitcast(element_address(builder, *args), ir.IntType(8).as_pointer())
-            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(write), _I32(3), _I32(1)])
+            line = builder.bitcast(element_address(builder, *args), ir.IntType(8).as_pointer())
+            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [line, _I32(write), _I32(3), _I32(1)])
             return context.get_dummy_value()
 
         return types.void(base, types.intp), codegen
@@ -169,7 +183,7 @@ prefetch_write = _prefetch(1)
 
 @intrinsic
 def fetch_add(typingctx, base, amount):
-    """Take a ticket: add to the number at a pointer for all threads at once, return what was there."""
+    """Atomically add to the int64 at a pointer; returns its old value."""
 
     def codegen(context, builder, sig, args):
         return builder.atomic_rmw("add", args[0], args[1], "seq_cst")

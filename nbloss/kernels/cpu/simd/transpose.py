@@ -1,10 +1,11 @@
-"""Rows into the lanes of a tile, and back.
+"""Transposes between rows in memory and tiles, which have one row per lane, in registers.
 
-Rows are taken in pieces of 16 bytes (four float32, or two float64). The pieces of as many rows as there are lanes fill vectors, which
-are transposed within their blocks of 16 bytes: a third of the shuffles of a whole square, of which a processor does one per cycle while
-it loads two pieces; and no piece reaches beyond its row. The last piece of a row overlaps the one before.
+A row is accessed in pieces of a quarter of a vector: four float32 or 16-bit numbers, or two float64. One piece of each row, as many rows as
+there are lanes, fills as many vectors as a piece has numbers, and shuffles within the quarters of these vectors transpose them. That takes
+a third of the shuffles of a full square transpose (a processor does one shuffle per cycle, but two loads), and no access reaches beyond
+the end of a row. Where the number of classes is no multiple of a piece, the last piece of a row overlaps the one before it.
 
-Rows of 2 or 3 numbers that follow each other fill as many whole vectors, which are dealt to the classes directly.
+Packed rows of 2 or 3 classes fill 2 or 3 whole vectors, whose lanes are permuted directly (``load_interleaved``).
 """
 
 from llvmlite import ir
@@ -17,59 +18,59 @@ from nbloss.kernels.cpu.simd.vec import LANES, call_llvm, concatenate, shuffle_l
 
 _I64 = ir.IntType(64)
 
-BLOCKS = 4  # of a vector, each with a piece of another row
+PIECES = 4  # pieces per vector, each of another row
 
 
-def _interleaved(builder, vectors):
-    """The transpose of each block of the vectors, as many as a block has lanes: log2 of that rounds of perfect shuffles."""
+def _transpose_quarters(builder, vectors):
+    """Transpose each quarter of the vectors, as many vectors as a quarter has lanes, by log2 of that number of perfect shuffles."""
     width, lanes = len(vectors), vectors[0].type.count
     rounds = width.bit_length() - 1
     for _ in range(rounds):
         shuffled = []
         for a, b in zip(vectors[: width // 2], vectors[width // 2 :], strict=True):
             for start in (0, width // 2):
-                order = [block + start + i // 2 + (lanes if i % 2 else 0) for block in range(0, lanes, width) for i in range(width)]
+                order = [quarter + start + i // 2 + (lanes if i % 2 else 0) for quarter in range(0, lanes, width) for i in range(width)]
                 shuffled.append(shuffle_lanes(builder, a, b, order))
         vectors = shuffled
     return vectors
 
 
-def _fenced(builder, vector):
-    """The vector, of which LLVM knows nothing: it would rather shuffle each piece alone than whole vectors once."""
-    kind = f"v{vector.type.count}f{64 if vector.type.element == ir.DoubleType() else 32}"
-    return call_llvm(builder, f"llvm.arithmetic.fence.{kind}", vector.type, [vector])
+def _fence(builder, vector):
+    """Hide how a vector was computed from LLVM, which otherwise shuffles each piece separately instead of whole vectors."""
+    suffix = f"v{vector.type.count}f{64 if vector.type.element == ir.DoubleType() else 32}"
+    return call_llvm(builder, f"llvm.arithmetic.fence.{suffix}", vector.type, [vector])
 
 
-def _places(builder, base, apart, count):
-    """Where so many rows begin, counted from every fourth one: not a chain of additions as long as there are rows."""
+def _row_addresses(builder, base, row_stride, count):
+    """The addresses of ``count`` rows, each relative to the last row whose number is a multiple of 4: no long chain of additions."""
     for row in range(count):
         if row % 4 == 0:
-            start = builder.gep(base, [builder.mul(apart, _I64(row))])
-        yield builder.gep(start, [builder.mul(apart, _I64(row % 4))])
+            start = builder.gep(base, [builder.mul(row_stride, _I64(row))])
+        yield builder.gep(start, [builder.mul(row_stride, _I64(row % 4))])
 
 
 @intrinsic
 def transpose_width(typingctx, base):
-    """How many numbers of a row go together: rows must be as long."""
-    count = LANES[COMPUTE[base.dtype]] // BLOCKS
+    """How many numbers a piece has: the least length of a row."""
+    count = LANES[COMPUTE[base.dtype]] // PIECES
     return types.intp(base), lambda context, builder, sig, args: _I64(count)
 
 
 @intrinsic
-def transpose_in(typingctx, source, apart, tile, pitch):
-    """Fill as many vectors, ``pitch`` numbers apart, as a piece has numbers with the pieces of as many rows as they have lanes."""
+def transpose_in(typingctx, source, row_stride, tile, vector_stride):
+    """Load one piece of each row, as many rows as lanes, and store its numbers as vectors, ``vector_stride`` elements apart."""
     lanes = LANES[COMPUTE[source.dtype]]
-    width = lanes // BLOCKS
+    width = lanes // PIECES
 
     def codegen(context, builder, sig, args):
-        base, apart, tile, pitch = args
+        base, row_stride, tile, vector_stride = args
         raw = ir.VectorType(storage_type(source.dtype), width)
         pieces = []
-        for place in _places(builder, base, apart, lanes):
-            pieces.append(builder.load(builder.bitcast(place, raw.as_pointer()), align=1))
+        for address in _row_addresses(builder, base, row_stride, lanes):
+            pieces.append(builder.load(builder.bitcast(address, raw.as_pointer()), align=1))
         vectors = [decode(builder, concatenate(builder, pieces[j::width]), source.dtype, lanes) for j in range(width)]
-        for c, vector in enumerate(_interleaved(builder, vectors)):
-            store_at(builder, vector, builder.gep(tile, [builder.mul(pitch, _I64(c))]), tile_dtype)
+        for c, vector in enumerate(_transpose_quarters(builder, vectors)):
+            store_at(builder, vector, builder.gep(tile, [builder.mul(vector_stride, _I64(c))]), tile_dtype)
         return context.get_dummy_value()
 
     tile_dtype = tile.dtype
@@ -77,46 +78,46 @@ def transpose_in(typingctx, source, apart, tile, pitch):
 
 
 @intrinsic
-def transpose_out(typingctx, tile, target, apart):
-    """The inverse of ``turn_in``."""
+def transpose_out(typingctx, tile, target, row_stride):
+    """The inverse of ``transpose_in``, for consecutive vectors."""
     lanes = LANES[COMPUTE[target.dtype]]
-    width = lanes // BLOCKS
+    width = lanes // PIECES
 
     def codegen(context, builder, sig, args):
-        tile, base, apart = args
+        tile, base, row_stride = args
         raw = ir.VectorType(storage_type(target.dtype), width)
         vectors = [load_at(builder, builder.gep(tile, [_I64(c * lanes)]), tile_dtype) for c in range(width)]
-        vectors = [encode(builder, _fenced(builder, v), target.dtype, lanes) for v in _interleaved(builder, vectors)]
-        for row, place in enumerate(_places(builder, base, apart, lanes)):
+        vectors = [encode(builder, _fence(builder, v), target.dtype, lanes) for v in _transpose_quarters(builder, vectors)]
+        for row, address in enumerate(_row_addresses(builder, base, row_stride, lanes)):
             vector, start = vectors[row % width], row // width * width
             part = shuffle_lanes(builder, vector, vector, list(range(start, start + width)))
-            builder.store(part, builder.bitcast(place, raw.as_pointer()), align=1)
+            builder.store(part, builder.bitcast(address, raw.as_pointer()), align=1)
         return context.get_dummy_value()
 
     tile_dtype = tile.dtype
     return types.void(tile, target, types.intp), codegen
 
 
-def _chosen(builder, vectors, wanted):
-    """A vector whose lanes are ``wanted``: pairs of (which vector, which of its lanes)."""
-    count, result = len(wanted), vectors[0]
+def _select_lanes(builder, vectors, sources):
+    """A vector whose lanes are given by ``sources``: pairs (index of a vector, index of a lane)."""
+    count, result = len(sources), vectors[0]
     for k, vector in enumerate(vectors[1:], 1):
-        order = [count + lane if which == k else (lane if k == 1 and which == 0 else i) for i, (which, lane) in enumerate(wanted)]
+        order = [count + lane if index == k else (lane if k == 1 and index == 0 else i) for i, (index, lane) in enumerate(sources)]
         result = shuffle_lanes(builder, result, vector, order)
     return result
 
 
 @intrinsic(prefer_literal=True)
 def load_interleaved(typingctx, source, n, tile):
-    """Fill ``tile`` with n classes of as many rows as it has lanes, which follow each other at ``source``; n is a constant."""
+    """Load packed rows of n classes, as many rows as lanes, and store them as a tile; n is a constant."""
     lanes, classes, dtype = LANES[COMPUTE[source.dtype]], n.literal_value, tile.dtype
 
     def codegen(context, builder, sig, args):
         base, _, tile = args
         vectors = [load_at(builder, builder.gep(base, [_I64(k * lanes)]), source.dtype) for k in range(classes)]
         for c in range(classes):
-            wanted = [divmod(row * classes + c, lanes) for row in range(lanes)]
-            store_at(builder, _chosen(builder, vectors, wanted), builder.gep(tile, [_I64(c * lanes)]), dtype)
+            sources = [divmod(row * classes + c, lanes) for row in range(lanes)]
+            store_at(builder, _select_lanes(builder, vectors, sources), builder.gep(tile, [_I64(c * lanes)]), dtype)
         return context.get_dummy_value()
 
     return types.void(source, n, tile), codegen
@@ -124,15 +125,15 @@ def load_interleaved(typingctx, source, n, tile):
 
 @intrinsic(prefer_literal=True)
 def store_interleaved(typingctx, tile, target, n):
-    """The inverse of ``deal_in``."""
+    """The inverse of ``load_interleaved``."""
     lanes, classes, dtype = LANES[COMPUTE[target.dtype]], n.literal_value, tile.dtype
 
     def codegen(context, builder, sig, args):
         tile, base, _ = args
         vectors = [load_at(builder, builder.gep(tile, [_I64(c * lanes)]), dtype) for c in range(classes)]
         for k in range(classes):
-            wanted = [divmod(k * lanes + i, classes)[::-1] for i in range(lanes)]
-            store_at(builder, _chosen(builder, vectors, wanted), builder.gep(base, [_I64(k * lanes)]), target.dtype)
+            sources = [divmod(k * lanes + i, classes)[::-1] for i in range(lanes)]
+            store_at(builder, _select_lanes(builder, vectors, sources), builder.gep(base, [_I64(k * lanes)]), target.dtype)
         return context.get_dummy_value()
 
     return types.void(tile, target, n), codegen

@@ -1,9 +1,11 @@
-"""Vector registers as a Numba type.
+"""A SIMD vector as a Numba type, and its operations.
 
-PyPI's Numba has neither a vector exp nor a maximum that vectorises, and whether LLVM vectorises a loop depends on flags, widths
-and the machine. So the hot loops say what they want: a ``Vec`` is 16 float32 or 8 float64 lanes, whatever the machine's registers
-(LLVM splits it on narrower ones). The order of every sum is then fixed by the source, not by the CPU: the same bits on AVX2,
-AVX-512 and NEON wherever fused multiply-add exists.
+Numba from PyPI has neither a vector exp nor a maximum that vectorises. Whether LLVM vectorises a loop depends on flags, on the width of
+the registers and on the machine. The hot loops therefore use an explicit vector type: a ``Vec`` has 16 float32 or 8 float64 lanes on
+every machine, and LLVM splits it where registers are narrower. The source, not the processor, fixes the order of every sum. AVX2,
+AVX-512 and NEON give the same bits, as long as the processor has a fused multiply-add.
+
+A vector of four times as many lanes (names that end in ``_x4``) is four independent chains of instructions, which a processor overlaps.
 """
 
 import operator
@@ -25,13 +27,13 @@ _IR = {
     types.boolean: ir.IntType(1),
 }
 
-_NAMES = {types.float32: "f32", types.float64: "f64"}
+_SUFFIXES = {types.float32: "f32", types.float64: "f64"}
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 class Vec(types.Type):
-    """A vector register of ``lanes`` elements."""
+    """A vector of ``lanes`` elements."""
 
     def __init__(self, elem, lanes):
         self.elem, self.lanes = elem, lanes
@@ -53,30 +55,32 @@ def _constant(lanes, values):
 
 
 def broadcast_lanes(builder, value, lanes):
+    """A vector with a scalar in every lane."""
     vector = ir.VectorType(value.type, lanes)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), _constant(lanes, [0] * lanes))
 
 
 def shuffle_lanes(builder, a, b, order):
-    """Lanes of two vectors, in an order; the second one's are counted on from the first one's."""
+    """LLVM's shufflevector: lane i of the result is lane ``order[i]`` of ``a`` followed by ``b``."""
     return builder.shuffle_vector(a, b, _constant(len(order), order))
 
 
 def as_vector(context, builder, value, from_type, vec):
-    """A scalar operand becomes a vector of the other operand's kind: constants may be written as plain Python numbers."""
+    """Broadcast a scalar operand to ``vec``, the type of the other operand, so that kernels can write constants as Python numbers."""
     if isinstance(from_type, Vec):
         return value
     return broadcast_lanes(builder, context.cast(builder, value, from_type, vec.elem), vec.lanes)
 
 
 def call_llvm(builder, name, result, args):
+    """Call an LLVM intrinsic, or a C function, by its name."""
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
     return builder.call(function, args)
 
 
 def _operator(op, emit):
-    """``vec op vec``, ``vec op scalar`` and ``scalar op vec``, element by element."""
+    """Define ``vec op vec``, ``vec op scalar`` and ``scalar op vec``, lane by lane."""
 
     @infer_global(op)
     class _Template(AbstractTemplate):
@@ -120,7 +124,7 @@ def _first_vec(*args):
 
 
 def per_register(builder, vec, emit, args):
-    """``emit`` on one register's worth of lanes after the other: masks of more lanes than that are put together bit by bit."""
+    """Apply ``emit`` to parts of as many lanes as a ``Vec`` has: LLVM assembles a wider mask bit by bit."""
     count = LANES[vec.elem]
     pieces = []
     for start in range(0, vec.lanes, count):
@@ -130,7 +134,7 @@ def per_register(builder, vec, emit, args):
 
 
 def concatenate(builder, pieces):
-    """One vector of the lanes of several (a power of two)."""
+    """Concatenate vectors; their number is a power of two."""
     while len(pieces) > 1:
         order = _constant(2 * pieces[0].type.count, list(range(2 * pieces[0].type.count)))
         pieces = [builder.shuffle_vector(a, b, order) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
@@ -139,19 +143,19 @@ def concatenate(builder, pieces):
 
 @intrinsic
 def repeat_x4(typingctx, a):
-    """A vector four times."""
+    """Concatenate a vector with itself, four times in all."""
     return Vec(a.elem, 4 * a.lanes)(a), lambda context, builder, sig, args: concatenate(builder, [args[0]] * 4)
 
 
 @intrinsic
 def concat_x4(typingctx, a, b, c, d):
-    """Four vectors as one."""
+    """Concatenate four vectors."""
     return Vec(a.elem, 4 * a.lanes)(a, b, c, d), lambda context, builder, sig, args: concatenate(builder, args)
 
 
 @intrinsic(prefer_literal=True)
 def extract_x4(typingctx, a, which):
-    """One of the four vectors that a wide one is made of."""
+    """Vector number ``which`` (a constant) of the four that a wide vector consists of."""
     count = a.lanes // 4
     order = list(range(which.literal_value * count, (which.literal_value + 1) * count))
 
@@ -168,14 +172,14 @@ def fma(typingctx, a, b, c):
 
     def codegen(context, builder, sig, args):
         args = [as_vector(context, builder, v, t, vec) for v, t in zip(args, sig.args, strict=True)]
-        return call_llvm(builder, f"llvm.fma.v{vec.lanes}{_NAMES[vec.elem]}", _ir_type(vec), args)
+        return call_llvm(builder, f"llvm.fma.v{vec.lanes}{_SUFFIXES[vec.elem]}", _ir_type(vec), args)
 
     return vec(a, b, c), codegen
 
 
 @intrinsic
 def maximum(typingctx, a, b):
-    """The larger of each pair; ``b`` where ``a`` is nan (one instruction; nan comes back through the sum of exponentials)."""
+    """The larger of each pair, and ``b`` where ``a`` is nan: one instruction. The sum of exponentials propagates the nan."""
 
     def codegen(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -185,7 +189,7 @@ def maximum(typingctx, a, b):
 
 @intrinsic
 def minimum(typingctx, a, bound):
-    """The smaller of ``a`` and a number; nan stays."""
+    """The smaller of ``a`` and a number; nan propagates."""
 
     def codegen(context, builder, sig, args):
         top = as_vector(context, builder, args[1], bound, a)
@@ -217,7 +221,7 @@ not_equal = _comparison("!=")
 
 @intrinsic
 def select(typingctx, mask, a, b):
-    """``a`` where the mask holds, ``b`` elsewhere; for vectors and for numbers of one type."""
+    """``a`` where the mask is true, ``b`` elsewhere; for vectors, and for scalars of one type."""
     if mask == types.boolean:
         return a(mask, a, a), lambda context, builder, sig, args: builder.select(*args)
     vec = _first_vec(a, b)
@@ -231,18 +235,21 @@ def select(typingctx, mask, a, b):
 
 @intrinsic
 def masked_add(typingctx, mask, a, b):
-    """a + b where the mask holds, ``a`` elsewhere; AVX-512 adds so in one instruction, if it may take 0 for -0."""
+    """a + b where the mask is true, ``a`` elsewhere.
+
+    With the flag ``nsz`` (no signed zeros), LLVM uses one masked addition of AVX-512.
+    """
 
     def codegen(context, builder, sig, args):
-        nothing = ir.Constant(_ir_type(b), None)
-        return builder.fadd(args[1], builder.select(args[0], args[2], nothing), flags=["nsz"])
+        zero_vector = ir.Constant(_ir_type(b), None)
+        return builder.fadd(args[1], builder.select(args[0], args[2], zero_vector), flags=["nsz"])
 
     return a(mask, a, b), codegen
 
 
 @intrinsic
 def select_less(typingctx, a, b, x, y):
-    """``x`` where a < b, ``y`` elsewhere, in one register after the other; b and x may be numbers."""
+    """``x`` where a < b, ``y`` elsewhere; b and x may be scalars. Like ``select`` of ``less``, but compares by ``per_register``."""
 
     def codegen(context, builder, sig, args):
         wide = [as_vector(context, builder, v, t, a) for v, t in zip(args, sig.args, strict=True)]
@@ -253,7 +260,7 @@ def select_less(typingctx, a, b, x, y):
 
 @intrinsic
 def zero_below(typingctx, bound, t, a):
-    """``a``, but 0 where ``t`` is below a number."""
+    """0 where t < bound, ``a`` elsewhere."""
 
     def codegen(context, builder, sig, args):
         bottom = as_vector(context, builder, args[0], bound, t)
@@ -265,12 +272,15 @@ def zero_below(typingctx, bound, t, a):
 
 @intrinsic
 def insert_lane(typingctx, a, lane, number):
-    """``a`` with one lane's number replaced. By a comparison: a number that is written to memory could not be read back as part of a
-    vector before all stores ahead of it are done."""
+    """Replace the number in one lane, by a comparison of lane indices.
+
+    The alternative is a store of the number and a load of the vector. Store forwarding does not serve such a load: it waits until all
+    earlier stores have drained.
+    """
 
     def codegen(context, builder, sig, args):
-        here = broadcast_lanes(builder, builder.trunc(args[1], _I32), a.lanes)
-        mask = builder.icmp_signed("==", here, _constant(a.lanes, list(range(a.lanes))))
+        wanted_lane = broadcast_lanes(builder, builder.trunc(args[1], _I32), a.lanes)
+        mask = builder.icmp_signed("==", wanted_lane, _constant(a.lanes, list(range(a.lanes))))
         return builder.select(mask, as_vector(context, builder, args[2], number, a), args[0])
 
     return a(a, types.intp, number), codegen
@@ -278,19 +288,19 @@ def insert_lane(typingctx, a, lane, number):
 
 @intrinsic
 def mask_or(typingctx, mask, other):
-    """Where one mask or the other holds."""
+    """Logical or of two masks."""
     return mask(mask, other), lambda context, builder, sig, args: builder.or_(*args)
 
 
 @intrinsic
 def mask_and(typingctx, mask, other):
-    """Where one mask and the other hold."""
+    """Logical and of two masks."""
     return mask(mask, other), lambda context, builder, sig, args: builder.and_(*args)
 
 
 @intrinsic
 def all_true(typingctx, mask):
-    """Whether the mask holds in every lane."""
+    """Whether the mask is true in every lane."""
 
     def codegen(context, builder, sig, args):
         bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
@@ -301,7 +311,7 @@ def all_true(typingctx, mask):
 
 @intrinsic
 def any_true(typingctx, mask):
-    """Whether the mask holds in any lane."""
+    """Whether the mask is true in any lane."""
 
     def codegen(context, builder, sig, args):
         bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
@@ -310,8 +320,8 @@ def any_true(typingctx, mask):
     return types.boolean(mask), codegen
 
 
-def _halves(builder, value, lanes_, combine):
-    """Fold the upper half onto the lower until one lane is left: the fixed tree of every horizontal reduction."""
+def _reduce_halves(builder, value, lanes_, combine):
+    """Combine the upper half of the lanes with the lower half until one lane is left: the tree of every horizontal reduction."""
     while lanes_ > 1:
         half = lanes_ // 2
         low = builder.shuffle_vector(value, value, _constant(half, list(range(half))))
@@ -322,29 +332,31 @@ def _halves(builder, value, lanes_, combine):
 
 @intrinsic
 def reduce_max(typingctx, a):
+    """The largest lane; no lane is nan."""
+
     def codegen(context, builder, sig, args):
-        return _halves(builder, args[0], a.lanes, lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
+        return _reduce_halves(builder, args[0], a.lanes, lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 
     return a.elem(a), codegen
 
 
-def _double(vec):
+def _float64_vector(vec):
     return ir.VectorType(ir.DoubleType(), vec.lanes)
 
 
 @intrinsic
 def promote(typingctx, a):
-    """The same numbers as float64."""
+    """Convert to float64."""
 
     def codegen(context, builder, sig, args):
-        return args[0] if a.elem == types.float64 else builder.fpext(args[0], _double(a))
+        return args[0] if a.elem == types.float64 else builder.fpext(args[0], _float64_vector(a))
 
     return Vec(types.float64, a.lanes)(a), codegen
 
 
 @intrinsic
 def demote(typingctx, a, like):
-    """Float64 numbers in the type of ``like``."""
+    """Round a float64 vector to the type of ``like``."""
 
     def codegen(context, builder, sig, args):
         return args[0] if like.elem == types.float64 else builder.fptrunc(args[0], _ir_type(like))
@@ -354,22 +366,23 @@ def demote(typingctx, a, like):
 
 @intrinsic
 def reduce_add(typingctx, a):
-    """The sum of the lanes of float64 numbers."""
+    """The sum of the lanes of a float64 vector."""
 
     def codegen(context, builder, sig, args):
-        return _halves(builder, args[0], a.lanes, builder.fadd)
+        return _reduce_halves(builder, args[0], a.lanes, builder.fadd)
 
     return a.elem(a), codegen
 
 
 @intrinsic
 def first_lane(typingctx, a):
+    """The number in lane 0."""
     return a.elem(a), lambda context, builder, sig, args: builder.extract_element(args[0], _I32(0))
 
 
 @intrinsic
 def split_exponent(typingctx, a, pivot):
-    """``(k, f)`` with a = 2**k * f and f in [pivot, 2 * pivot); a positive, normal float32."""
+    """``(k, f)`` with a = 2**k * f and f in [pivot, 2 * pivot), for a positive, normal float32 ``a``."""
 
     def codegen(context, builder, sig, args):
         integers = ir.VectorType(_I32, a.lanes)
@@ -388,7 +401,7 @@ def split_exponent(typingctx, a, pivot):
 
 @intrinsic
 def approximate_reciprocal(typingctx, a):
-    """1 / a to a twentieth, by turning the sign of its exponent; a positive, normal float32."""
+    """1 / a with a relative error of at most 1/20, for a positive, normal float32 ``a``: negates the exponent in the bits."""
 
     def codegen(context, builder, sig, args):
         integers = ir.VectorType(_I32, a.lanes)

@@ -1,6 +1,7 @@
-"""Memory of a kernel's own.
+"""The workspace of a kernel: temporary memory on the heap and on the stack.
 
-No arrays: NumPy's `empty` costs a second to compile, and Numba would free what only a pointer mentions.
+The functions return pointers, not arrays. ``numpy.empty`` takes a second to compile, and Numba frees an array after its last use, even if a
+pointer to its data is still in use.
 """
 
 from llvmlite import ir
@@ -12,36 +13,36 @@ from nbloss.kernels.cpu.simd.half import COMPUTE
 
 _I64 = ir.IntType(64)
 
-_NUMBER = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int64: _I64}
+_IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int64: _I64}
 
 LINE = 64  # bytes of a cache line
 
 
 def _allocate(context, builder, count, dtype):
-    """Memory for so many numbers, from the start of a cache line."""
+    """Allocate ``count`` numbers, aligned to a cache line."""
     size = builder.mul(count, _I64(dtype.bitwidth // 8))
-    given = context.nrt.allocate(builder, builder.add(size, _I64(LINE)))
-    with cgutils.if_unlikely(builder, cgutils.is_null(builder, given)):
+    allocated = context.nrt.allocate(builder, builder.add(size, _I64(LINE)))
+    with cgutils.if_unlikely(builder, cgutils.is_null(builder, allocated)):
         context.call_conv.return_user_exc(builder, MemoryError, ("no memory for a kernel's buffers",))
-    start = builder.ptrtoint(given, _I64)
+    start = builder.ptrtoint(allocated, _I64)
     aligned = builder.and_(builder.add(start, _I64(LINE)), _I64(-LINE))
-    # malloc's addresses are multiples of 16: there is always a gap, whose last 8 bytes keep the address that ``free`` needs
+    # malloc's addresses are multiples of 16, so the gap has at least 16 bytes; its last 8 bytes hold the address that ``free`` needs
     builder.store(start, builder.inttoptr(builder.sub(aligned, _I64(8)), _I64.as_pointer()))
-    return builder.inttoptr(aligned, _NUMBER[dtype].as_pointer())
+    return builder.inttoptr(aligned, _IR[dtype].as_pointer())
 
 
 @intrinsic
 def alloc(typingctx, base, n):
-    """Memory for n numbers of the type that ``base``'s numbers are computed in, from the start of a cache line; ``free`` it."""
+    """Allocate n numbers of the compute type of ``base``, aligned to a cache line. The caller frees them (``free``)."""
     dtype = COMPUTE[base.dtype]
     return types.CPointer(dtype)(base, types.intp), lambda context, builder, sig, args: _allocate(context, builder, args[1], dtype)
 
 
 @intrinsic
 def carve(typingctx, base, sizes):
-    """One allocation (``alloc``) in parts of so many numbers each: a tuple of pointers. ``free`` the first one.
+    """Allocate several buffers at once: a tuple of pointers to buffers of ``sizes`` numbers each. The caller frees the first pointer.
 
-    A kernel's buffers are stated once, as this tuple: no offset has to agree with a size somewhere else.
+    The tuple declares all buffers of a kernel in one place. No offset has to agree with a size elsewhere.
     """
     dtype = COMPUTE[base.dtype]
     result = types.UniTuple(types.CPointer(dtype), len(sizes))
@@ -59,12 +60,12 @@ def carve(typingctx, base, sizes):
 
 @intrinsic
 def free(typingctx, base):
-    """Give the memory of ``alloc`` or ``carve`` back."""
+    """Free the memory of ``alloc`` or ``carve``."""
 
     def codegen(context, builder, sig, args):
         start = builder.ptrtoint(args[0], _I64)
-        given = builder.load(builder.inttoptr(builder.sub(start, _I64(8)), _I64.as_pointer()))
-        context.nrt.free(builder, builder.inttoptr(given, ir.IntType(8).as_pointer()))
+        allocated = builder.load(builder.inttoptr(builder.sub(start, _I64(8)), _I64.as_pointer()))
+        context.nrt.free(builder, builder.inttoptr(allocated, ir.IntType(8).as_pointer()))
         return context.get_dummy_value()
 
     return types.void(base), codegen
@@ -72,17 +73,17 @@ def free(typingctx, base):
 
 @intrinsic(prefer_literal=True)
 def stack_alloc(typingctx, dtype, count):
-    """A pointer to so many numbers (a constant) that live as long as the calling function."""
+    """Allocate ``count`` numbers (a constant) in the stack frame of the calling function."""
 
     def codegen(context, builder, sig, args):
-        return cgutils.alloca_once(builder, _NUMBER[dtype.dtype], size=_I64(count.literal_value))
+        return cgutils.alloca_once(builder, _IR[dtype.dtype], size=_I64(count.literal_value))
 
     return types.CPointer(dtype.dtype)(dtype, count), codegen
 
 
 @intrinsic
 def as_array(typingctx, base, n):
-    """An array of n numbers at a pointer; it owns nothing."""
+    """An array of n numbers at a pointer; the array does not own its memory."""
     result = types.Array(base.dtype, 1, "C")
 
     def codegen(context, builder, sig, args):

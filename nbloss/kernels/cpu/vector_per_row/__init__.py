@@ -1,1 +1,4 @@
-"""TODO"""
+"""Kernels for contiguous rows, with vectors along each row.
+
+Read ``reduce`` (maxima and sums) and ``write`` (outputs) first, then ``log_softmax``, ``cross_entropy`` and ``soft_targets``.
+"""

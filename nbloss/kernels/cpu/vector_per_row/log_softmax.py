@@ -1,4 +1,8 @@
-"""TODO"""
+"""log_softmax and its gradient for contiguous rows, vectors along each row.
+
+As in ``cross_entropy``, short rows go through each step in groups, and the maximum of the row one group later is searched while a row is
+summed.
+"""
 
 import numpy as np
 from numba import njit
@@ -17,42 +21,46 @@ from nbloss.kernels.math.epilogue import CONFIDENT
 
 
 def log_softmax(x, out, lo, hi):
+    """out = (x - m) - log s."""
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
     size, ring = rows_per_group(width, n), 2 * width - 1
-    tops = alloc(base, 3 * width)
-    logs = offset(tops, 2 * width)
+    maxima = alloc(base, 3 * width)
+    logs = offset(maxima, 2 * width)
     rest = splat(base, 0.0)
     terms = stack_alloc(np.float64, 256)
-    streamed = rows_bypass_caches(out, n, base)
+    nontemporal = rows_bypass_caches(out, n, base)
     row_stride = stride(x, 0)
     ahead = prefetch_distance(n, row_stride, size)
     for p in range(lo, min_int(hi, lo + size)):
-        put(tops, p & ring, row_max(pointer(x, p * row_stride), n))
+        put(maxima, p & ring, row_max(pointer(x, p * row_stride), n))
     for p in range(lo, hi, size):
         count, confident = min_int(size, hi - p), 0
         for k in range(count):
             row, following = pointer(x, (p + k) * row_stride), pointer(x, min_int(p + k + size, hi - 1) * row_stride)
-            lines = output_lines(row, out, p + k, streamed)
-            sums, top = row_exp_sums(row, n, get(tops, (p + k) & ring), None, ahead, lines, following)
+            lines = output_lines(row, out, p + k, nontemporal)
+            sums, following_max = row_exp_sums(row, n, get(maxima, (p + k) & ring), None, ahead, lines, following)
             store(terms, k * width, sums)
-            put(tops, (p + k + size) & ring, top)
+            put(maxima, (p + k + size) & ring, following_max)
         for k in range(count):
-            total = row_total(load_float64(terms, k * width, rest), get(tops, (p + k) & ring))
+            total = row_total(load_float64(terms, k * width, rest), get(maxima, (p + k) & ring))
             confident |= np.int64(total < CONFIDENT) << k
             rest = insert_lane(rest, k, cast(base, total - 1.0))
         for k in range(count):
             if confident >> k & 1:
-                rest = insert_lane(rest, k, cast(base, row_rest(pointer(x, (p + k) * row_stride), n, get(tops, (p + k) & ring), None)))
+                rest = insert_lane(rest, k, cast(base, row_rest(pointer(x, (p + k) * row_stride), n, get(maxima, (p + k) & ring), None)))
         store(logs, 0, log1p(rest))
         for k in range(count):
-            write_logs(pointer(x, (p + k) * row_stride), pointer(out, (p + k) * n), n, get(tops, (p + k) & ring), get(logs, k), streamed)
-    free(tops)
+            write_logs(
+                pointer(x, (p + k) * row_stride), pointer(out, (p + k) * n), n, get(maxima, (p + k) & ring), get(logs, k), nontemporal
+            )
+    free(maxima)
 
 
 @njit(**INLINE)
 def _sum_block(x, start, stop):
+    """The sum of a block of elements, as a float64 vector of partial sums."""
     width = lanes(x)
     a = splat(x, 0.0)
     b = a
@@ -63,12 +71,13 @@ def _sum_block(x, start, stop):
 
 
 def log_softmax_backward(g, y, out, lo, hi):
+    """out = g - exp(y) * sum of g."""
     n = y.shape[1]
-    streamed = rows_bypass_caches(out, n, pointer(y, 0))
+    nontemporal = rows_bypass_caches(out, n, pointer(y, 0))
     for p in range(lo, hi):
         upstream, row = pointer(g, p * stride(g, 0)), pointer(y, p * stride(y, 0))
         sums = promote(splat(row, 0.0))
         for start in range(0, n, SUM_BLOCK_CLASSES):
             sums = sums + _sum_block(upstream, start, min_int(n, start + SUM_BLOCK_CLASSES))
         factor = cast(row, reduce_add(sums) / np.float64(exp_scale(get(row, 0))))
-        write_gradient(upstream, row, pointer(out, p * n), n, factor, streamed)
+        write_gradient(upstream, row, pointer(out, p * n), n, factor, nontemporal)

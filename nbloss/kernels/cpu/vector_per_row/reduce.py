@@ -1,4 +1,16 @@
-"""TODO"""
+"""The maximum and the sum of exponentials of one contiguous row, with vectors along the row.
+
+============  ========================================================================================================
+m             maximum of the row
+s, rest       sum of exp(x - m); s - 1, without one of the terms that equal the maximum
+keep          buffer for the scaled exponentials (``exp_buffer_size``), or None
+ahead         distance in elements from a row to the elements that are prefetched
+following     the row whose maximum is searched while this row is summed, so that it is loaded during the arithmetic
+============  ========================================================================================================
+
+Element j goes to partial sum j mod (2 * lanes). Blocks of SUM_BLOCK_CLASSES elements are summed in the compute type and added in float64,
+and ``simd/vec.reduce_add`` adds the lanes at the end. If s < CONFIDENT, ``row_rest`` computes ``rest`` again, to full precision.
+"""
 
 import numpy as np
 from numba import njit
@@ -15,13 +27,13 @@ from nbloss.kernels.math.epilogue import CONFIDENT
 
 @njit(**INLINE)
 def rows_per_group(width, n):
-    """How many rows go through each step together: at most one to a lane when their logarithms and losses are found."""
+    """How many rows go through each step together: at most one for each lane, because one vector has the logarithms of a group."""
     return max_int(1, min_int(width, ROW_GROUP_ELEMENTS // n))
 
 
 @njit(**INLINE)
 def prefetch_distance(n, row_stride, near):
-    """How far ahead of a row's numbers memory is asked for: beyond row ``near`` from it, where the maximum is looked for."""
+    """The prefetch distance in elements from a row: ahead of row ``near`` after it, in which the maximum is searched."""
     return near * row_stride + (
         ROW_PREFETCH_ELEMENTS if row_stride == n or n > ROW_PREFETCH_ELEMENTS else ROW_PREFETCH_ELEMENTS // n * row_stride
     )
@@ -29,13 +41,13 @@ def prefetch_distance(n, row_stride, near):
 
 @njit(**INLINE)
 def row_max(x, n):
-    """max x[j] of no fewer numbers than lanes; nan is passed over here and comes back through the sum."""
+    """The maximum of a row that is at least as long as a vector. It ignores nan, which propagates through the sum."""
     return _max_from(x, n, 0, repeat_x4(splat(x, -np.inf)))
 
 
 @njit(**INLINE)
 def _max_from(x, n, start, peak):
-    """The maximum of what four vectors have found before ``start`` and of what is left."""
+    """The maximum of ``peak``, a wide vector with the maxima of the elements before ``start``, and of the remaining elements."""
     width = lanes(x)
     j = start
     while j + 4 * width <= n:
@@ -45,20 +57,20 @@ def _max_from(x, n, start, peak):
     while j + width <= n:
         a = maximum(load(x, j), a)
         j += width
-    return reduce_max(maximum(maximum(load(x, n - width), b), a))  # some once more, which is cheaper than a mask
+    return reduce_max(maximum(maximum(load(x, n - width), b), a))  # overlaps earlier elements, which is faster than a mask
 
 
 @njit(**INLINE)
-def _prefetch_lines(x, ahead, out, place):
-    """Ask for a line of what is ``ahead`` of x, and of ``out``, which is to be written."""
-    prefetch_read(x, ahead + place)
+def _prefetch_lines(x, ahead, out, element):
+    """Prefetch one line ``ahead`` of x for reading, and one of ``out`` for writing."""
+    prefetch_read(x, ahead + element)
     if out is not None:
-        prefetch_write(out, place)
+        prefetch_write(out, element)
 
 
 @njit(**INLINE)
 def _exp_few(x, j, stop, m, keep):
-    """A vector's scaled exp(x[j] - m), 0 from ``stop`` on."""
+    """The scaled exponentials of one vector from element j on; 0 from ``stop`` on."""
     e = exp_scaled(load_n(x, j, stop - j, -np.inf) - m, None)
     if keep is not None:
         store(keep, j, e)
@@ -67,7 +79,10 @@ def _exp_few(x, j, stop, m, keep):
 
 @njit(**INLINE)
 def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
-    """Sum of the scaled exp(x[j] - m) over a block, ``keep`` takes the terms; and ``peak``, raised to what stands in ``following``."""
+    """``(sum of the scaled exponentials of a block, peak)``.
+
+    Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``.
+    """
     width = lanes(x)
     a = splat(x, 0.0)
     b = a
@@ -82,8 +97,8 @@ def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
         a = (a + extract_x4(e, 0)) + extract_x4(e, 2)
         b = (b + extract_x4(e, 1)) + extract_x4(e, 3)
         j += 4 * width
-    for place in range(j, stop, width):
-        _prefetch_lines(x, ahead, out, place)
+    for element in range(j, stop, width):
+        _prefetch_lines(x, ahead, out, element)
     if j + 3 * width < stop:
         e = exp_scaled(load_n_x4(x, j, stop - j, -np.inf) - m, None)
         if keep is not None:
@@ -100,7 +115,7 @@ def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
 
 @njit(**INLINE)
 def _rest_block(x, start, stop, m, keep):
-    """``_exp_block`` without the maximum's own term and with the digits that x - m lost."""
+    """The sum of ``_exp_block`` without the terms that equal the maximum, and with the rounding errors of x - m."""
     width = lanes(x)
     top = splat(x, m)
     a = splat(x, 0.0)
@@ -122,28 +137,25 @@ def _rest_block(x, start, stop, m, keep):
 
 @njit(**INLINE)
 def row_exp_sums(x, n, m, keep, ahead, out, following):
-    """The scaled exponentials' sum in float64, not yet folded: as many numbers as there are lanes; and the maximum of row ``following``.
-
-    Its numbers come from memory while these are computed with.
-    """
+    """``(partial sums of the scaled exponentials, a float64 vector; maximum of row ``following``)``."""
     sums = promote(splat(x, 0.0))
     peak = repeat_x4(splat(x, -np.inf))
     for start in range(0, n, SUM_BLOCK_CLASSES):
-        added, peak = _exp_block(x, start, min_int(n, start + SUM_BLOCK_CLASSES), m, keep, ahead, out, following, peak)
-        sums = sums + added
+        block_sums, peak = _exp_block(x, start, min_int(n, start + SUM_BLOCK_CLASSES), m, keep, ahead, out, following, peak)
+        sums = sums + block_sums
     most = 4 * lanes(x)
     return sums, cast(x, _max_from(following, n, n // most * most, peak))
 
 
 @njit(**INLINE)
 def row_total(terms, m):
-    """s in float64 from ``row_terms``; that of a confident row is to be replaced by 1 + ``row_rest``."""
+    """s in float64, from the partial sums of ``row_exp_sums``. The caller replaces that of a confident row by 1 + ``row_rest``."""
     return reduce_add(terms) / np.float64(exp_scale(m))
 
 
 @njit(**INLINE)
 def row_rest(x, n, m, keep):
-    """``rest`` in float64, with every digit."""
+    """``rest`` in float64, to full precision."""
     sums = promote(splat(x, 0.0))
     for start in range(0, n, SUM_BLOCK_CLASSES):
         sums = sums + _rest_block(x, start, min_int(n, start + SUM_BLOCK_CLASSES), m, keep)
@@ -152,7 +164,7 @@ def row_rest(x, n, m, keep):
 
 @njit(**INLINE)
 def row_sum(x, n, m, keep, ahead, following):
-    """``(s, rest)`` of a row, and the maximum of row ``following``."""
+    """``(s, rest, maximum of row following)``."""
     terms, top = row_exp_sums(x, n, m, keep, ahead, None, following)
     total = row_total(terms, m)
     rest = total - 1.0
@@ -164,18 +176,19 @@ def row_sum(x, n, m, keep, ahead, following):
 
 @njit(**INLINE)
 def log1p_of(x, number):
-    """The vector log1p for one number, so that rows and lanes give the same bits."""
+    """log1p of one number, computed as a vector, so that it has the same bits as in ``row_per_lane``."""
     return first_lane(log1p(splat(x, number)))
 
 
 @njit(**INLINE)
 def exp_buffer_size(x, n):
-    """Room for the exponentials of a row: whole fours of vectors."""
+    """The size of a buffer for the exponentials of a row: a multiple of four vectors."""
     most = 4 * lanes(x)
     return (n + most - 1) // most * most
 
 
 @njit(**INLINE)
 def row_workspace(x, n):
+    """Allocate a buffer for the exponentials of a row."""
     base = pointer(x, 0)
     return alloc(base, exp_buffer_size(base, n))

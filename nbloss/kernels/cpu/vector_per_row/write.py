@@ -1,4 +1,8 @@
-"""TODO"""
+"""Writes the output of one contiguous row.
+
+Stores are aligned, because a store that straddles two cache lines takes twice as long: each function stores the elements before the first
+aligned address with a mask. ``nontemporal`` selects nontemporal stores (``simd/nontemporal``).
+"""
 
 from numba import njit, types
 from numba.extending import overload
@@ -10,23 +14,27 @@ from nbloss.kernels.cpu.simd.vec import minimum
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scaled
 
 
-def output_lines(row, out, q, streamed):
-    """What to ask for before row q of ``out`` is written: nothing new if it goes past the caches; None without ``out``."""
+def output_lines(row, out, q, nontemporal):
+    """The pointer to prefetch for writing row q of ``out``; None without ``out``.
+
+    With nontemporal stores, it is ``row``, which is in a cache already, so that the prefetch has no effect.
+    """
 
 
 @overload(output_lines, jit_options=INLINE)
-def _output_lines(row, out, q, streamed):
+def _typed_output_lines(row, out, q, nontemporal):
     if isinstance(out, types.NoneType):
-        return lambda row, out, q, streamed: None
-    return lambda row, out, q, streamed: row if streamed else pointer(out, q * out.shape[1])
+        return lambda row, out, q, nontemporal: None
+    return lambda row, out, q, nontemporal: row if nontemporal else pointer(out, q * out.shape[1])
 
 
 @njit(**INLINE)
-def write_logs(row, result, n, m, log_s, streamed):
+def write_logs(row, result, n, m, log_s, nontemporal):
+    """result = (x - m) - log s."""
     width = lanes(row)
     j = min_int(n, elements_to_aligned(result))
     store_n(result, 0, j, (load_n(row, 0, j, 0.0) - m) - log_s)
-    while streamed and j + width <= n:
+    while nontemporal and j + width <= n:
         store_nontemporal(result, j, (load(row, j) - m) - log_s)
         j += width
     while j + 2 * width <= n:
@@ -39,15 +47,15 @@ def write_logs(row, result, n, m, log_s, streamed):
 
 
 @njit(**INLINE)
-def write_gradient(upstream, row, out, n, factor, streamed):
-    """g - exp(y) * factor"""
+def write_gradient(upstream, row, out, n, factor, nontemporal):
+    """out = g - exp(y) * factor, for the upstream gradient g and log-probabilities y."""
     width = lanes(row)
     j = min_int(n, elements_to_aligned(out))
     e = exp_scaled(minimum(load_n(row, 0, j, 0.0), MAX_EXP_ARGUMENT), None)
     store_n(out, 0, j, load_n(upstream, 0, j, 0.0) - e * factor)
     while j + 4 * width <= n:
         d = load_x4(upstream, j) - exp_scaled(minimum(load_x4(row, j), MAX_EXP_ARGUMENT), None) * factor
-        if streamed:
+        if nontemporal:
             store_nontemporal(out, j, d)
         else:
             store(out, j, d)
@@ -59,11 +67,12 @@ def write_gradient(upstream, row, out, n, factor, streamed):
 
 
 @njit(**INLINE)
-def write_kept(keep, out, n, factor, streamed):
+def write_kept(keep, out, n, factor, nontemporal):
+    """out = e * factor, for the exponentials e in the buffer ``keep``."""
     width = lanes(keep)
-    j = min_int(n, elements_to_aligned(out))  # stores that straddle lines cost double
+    j = min_int(n, elements_to_aligned(out))
     store_n(out, 0, j, load(keep, 0) * factor)
-    while streamed and j + width <= n:
+    while nontemporal and j + width <= n:
         store_nontemporal(out, j, load(keep, j) * factor)
         j += width
     while j + 2 * width <= n:
@@ -76,14 +85,14 @@ def write_kept(keep, out, n, factor, streamed):
 
 
 @njit(**INLINE)
-def write_recomputed(row, out, n, m, factor, streamed):
-    """``write_kept`` where nothing was kept."""
+def write_recomputed(row, out, n, m, factor, nontemporal):
+    """out = e * factor, and computes the exponentials e again."""
     width = lanes(row)
     j = min_int(n, elements_to_aligned(out))
     store_n(out, 0, j, exp_scaled(load_n(row, 0, j, 0.0) - m, None) * factor)
     while j + 4 * width <= n:
         e = exp_scaled(load_x4(row, j) - m, None) * factor
-        if streamed:
+        if nontemporal:
             store_nontemporal(out, j, e)
         else:
             store(out, j, e)
@@ -95,6 +104,7 @@ def write_recomputed(row, out, n, m, factor, streamed):
 
 @njit(**INLINE)
 def fill_row(out, n, value):
+    """Set all elements of a row to ``value``."""
     width = lanes(out)
     v = splat(out, value)
     for j in range(0, n, width):

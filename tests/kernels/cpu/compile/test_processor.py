@@ -73,7 +73,7 @@ def test_only_code_that_the_processor_has_and_the_user_allows_is_run(case, monke
 
     has, told, levels = CASES[case]
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: dict.fromkeys(processor._features(has), True))
-    monkeypatch.setattr(processor, "_told", lambda: told)
+    monkeypatch.setattr(processor, "_compile_target", lambda: told)
     caches = processor.runnable, processor.targets, processor._own_level
     [f.cache_clear() for f in caches]
     try:
