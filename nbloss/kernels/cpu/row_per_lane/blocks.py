@@ -88,7 +88,7 @@ def prefetch_plan(array, n):
 
 @njit(**INLINE)
 def prefetch_input(array, plan, row, begin):
-    """Prefetch a tile of the next block: packed rows from ``row`` on, or classes whose positions begin ``begin`` elements from the start."""
+    """Prefetch a tile of the next block: packed rows from ``row`` on, or classes whose positions begin at offset ``begin``."""
     length, classes = plan
     base = pointer(array, 0)
     if begin >= 0:

@@ -14,7 +14,6 @@ others, s    sum of all other classes at the end; sum of all classes
 from numba import njit, types
 from numba.extending import overload
 
-from nbloss.kernels.cpu.channels_first.pipeline import transfer_class
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_x4, splat, store
 from nbloss.kernels.cpu.simd.vec import extract_x4, less, mask_and, masked_add, not_equal, select
@@ -68,19 +67,19 @@ def finish_sums(own, total, low):
 
 
 @njit(**INLINE)
-def unshifted_sums(tile, n, y, keep, transfers, run):
+def unshifted_sums(tile, n, y, keep, transfer, transfers, run):
     """``finish_sums`` of a tile. Stores the scaled exponentials in ``keep``, unless it is None.
 
-    The classes are processed in groups: the first group has n mod 4 classes, the others have four. Before each group,
-    ``channels_first/pipeline`` transfers one class, from class ``run`` on, unless ``transfers`` is None.
+    The classes are processed in groups: the first group has n mod 4 classes, the others have four. Before each group, ``transfer(transfers,
+    run)`` moves one class of other blocks, unless it is None: see ``channels_first/pipeline``.
     """
     width = lanes(tile)
     zero = splat(tile, 0.0)
     own = low = total = zero
     c = n & 3
     if c > 0:
-        if transfers is not None:
-            transfer_class(transfers, run)
+        if transfer is not None:
+            transfer(transfers, run)
             run += 1
         for k in range(c):
             e = exp_unshifted(load(tile, k * width))
@@ -89,8 +88,8 @@ def unshifted_sums(tile, n, y, keep, transfers, run):
             own, total = accumulate_one(e, y, own, total)
             y = y - 1.0
     while c < n:
-        if transfers is not None:
-            transfer_class(transfers, run)
+        if transfer is not None:
+            transfer(transfers, run)
             run += 1
         e = exp_unshifted(load_x4(tile, c * width))
         if keep is not None:
