@@ -6,13 +6,13 @@ Kernels are named as text (``compile.jit``), so that their sources are read only
 import numpy as np
 
 from nbloss.kernels.cpu import choose
+from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.tuning import SUM_GROUP_ROWS
 
 __all__ = [
     "cross_entropy",
-    "cross_entropy_smooth",
     "cross_entropy_soft",
     "fused_loss",
     "log_softmax",
@@ -56,18 +56,24 @@ def log_softmax_backward(g, y, out):
     _run("log_softmax_backward", (), lambda g, y, out: (g, y, out), [g, y], out)
 
 
-def cross_entropy(x, target, mask, scale, upstream, loss, out):
+def _refuse(options):
+    if options is not None and jit.obtain.__name__ != "record":  # a dry run runs no kernel
+        raise NotImplementedError("row options")
+
+
+def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
+    _refuse(options)
     if scale.size < loss.size and not choose.one_scale_for_all(x.shape[1]):
         scale = np.full(loss.size, scale[0])
     _run("cross_entropy", (), lambda x, out: (x, target, mask, scale, upstream, loss, out), [x], out)
 
 
-def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out):
-    given = target, mask, scale, spread, w, upstream, loss
-    _run("cross_entropy_smooth", (), lambda x, out: (x, *given, out), [x], out)
-
-
-def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):
+def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
+    _refuse(options)
+    if y is None:
+        given = target, mask, scale, spread, w, upstream, loss
+        _run("cross_entropy_smooth", (), lambda x, out: (x, *given, out), [x], out)
+        return
     _run("cross_entropy_soft", (), lambda x, y, out: (x, y, w, a, b, upstream, loss, out), [x, y], out)
 
 
