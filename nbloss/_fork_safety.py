@@ -5,8 +5,8 @@
 - A child has one thread. A lock that another thread held at the fork is never released in the child.
 - OpenMP ends or hangs a child if the parent has used it.
 - TBB waits at a fork for its workers, which a running kernel does not release.
-- Numba ends TBB's workers at a fork, but only if the thread that forks has started them, and no other living thread has used them. Otherwise
-  a worker may hold a lock of TBB at that moment. Such a child runs its kernels in one thread.
+- Numba ends TBB's workers at a fork, but only if the thread that forks has started them and no other living thread has used them.
+  Otherwise a worker may hold a lock of TBB at that moment. Such a child runs its kernels in one thread.
 """
 
 import os
