@@ -1,4 +1,4 @@
-"""NUMBA_DISABLE_JIT=1: the NumPy reference has the names and parameters of the compiled kernels, and passes the same tests."""
+"""NUMBA_DISABLE_JIT=1: the same contract in plain NumPy, held against the same oracle, and the twin keeps the kernels' names."""
 
 import inspect
 import os
@@ -18,18 +18,18 @@ SUITES = [
 
 
 @pytest.mark.parametrize("name", kernel_set.__all__)
-def test_the_reference_has_every_kernel_with_its_parameters(name):
+def test_the_twin_has_every_kernel_with_its_parameters(name):
     ours, compiled = (inspect.signature(getattr(module, name)) for module in (reference, kernel_set))
     assert list(ours.parameters) == list(compiled.parameters)
 
 
-def test_the_reference_has_no_other_kernels():
+def test_the_twin_has_no_other_kernels():
     assert set(reference.__all__) == set(kernel_set.__all__)
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_suite_passes_without_the_compiler(suite, tmp_path):
-    """Every twentieth test, which covers every kernel, dtype and option. Run the whole suite after a change of the reference."""
+    """Every twentieth test of it, which is every kernel, dtype and option: the whole of it is for whoever changes the twin."""
     plugin = "def pytest_collection_modifyitems(config, items): items[:] = items[::20]"
     (tmp_path / "twentieth.py").write_text(plugin)
     path = os.pathsep.join([str(ROOT), str(tmp_path)])
