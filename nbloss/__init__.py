@@ -37,7 +37,7 @@ __all__ = [
     "to_host",
 ]
 
-_HOMES = {  # importing nbloss imports none of them (PEP 562)
+_HOMES = {  # name -> its module, imported at the first use (PEP 562), so that ``import nbloss`` is fast
     "functional": "functional",
     "modules": "modules",
     **dict.fromkeys(("CrossEntropyLoss", "LogSoftmax", "NLLLoss"), "modules"),

@@ -1,22 +1,20 @@
 """The command `python -m nbloss`.
 
-Every import below a command is lazy: `python -m nbloss --help` and a mistyped option answer at once, without Numba.
+Each command imports what it needs when it runs, so `python -m nbloss --help` and usage errors do not wait for Numba.
 """
 
 import argparse
 import os
-import platform
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 
 from nbloss.kernels.levels import LEVELS
 
-# The instruction sets that decide how wide the CPU kernels run, in LLVM's names, best first.
-CPU_FEATURES = ("avx512fp16", "avx512bf16", "avx512f", "avx2", "fma", "f16c", "sve2", "sve", "neon")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def whole_number(low, high):
-    """The reader of an option that takes an int from `low` to `high`; argparse makes its refusal a usage error."""
+    """A function that reads an int from `low` to `high`. argparse turns its error into a usage error."""
 
     def read(text):
         try:
@@ -30,72 +28,50 @@ def whole_number(low, high):
     return read
 
 
+def logits_shape(text):
+    """``((N, C, ...), whether transposed)`` of "65536x10", "8x21x512x512" or "4096x1000.T". argparse turns the error into a usage error."""
+    sizes = text.removesuffix(".T").split("x")
+    transposed = text.endswith(".T")
+    good = all(size.isascii() and size.isdecimal() and 0 < int(size) < 2**40 for size in sizes)
+    if not good or len(sizes) < 2 or (transposed and len(sizes) > 2):
+        raise argparse.ArgumentTypeError(f"should be sizes N x C x ..., such as 65536x10, 8x21x512x512 or 4096x1000.T; got {text!r}")
+    return tuple(map(int, sizes)), transposed
+
+
 def build_parser():
-    """The parser; the description of each command is the one that `--help` shows."""
+    """The parser of all commands."""
     parser = argparse.ArgumentParser("python -m nbloss", description="Cross-entropy losses for NumPy, by Numba.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name, does):
-        """A command whose own help begins with what it does, as the list of commands has it."""
+        """A command. Its own help and the list of commands describe it with the same words."""
         return commands.add_parser(name, help=does, description=does[0].upper() + does[1:] + ".")
 
-    command("info", "show versions, CPU, threads and compiled kernels: paste this into a bug report")
+    info = command("info", "show versions, CPU, threads and compiled kernels for a bug report, or the kernels that calls run")
+    shape_help = "show which kernels calls on logits of this shape run, and why: 65536x10, 8x21x512x512; 4096x1000.T if transposed"
+    info.add_argument("--kernels", type=logits_shape, metavar="SHAPE", help=shape_help)
+    info.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], metavar="DTYPE", help=f"of these logits (default: {DTYPES[0]})")
     demo = command("demo", "train a digit classifier in plain NumPy and draw how it went")
     demo.add_argument("--device", choices=["cpu", "cuda"], help="where the loss runs (default: NBLOSS_DEVICE or cpu)")
     count, seed = whole_number(1, 10**6), whole_number(0, 2**32 - 1)  # the range that scikit-learn's split takes
     demo.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
     demo.add_argument("--seed", type=seed, default=0, help="of the split, the weights and the batches (default: 0)")
-    warmup = command("warmup", "compile the usual kernels into the cache, before anybody waits for them")
-    dtypes = ("float32", "float64", "float16", "bfloat16")
-    shown = f"of the logits: any of {', '.join(dtypes)} (default: float32 float64)"
-    warmup.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes[:2], metavar="DTYPE", help=shown)
+    warmup = command("warmup", "compile the usual kernels into the cache, so that no call waits for a compilation")
+    shown = f"of the logits: any of {', '.join(DTYPES)} (default: float32 float64)"
+    warmup.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES[:2], metavar="DTYPE", help=shown)
     warmup.add_argument("--jobs", type=whole_number(1, 1024), metavar="N", help="processes that compile (default: one per thread)")
     warmup.add_argument("--check", action="store_true", help="compile nothing; name what is missing, with exit status 1")
     warmup.add_argument("--level", choices=LEVELS, help="compile for every processor of this level instead of for this machine's")
     cache = command("cache", "show the compiled kernels on disk, or remove them")
     cache.add_argument("action", choices=["info", "clear"], help="info: what there is; clear: remove what is in the cache folder")
-    # For the list of commands only: `main` hands the words after `bench` over unread.
+    # Only for the list of commands: `main` passes the arguments of `bench` on.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser
 
 
-def version(package):
-    """An optional package's version."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def info():
-    """Print what a bug report needs."""
-    from llvmlite import binding
-
-    import nbloss
-    from nbloss.backends import select
-    from nbloss.bench.measure import machine
-    from nbloss.kernels.cpu.compile import cache, threads
-
-    features = binding.get_host_cpu_features()
-    names = [name for name in CPU_FEATURES if features.get(name)]
-    rows = {
-        "nbloss": nbloss.__version__,
-        **{name: metadata.version(name) for name in ("numpy", "numba", "llvmlite")},
-        "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
-        "cpu": f"{machine.processor()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()} ({' '.join(names) or 'baseline'})",
-        "threads": threads.describe(),
-        "cache": "\n".join(f"{name}: {text}" for name, text in cache.describe().items()),
-        **{name: version(name) for name in ("numba-cuda", "cuda-core", "nvidia-nvjitlink")},
-        "gpus": "\n".join(select.gpus()),
-    }
-    for name, value in rows.items():
-        print(f"{name:<17}" + str(value).replace("\n", "\n" + 17 * " "))
-    return 0
-
-
 def cache(action):
-    """Print, or remove, what is kept on disk."""
+    """Print, or remove, the compiled kernels on disk."""
     from nbloss.kernels import disk
 
     if action == "info":
@@ -115,21 +91,19 @@ def main(argv=None):
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser()
-    # argparse cannot pass `--options` of a sub-command through untouched, so `bench` is taken off before it looks.
+    # argparse cannot pass the options of a sub-command on, so it does not see those of `bench`.
     args = argparse.Namespace(command="bench") if argv[:1] == ["bench"] else parser.parse_args(argv)
     try:
         if args.command is None:
             parser.print_help()
             return 0
-        if args.command == "info":
-            return info()
         if args.command == "cache":
             return cache(args.action)
         command = import_module(f"nbloss.{args.command}")
         return command.main(argv[1:] if args.command == "bench" else args)
     except ModuleNotFoundError as error:
         if error.name.split(".")[0] in ("nbloss", "numba", "numpy"):
-            raise  # these come with every installation: a bug or a broken one, and the traceback says which
+            raise  # every installation has these: the traceback shows the bug, or what is broken
         extra = f'pip install "nbloss[{args.command}]"'
         print(f"nbloss {args.command} needs the package {error.name}, which is not installed: {extra}", file=sys.stderr)
         return 1
@@ -139,13 +113,13 @@ def main(argv=None):
 
 
 def _run():
-    """`main` for the shell: whoever stops reading, as `head` does, ends the command without a word."""
+    """`main` for the shell. If the reader of its output stops, as `head` does, the command ends without a message."""
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
-        return 141  # what the shell gives for SIGPIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout again at exit
+        return 141  # the shell's exit status for SIGPIPE
     return status
 
 

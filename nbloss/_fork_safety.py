@@ -1,9 +1,12 @@
-"""What a fork must wait for, how a child knows that it is one, and what Ctrl-C may not interrupt.
+"""Makes os.fork() safe: what it waits for, and what a child may do. Also keeps Ctrl-C out of compilations.
 
-`import nbloss` loads this (it imports nothing of weight): a fork before the first call matters too. A child has one thread. Whatever
-lock another thread held at the fork stays closed in it for ever, OpenMP ends or hangs a child of a process that it worked in, and TBB
-waits at a fork for workers that a running kernel keeps. Numba ends TBB's workers at a fork by the thread that started them, unless
-another living thread has used them: where they go on, one may hold a lock of TBB's at that moment, and the child works alone.
+`import nbloss` imports this, because a fork before the first call matters too; it imports only light modules. The dangers are:
+
+- A child has one thread. A lock that another thread held at the fork is never released in the child.
+- OpenMP ends or hangs a child if the parent has used it.
+- TBB waits at a fork for its workers, which a running kernel does not release.
+- Numba ends TBB's workers at a fork, but only if the thread that forks has started them and no other living thread has used them.
+  Otherwise a worker may hold a lock of TBB at that moment. Such a child runs its kernels in one thread.
 """
 
 import os
@@ -12,7 +15,7 @@ import threading
 
 
 class _Compiling:
-    """The lock of whoever compiles a kernel."""
+    """The lock that is held during a compilation."""
 
     def __init__(self):
         lock = threading.RLock()
@@ -32,23 +35,23 @@ class _Compiling:
 compiling = _Compiling()
 
 forked = False
-alone = False  # a child whose parent's TBB workers did not end at the fork
-_joined = True  # whether they do at the fork under way
-_used: set[int | None] = set()  # the threads that have been in a parallel kernel
+alone = False  # this is a child, and TBB's workers of its parent did not end at the fork
+_joined = True  # TBB's workers end at the current fork
+_used: set[int | None] = set()  # the threads that have run a parallel kernel
 _starter: int | None = None  # the thread that started Numba's threads
 _lock = threading.RLock()  # held while a thread enters or leaves a parallel kernel
-_gate = threading.Condition(_lock)  # the same, for who has to wait: taking it through this costs as much as a small kernel
-_inside: list[int] = []  # the threads that are in one
-_forking = 0  # how many threads wait to fork: nobody enters meanwhile
-_held: list = []
-_forker: int | None = None  # the thread that forks, once all this is held for it
+_condition = threading.Condition(_lock)  # to wait with the same lock; acquiring it through the condition takes as long as a small kernel
+_inside: list[int] = []  # the threads that run a parallel kernel now
+_forking = 0  # how many threads wait to fork; no thread enters a parallel kernel meanwhile
+_held: list = []  # the locks that are held during the fork
+_forker: int | None = None  # the thread that forks, once it holds all locks
 
 
 def enter(may):
-    """Whether this thread is now in a parallel kernel: ``may`` says so, given whether others are."""
+    """Enter a parallel kernel if ``may(whether other threads are in one)`` says so; returns whether this thread has entered."""
     with _lock:
         while _forking:
-            _gate.wait()
+            _condition.wait()
         entered = may(bool(_inside))
         if entered:
             _inside.append(threading.get_ident())
@@ -57,8 +60,8 @@ def enter(may):
 
 
 def start(launch):
-    """``launch()`` by this thread, which is known from then on as the one whose forks end the threads; Ctrl-C waits for its end."""
-    import signal  # costs more than all of `import nbloss`
+    """Call ``launch()``, which starts the threads, and note that this thread did it. Ctrl-C is delayed until it is done."""
+    import signal  # takes longer to import than all of nbloss
 
     global _starter
     interrupted = []
@@ -66,7 +69,7 @@ def start(launch):
     if handler is not None:
         signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
     try:
-        with compiling:  # a fork in the middle would leave the child with a lock that nobody opens
+        with compiling:  # a fork waits for this lock: in the middle of ``launch``, others could be held
             launch()
             _starter = threading.get_ident()
     finally:
@@ -77,29 +80,30 @@ def start(launch):
 
 
 def leave():
+    """Leave the parallel kernel."""
     with _lock:
         _inside.remove(threading.get_ident())
         if _forking:
-            _gate.notify_all()
+            _condition.notify_all()
 
 
 def _before():
-    """Let kernels and compilations come to their end, and no other begin."""
+    """Wait until no kernel and no compilation runs, and let no other begin."""
     global _forking, _joined, _forker
     if _forker == threading.get_ident():
-        return  # the other registration was first
+        return  # this function is registered twice, and has run
     numba_lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
-    me = threading.get_ident()  # a signal handler may fork while its own thread is inside: that one is not waited for
-    _gate.acquire()
+    me = threading.get_ident()  # a signal handler may fork while its own thread is in a kernel; waiting for that one would never end
+    _condition.acquire()
     try:
         _forking += 1
         while any(thread != me for thread in _inside):
-            _gate.wait()
+            _condition.wait()
     finally:
-        _held.append(_gate)  # not before: another thread that forks may have the gate meanwhile
+        _held.append(_condition)  # not earlier: during the wait, another thread that forks may hold it
     _used.intersection_update(sys._current_frames())
     _joined = (me == _starter and _used <= {me}) or (_starter is None and not _used)
-    for lock in (compiling, numba_lock):  # after the gate: who is inside may still have to compile
+    for lock in (compiling, numba_lock):  # after the wait: a thread in a kernel may still have to compile
         if lock is not None:
             lock.acquire()
             _held.append(lock)
@@ -112,7 +116,7 @@ def _after():
         return
     _forker = None
     _forking = max(0, _forking - 1)
-    _gate.notify_all()
+    _condition.notify_all()
     while _held:
         _held.pop().release()
 
@@ -121,7 +125,7 @@ def _after_in_child():
     global forked, alone, _forking
     if _forker is None:
         return
-    forked, alone, _forking = True, alone or not _joined, 1  # the other threads that waited to fork are not here
+    forked, alone, _forking = True, alone or not _joined, 1  # of the threads that waited to fork, only this one exists here
     _after()
 
 
@@ -131,9 +135,11 @@ def _register():
 
 
 def _watch_first():
-    """Register once more, after logging: whoever registered last is asked first, and a fork that has closed logging's lock before it waits
-    for a compilation would wait for ever, as compilations import modules that ask for their loggers."""
-    import logging  # noqa: F401  registers itself
+    """Register again, after logging, so that `_before` runs before logging's function: the last one registered runs first.
+
+    Otherwise a fork could deadlock. It would hold logging's lock and wait for a compilation, which imports modules that get loggers.
+    """
+    import logging  # noqa: F401  its import registers its function
 
     _register()
 
@@ -142,14 +148,14 @@ _register()
 
 
 def shielded(function, *arguments):
-    """``function(*arguments)`` where no Ctrl-C arrives; the caller is interrupted at once, the function comes to its end.
+    """Run ``function(*arguments)`` so that Ctrl-C does not interrupt it. Ctrl-C interrupts the caller at once, and the function continues.
 
-    Python gives KeyboardInterrupt to the main thread, wherever it is. In the middle of Numba's import or of a compilation it leaves
-    half-filled registries behind: later calls failed, or ended the process. So this work is another thread's, for which the main one waits.
+    Python raises KeyboardInterrupt in the main thread, at any instruction. In the middle of Numba's import or of a compilation it leaves
+    Numba's registries incomplete, and later calls fail or crash. So another thread does the work, and the main thread waits for it.
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*arguments)
-    from concurrent.futures import Future  # costs more than all of `import nbloss`
+    from concurrent.futures import Future  # takes longer to import than all of nbloss
 
     result: Future = Future()
 
@@ -161,6 +167,6 @@ def shielded(function, *arguments):
 
     try:
         threading.Thread(target=work, name="nbloss").start()
-    except RuntimeError:  # none can be started when the interpreter ends
+    except RuntimeError:  # no thread can be started while the interpreter shuts down
         work()
     return result.result()

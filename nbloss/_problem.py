@@ -1,16 +1,20 @@
-"""From any arguments to one canonical problem. Every argument error is raised here, before anything is written.
+"""Checks the arrays of a call, and turns the call into what the kernels take. All errors are raised before anything is written.
 
-A call becomes (outer, C, inner) views and a few numbers per position; weight, ignore_index, smoothing, reduction and the upstream
-gradient are folded into them (docs/design.md), and the kernels know none of these words.
+A call becomes (outer, C, inner) views and a few numbers per position (``nbloss.kernels.contract``). They include the weight, ignore_index,
+label smoothing, the reduction and the upstream gradient, so the kernels need none of these (docs/how-it-works/). ``nbloss._options`` checks
+the options.
 """
 
 import math
-import operator
 from functools import cache, partial
 
 import numpy as np
 
-# How each dtype of logits is stored for the kernels, and computed. bfloat16 is ml_dtypes': known by name, so that it need not be here.
+from nbloss._options import REDUCTIONS, checked_ignore_index, checked_label_smoothing, checked_lse_square_scale, checked_reduction
+from nbloss.kernels.math.epilogue import RowOptions
+
+# Each dtype of logits: the dtype that the kernels see (None: the same), and the dtype of the arithmetic. bfloat16 belongs to ml_dtypes; it
+# is known by its name, so that ml_dtypes need not be installed.
 _KINDS = {
     "float16": (np.uint16, np.float32),
     "bfloat16": (np.int16, np.float32),
@@ -20,30 +24,23 @@ _KINDS = {
 FLOAT_DTYPES = "float16, bfloat16 (ml_dtypes), float32 or float64"
 
 
-REDUCTIONS = {  # whether it sums the losses, and whether it divides (the sum and the upstream gradient) by the weights that count
-    "sum": (True, False),
-    "mean": (True, True),
-    "none": (False, False),
-}
-
-
 @cache
 def float_kind(dtype):
-    """``(stored, computed)``: the dtype that the kernels see (None: the same) and the one of the arithmetic; None for other dtypes."""
+    """``(stored, computed)``: the dtype that the kernels see (None: the same), and the dtype of the arithmetic. None for other dtypes."""
     as_stored, computed = _KINDS.get(dtype.name, (None, None))
     return computed and (as_stored and np.dtype(as_stored), np.dtype(computed))
 
 
 @cache
 def signed_view(dtype):
-    """How kernels see an integer dtype: the signed one (None: the same), the mask that undoes the sign, whether it is uint64."""
+    """How the kernels see an integer dtype: the signed dtype (None: the same), the mask that undoes the sign, whether it is uint64."""
     bits = 8 * dtype.itemsize
     if dtype.kind == "i":
         return None, -1, False
     return np.dtype(f"i{dtype.itemsize}"), (1 << bits) - 1 if bits < 64 else -1, bits == 64
 
 
-# ------------------------------ arguments, one by one ------------------------------
+# ------------------------------ array arguments ------------------------------
 
 
 def _array(backend, name, value):
@@ -57,7 +54,7 @@ def _array(backend, name, value):
 
 
 def float_array(backend, name, value):
-    """An array of one of the four dtypes, as it is."""
+    """An array of one of the four float dtypes, not converted."""
     array = _array(backend, name, value)
     if float_kind(array.dtype) is None:
         raise TypeError(f"{name} should have dtype {FLOAT_DTYPES}; got {array.dtype}")
@@ -65,7 +62,7 @@ def float_array(backend, name, value):
 
 
 def real_array(backend, name, value, dtype):
-    """An array of any real numbers, in the type that is computed in."""
+    """An array of real numbers of any dtype, converted to ``dtype``."""
     array = _array(backend, name, value)
     if float_kind(array.dtype) is None and array.dtype.kind not in "buif":
         raise TypeError(f"{name} should hold real numbers; got dtype {array.dtype}")
@@ -73,19 +70,37 @@ def real_array(backend, name, value, dtype):
 
 
 def as_stored(array):
-    """The same memory with the dtype that kernels know."""
+    """A view of the same memory, with the dtype that the kernels see."""
     seen = float_kind(array.dtype)[0]
     return array if seen is None else array.view(seen)
 
 
 def canonical(backend, array, axis):
-    """The (outer, C, inner) view of an array as kernels take it; a number is a row of one class."""
+    """The (outer, C, inner) view of an array that the kernels take. A number is a row of one class."""
     shape = array.shape or (1,)
     return backend.canonical(as_stored(array), (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])))
 
 
-def output_array(backend, out, shape, dtype, same, apart):
-    """Where a result goes: ``out``, or a new array. ``same`` are arrays that it may be, ``apart`` arrays that it may not touch."""
+def float_dtype(dtype):
+    """A dtype argument, if it is one of the four float dtypes."""
+    given = np.dtype(dtype)
+    if float_kind(given) is None:
+        raise TypeError(f"dtype should be {FLOAT_DTYPES}; got {given}")
+    return given
+
+
+def array_like(backend, name, value, like):
+    """An array of the shape and dtype of ``like``. A number stands for an array of this number."""
+    if np.ndim(value) == 0:
+        return backend.broadcast(real_array(backend, name, value, like.dtype), like.shape)
+    array = float_array(backend, name, value)
+    if array.shape != like.shape:
+        raise ValueError(f"{name} should have shape {like.shape}, the output's; got {array.shape}")
+    return backend.cast(array, like.dtype)
+
+
+def output_array(backend, out, shape, dtype, may_be, may_not_overlap):
+    """The array of a result: ``out``, or a new one. Both lists hold ``(name, array)``; ``out`` may be one of ``may_be`` itself."""
     if out is None:
         return backend.new_output(shape, dtype)
     array = backend.as_output(out)
@@ -96,30 +111,30 @@ def output_array(backend, out, shape, dtype, same, apart):
     if array.dtype != dtype:
         raise ValueError(f"out should have dtype {dtype}; got {array.dtype}")
     if not array.flags.carray:
-        raise ValueError("out should be a writeable, aligned array in C order; got one that is " + _unfit(array))
-    for name, other in same:
+        raise ValueError("out should be a writeable, aligned array in C order; got one that is " + _why_unfit(array))
+    for name, other in may_be:
         if other is not out and _overlap(other, array) and not _same_memory(other, array):
             raise ValueError(f"out should be {name} itself or share no memory with it; got a partial overlap")
-    for name, other in apart:
+    for name, other in may_not_overlap:
         if other is not None and _overlap(other, array):
             raise ValueError(f"out should share no memory with {name}; got an overlap")
     return backend.new_output(shape, dtype, out)
 
 
 def delivered(backend, output, out=None):
-    """A result as the caller gets it: a 0-d NumPy array as a scalar, unless it is the caller's own."""
+    """A result for the caller. A 0-d NumPy array becomes a scalar, unless the caller gave it as ``out``."""
     array = backend.deliver(output)
     return array[()] if out is None and type(array) is np.ndarray and array.ndim == 0 else array
 
 
-def _unfit(out):
+def _why_unfit(out):
     if not out.flags.writeable:
         return "read-only"
     return "not in C order" if not out.flags.c_contiguous else "not aligned"
 
 
 def _geometry_of(array):
-    """The NumPy array that knows where the elements lie; on a device, a mere description."""
+    """A NumPy array with the addresses and strides of an array. For an array on a GPU it only describes the memory."""
     return getattr(array, "geometry", array)
 
 
@@ -138,40 +153,8 @@ def _overlap(a, b):
         return True
 
 
-def reduction_name(reduction):
-    """The name of a reduction; None is "none"."""
-    name = "none" if reduction is None else reduction
-    if not isinstance(name, str) or name not in REDUCTIONS:
-        raise ValueError(f"reduction should be one of 'none', 'mean', 'sum'; got {reduction!r}")
-    return name
-
-
-def checked_ignore_index(ignore_index):
-    try:
-        index = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index should be an integer; got {ignore_index!r}") from None
-    if not -(2**63) <= index < 2**63:
-        raise ValueError(f"ignore_index should fit int64; got {index}")
-    return index
-
-
-def checked_smoothing(label_smoothing):
-    if type(label_smoothing) is float and 0.0 <= label_smoothing <= 1.0:
-        return label_smoothing
-    if isinstance(label_smoothing, (str, bytes)) or np.ndim(label_smoothing) != 0 or np.iscomplexobj(label_smoothing):
-        raise TypeError(f"label_smoothing should be a number in [0, 1]; got {label_smoothing!r}")
-    try:
-        value = float(label_smoothing)
-    except TypeError:
-        raise TypeError(f"label_smoothing should be a number in [0, 1]; got {label_smoothing!r}") from None
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"label_smoothing should be in [0, 1]; got {value}")
-    return value
-
-
 def out_of_range(shape, classes, ignore_index, dtype, wrong, position, value):
-    """The IndexError of a target that is no class, the first of ``wrong``; ``value`` in its own dtype, or as kernels see it."""
+    """The IndexError for ``wrong`` targets out of range. The first has this ``value``, in its own dtype or in the one that kernels see."""
     index = tuple(int(i) for i in np.unravel_index(position, shape))
     return IndexError(
         f"target should be in [0, {classes}) or {ignore_index} (ignore_index): "
@@ -183,23 +166,24 @@ def out_of_range(shape, classes, ignore_index, dtype, wrong, position, value):
 
 
 class Problem:
-    """Logits (or log-probabilities), targets and options of one loss, in canonical form, on the place that computes it."""
+    """The logits or log-probabilities, the targets and the options of one loss, in the form that the kernels of a backend take."""
 
-    def __init__(self, backend, input, target, weight, ignore_index, reduction, label_smoothing=0.0):
+    def __init__(self, backend, input, target, weight, ignore_index, reduction, label_smoothing=0.0, lse_square_scale=0.0):
         self.backend = backend
         self.input = x = float_array(backend, "input", input)
         if x.ndim == 0:
             raise ValueError("input should have a class axis, shape (C,) or (N, C, ...); got a scalar")
-        self.sums, self.divides = REDUCTIONS[reduction_name(reduction)]
+        self.sums, self.divides = REDUCTIONS[checked_reduction(reduction)]
         self.ignore_index = checked_ignore_index(ignore_index)
-        self.smoothing = checked_smoothing(label_smoothing)
-        self.options = None
+        self.smoothing = checked_label_smoothing(label_smoothing)
+        lam = checked_lse_square_scale(lse_square_scale)
+        self.options = RowOptions(lam) if lam else None  # None: the kernels run without the code of the options
         self.dtype = float_kind(x.dtype)[1]
         self.axis = 0 if x.ndim == 1 else 1
         self.classes = x.shape[self.axis]
-        self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # of the losses
+        self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # the shape of the losses
         self.positions = math.prod(self.shape)
-        # NumPy reads [] as floats
+        # NumPy makes a float array of [], but an empty list of targets holds class numbers.
         self.target_array = np.empty(0, np.int64) if isinstance(target, list) and not target else _array(backend, "target", target)
         self._take_target()
         self._take_weight(weight)
@@ -232,10 +216,10 @@ class Problem:
             if self.weight.shape != (self.classes,):
                 raise ValueError(f"weight should have shape {(self.classes,)}, one per class; got {self.weight.shape}")
 
-    # -------------------- class indices --------------------
+    # -------------------- targets and upstream gradient --------------------
 
     def check_targets(self):
-        """Judge the targets: ``scale``, ``spread`` and the divisor of the mean. Raises on the first one that is no class."""
+        """Check the targets, and set ``scale``, ``spread`` and the divisor of the mean. Raises if a target is out of range."""
         if self.soft:
             self.divisor = self.positions
             return self
@@ -254,11 +238,11 @@ class Problem:
 
     @property
     def out_of_range(self):
-        """What makes the IndexError that says which target is no class: it holds no array, so that a late error costs no memory."""
+        """A function that makes the IndexError for a bad target. It holds no array, so it may be kept until a late error is raised."""
         return partial(out_of_range, self.shape, self.classes, self.ignore_index, self.target_array.dtype)
 
     def upstream(self, grad_output):
-        """What each position's gradient is multiplied by: one number, or one per position."""
+        """The upstream gradient, the division of a mean included: one number, or one per position."""
         if type(grad_output) is float:
             return self.backend.upstream(grad_output, self)
         shape = () if self.sums else self.shape
@@ -271,32 +255,30 @@ class Problem:
         return self.backend.flat(g)
 
     def soft_targets(self):
-        """The probability target's (outer, C, inner) view and the class weights, both in the type that is computed in."""
+        """The (outer, C, inner) view of the probabilities, and the class weights, both in the dtype of the arithmetic."""
         y = real_array(self.backend, "target", self.target_array, self.dtype)
         return canonical(self.backend, y, self.axis), self.class_weights()
 
     def class_weights(self):
-        """The weights, 1 where the caller gave none."""
+        """The class weights; ones if the caller gave none."""
         return self.backend.ones(self.classes, self.dtype) if self.weight is None else self.backend.flat(self.weight)
 
     def cross_entropy(self, grad_output, gradient):
-        """The losses, and the gradient where there is room for one: each kind of target has its kernel."""
+        """The losses. Fills ``gradient`` too, unless it is None."""
         upstream = None if gradient is None else self.upstream(grad_output)
         losses = self.loss_buffer()
         if self.positions == 0:
             return losses
-        kernels = self.backend.kernels
+        kernels, outputs = self.backend.kernels, (self.options, upstream, losses, gradient)
         if self.soft:
             y, w = self.soft_targets()
-            share = self.smoothing / self.classes
-            kernels.cross_entropy_soft(
-                self.x, y, w, 1.0 - self.smoothing, share, None, 0, None, None, self.options, upstream, losses, gradient
-            )
+            a, b = 1.0 - self.smoothing, self.smoothing / self.classes
+            kernels.cross_entropy_soft(self.x, y, w, a, b, None, 0, None, None, *outputs)
         elif self.smoothing > 0:
-            given = self.target, self.mask, self.scale, self.spread, self.options
-            kernels.cross_entropy_soft(self.x, None, self.class_weights(), 0.0, 0.0, *given, upstream, losses, gradient)
+            given = self.target, self.mask, self.scale, self.spread
+            kernels.cross_entropy_soft(self.x, None, self.class_weights(), 0.0, 0.0, *given, *outputs)
         else:
-            kernels.cross_entropy(self.x, self.target, self.mask, self.scale, self.options, upstream, losses, gradient)
+            kernels.cross_entropy(self.x, self.target, self.mask, self.scale, *outputs)
         return losses
 
     def nll(self):
@@ -319,19 +301,19 @@ class Problem:
             kernels.nll_backward(self.target, self.mask, self.scale, upstream, gradient)
 
     def loss_buffer(self):
-        """Room for one loss per position."""
+        """An array of one loss per position."""
         if self.sums:
             return self.backend.scratch(self.positions, self.dtype)
         self.loss = self.backend.new_output(self.shape, self.dtype)
         return self.backend.kernel_view(self.loss).reshape(-1)
 
     def reduced(self, losses):
-        """The losses as the caller wants them."""
+        """The losses, reduced as the caller asked."""
         return self.backend.reduced(losses, self) if self.sums else delivered(self.backend, self.loss)
 
     def gradient(self, out, grad_output=None):
-        """Where the gradient goes, and its (outer, C, inner) view."""
+        """The array of the gradient, and its (outer, C, inner) view."""
         upstream = grad_output if isinstance(grad_output, np.ndarray) else None
-        apart = [("target", self.target_array), ("weight", self.weight), ("grad_output", upstream)]
-        result = output_array(self.backend, out, self.input.shape, self.input.dtype, [("input", self.input)], apart)
+        others = [("target", self.target_array), ("weight", self.weight), ("grad_output", upstream)]
+        result = output_array(self.backend, out, self.input.shape, self.input.dtype, [("input", self.input)], others)
         return result, as_stored(self.backend.kernel_view(result)).reshape(self.x.shape)

@@ -4,7 +4,7 @@ import sys
 
 
 class Progress:
-    """A bar over `total` steps, to be used in a ``with``."""
+    """A progress bar over `total` steps; a context manager."""
 
     def __init__(self, total, unit):
         self.done, self.total, self.unit = 0, total, unit
@@ -13,7 +13,7 @@ class Progress:
         except ImportError:
             self.bar = None
         else:
-            # Where stderr is no terminal a bar would be a heap of its states: tqdm leaves it out on None.
+            # disable=None: no bar where stderr is not a terminal.
             self.bar = tqdm(total=total, unit=unit, file=sys.stderr, leave=False, disable=None, dynamic_ncols=True)
 
     def __enter__(self):
@@ -24,19 +24,19 @@ class Progress:
             self.bar.close()
 
     def note(self, text):
-        """What is being done."""
+        """Show what the current step does."""
         if self.bar is not None and not self.bar.disable:
             self.bar.set_postfix_str(text, refresh=True)
 
     def say(self, text):
-        """Print to stdout without tearing the bar."""
+        """Print to stdout without breaking the bar."""
         if self.bar is None or self.bar.disable:
             print(text, flush=True)
         else:
             self.bar.write(text, file=sys.stdout)
 
     def step(self, what):
-        """One more is done."""
+        """Count one more finished step."""
         self.done += 1
         if self.bar is None or self.bar.disable:
             print(f"{self.unit} {self.done} of {self.total}: {what}", file=sys.stderr, flush=True)

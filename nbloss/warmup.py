@@ -1,7 +1,7 @@
-"""`python -m nbloss warmup`: compiles the usual kernels into the cache before anybody waits for them.
+"""`python -m nbloss warmup`: compiles the usual kernels into the cache, so that no call waits for a compilation.
 
-What to compile is said by public calls alone: which kernels a call needs is the kernels' own affair. The calls are rehearsed: they go
-their way, but run no kernel. So kernels can be compiled for processors that this machine could not run.
+A list of public calls defines what is usual. A dry run of the calls finds the kernels that they need, without running any. So kernels can
+also be compiled for processors that this machine is not.
 """
 
 import os
@@ -17,15 +17,16 @@ import numpy as np
 
 import nbloss
 import nbloss.functional as F
+from nbloss.info import numpy_dtype
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
 from nbloss.progress import Progress
 
-# Short rows and long ones, pixels of few and of many classes; few positions, and more than the short way takes.
+# Short rows and long rows; images of few classes and of many; few positions, and more than the fast path takes.
 MANY = FUSED_MAX_ROWS + 1
 SHAPES = ((32, 10), (32, 1000), (MANY, 10), (MANY, 100), (1, 10, 16, 16), (1, 100, 16, 16), (1, 10, MANY))
 
 
-# ------------------------------ what is usual ------------------------------
+# ------------------------------ the usual calls ------------------------------
 
 
 def _weighted(x, y):
@@ -61,15 +62,15 @@ def _nll(x, y):
     F.nll_loss_backward(1.0, x, y)
 
 
-def _unusual(x, y):
-    """What a mean over ignored rows, a view with strides, or a wrong target comes to: a device that is named takes this way, too."""
+def _general(x, y):
+    """Calls on the general path, which strided arrays and many rows take. A named device takes it too."""
     F.cross_entropy(x, y, device="cpu")
     F.cross_entropy_value_and_grad(x, y, device="cpu")
     F.nll_loss(x, y, device="cpu")
     F.nll_loss_backward(1.0, x, y, device="cpu")
 
 
-CALLS = {  # what a user does -> the public calls that it comes to, on logits and class numbers of any integer type
+CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "cross_entropy": F.cross_entropy,
     "cross_entropy_value_and_grad": F.cross_entropy_value_and_grad,
     "cross_entropy_backward": lambda x, y: F.cross_entropy_backward(1.0, x, y),
@@ -79,12 +80,12 @@ CALLS = {  # what a user does -> the public calls that it comes to, on logits an
     "probabilities": _probabilities,
     "log_softmax": _log_softmax,
     "nll_loss": _nll,
-    "general": _unusual,
+    "general": _general,
 }
 
 
 def steps(dtypes):
-    """(dtype, name in CALLS, shape) of every call."""
+    """Every ``(dtype, name in CALLS, shape)``."""
     return [(dtype, name, shape) for dtype in dtypes for name in CALLS for shape in SHAPES]
 
 
@@ -94,18 +95,14 @@ def title(step):
 
 
 def _kernels_of(step):
-    """The kernels of one step's calls, on the CPU: key -> how to compile it."""
+    """The kernels of one step's calls on the CPU: key -> the arguments of `jit.obtain`."""
     from nbloss.kernels.cpu.compile import jit
 
     dtype, name, shape = step
     nbloss.set_default_device("cpu")
     nbloss.set_num_threads(1)
-    if dtype == "bfloat16":
-        import ml_dtypes
-
-        dtype = ml_dtypes.bfloat16
     with jit.dry_run() as wanted:
-        CALLS[name](np.zeros(shape, dtype), np.zeros(shape[:1] + shape[2:], np.int64))
+        CALLS[name](np.zeros(shape, numpy_dtype(dtype)), np.zeros(shape[:1] + shape[2:], np.int64))
     return wanted | {jit.LOOP: ((), (), "")}
 
 
@@ -113,7 +110,7 @@ def _kernels_of(step):
 
 
 def where(wanted):
-    """What a process would find: step -> {kernel: ``(folder, target)`` of its file, or None}."""
+    """The files that a new process would load: step -> {kernel: ``(folder, target)`` of its file, or None}."""
     from nbloss.kernels.cpu.compile import cache, jit
 
     known = {}
@@ -125,13 +122,13 @@ def where(wanted):
     return {step: {key: known[key] for key in _kernels_of(step)} for step in wanted}
 
 
-def _absent(places):
-    """(step, its first kernel that no file has) of the steps that would compile."""
-    return [(step, key) for step, kernels in places.items() for key in [next((k for k in kernels if not kernels[k]), None)] if key]
+def _missing(files):
+    """``(step, its first kernel without a file)`` of the steps that would compile."""
+    return [(step, key) for step, kernels in files.items() for key in [next((k for k in kernels if not kernels[k]), None)] if key]
 
 
 def _make(step, key):
-    """Compile one kernel of a step, in a process of its own; returns what went wrong on disk."""
+    """Compile one kernel of a step, in a worker process; returns the errors of the disk."""
     from nbloss.kernels import disk
     from nbloss.kernels.cpu.compile import jit
 
@@ -140,23 +137,23 @@ def _make(step, key):
 
 
 def _fill(missing, jobs):
-    """Compile kernels (key -> step), each in one of so many processes; Ctrl-C keeps what has been compiled. Returns what went wrong."""
-    # Fresh interpreters: a fork of a process with threads may hang. They end at Ctrl-C without a word each.
-    pool, wrong = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)), {}
+    """Compile kernels (key -> step) in ``jobs`` processes; Ctrl-C keeps what has been compiled. Returns the errors of the disk."""
+    # The processes are spawned, because a fork of a process with threads may hang. At Ctrl-C they end without a traceback.
+    pool, errors = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)), {}
     with Progress(len(missing), "kernel") as progress:
         try:
             running = {pool.submit(_make, step, key): (step, key) for key, step in missing.items()}
             for done in as_completed(running):
-                wrong |= dict.fromkeys(done.result())
+                errors |= dict.fromkeys(done.result())
                 step, key = running[done]
                 progress.step(f"{_short(key)} ({title(step)})")
         finally:
             pool.shutdown(cancel_futures=True)
-    return list(wrong)
+    return list(errors)
 
 
 def _for_level(args):
-    """The same command in a process that compiles for a level of processors."""
+    """Run the same command in a process that compiles for another level of processors."""
     from nbloss.kernels.cpu.compile import processor
 
     command = [sys.executable, "-m", "nbloss", "warmup", "--dtypes", *args.dtypes]
@@ -172,7 +169,7 @@ def main(args):
     from nbloss.kernels import disk
 
     if numba.config.DISABLE_JIT:
-        print("nbloss warmup: NUMBA_DISABLE_JIT is set, so nothing is ever compiled", file=sys.stderr)
+        print("nbloss warmup: NUMBA_DISABLE_JIT is set, so nothing is compiled", file=sys.stderr)
         return 1
     if "bfloat16" in args.dtypes and find_spec("ml_dtypes") is None:
         print("nbloss warmup: bfloat16 arrays need the package ml_dtypes: pip install ml_dtypes", file=sys.stderr)
@@ -181,40 +178,38 @@ def main(args):
         return _for_level(args)
     jobs = args.jobs or nbloss.get_num_threads()
     wanted = steps(dict.fromkeys(args.dtypes))
-    places = where(wanted)
-    missing = {key: step for step, kernels in reversed(places.items()) for key, place in kernels.items() if not place}
+    files, errors = where(wanted), []
+    missing = {key: step for step, kernels in reversed(files.items()) for key, file in kernels.items() if not file}
     if missing and not args.check:
-        os.environ["NBLOSS_QUIET"] = "1"  # whoever calls this knows that it compiles
+        os.environ["NBLOSS_QUIET"] = "1"  # no notices about compilations
         try:
-            wrong = _fill(missing, min(jobs, len(missing)))
+            errors = _fill(missing, min(jobs, len(missing)))
         except BrokenProcessPool:
-            print("nbloss warmup: a process ended before its work was done; is there memory enough for so many jobs?", file=sys.stderr)
+            print("nbloss warmup: a worker process ended early; perhaps there is too little memory for so many jobs", file=sys.stderr)
             return 1
-        places = where(wanted)
-    else:
-        wrong = []
-    for text in [*wrong, *disk.said]:
+        files = where(wanted)
+    for text in [*errors, *disk.said]:
         print(f"nbloss warmup: {text}", file=sys.stderr)
-    return _told(places)
+    return _report(files)
 
 
 def _short(key):
     return key[0].removeprefix("nbloss.kernels.cpu.")
 
 
-def _told(places):
-    """Say which calls find their kernels, and where; the exit status."""
+def _report(files):
+    """Print which calls find their kernels, and where; returns the exit status."""
     from nbloss.kernels import disk
 
-    absent = _absent(places)
-    for step, key in absent:
+    missing = _missing(files)
+    for step, key in missing:
         print(f"missing: {title(step)} (first: {_short(key)})")
-    found = {key: place for kernels in places.values() for key, place in kernels.items() if place}
+    found = {key: file for kernels in files.values() for key, file in kernels.items() if file}
     names = {folder: "the package" if folder == disk.INSTALLED else str(folder) for folder, _ in found.values()} or {
         None: str(disk.cache_dir())
     }
-    print(f"{len(places) - len(absent)} of {len(places)} usual calls find their kernels in {' and '.join(sorted(names.values()))}")
+    print(f"{len(files) - len(missing)} of {len(files)} usual calls find their kernels in {' and '.join(sorted(names.values()))}")
     for folder, target in sorted(set(found.values())):
-        count = sum(place == (folder, target) for place in found.values())
+        count = sum(file == (folder, target) for file in found.values())
         print(f"  {count} kernels for {target} in {names[folder]}")
-    return int(bool(absent))
+    return int(bool(missing))

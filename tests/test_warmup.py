@@ -130,9 +130,9 @@ def test_bad_arguments_are_a_usage_error(arguments):
     assert arguments[0] in done.stderr
 
 
-def test_the_usual_calls_use_every_function_and_both_ways_to_walk():
+def test_the_usual_calls_use_every_function_and_all_sizes():
     from nbloss import functional, warmup
-    from nbloss.kernels.cpu.compile import threads, tuning
+    from nbloss.kernels.cpu import tuning
 
     called = set()
 
@@ -144,7 +144,7 @@ def test_the_usual_calls_use_every_function_and_both_ways_to_walk():
     sizes = [(shape[1], shape[0] * shape[1]) for shape in warmup.SHAPES if len(shape) == 2]
     for short in (True, False):
         for serial in (True, False):
-            assert any((c <= tuning.SHORT) == short and (n < threads.SERIAL_BELOW) == serial for c, n in sizes)
+            assert any((c <= tuning.LANES_MAX_CLASSES) == short and (n < tuning.SERIAL_BELOW_ELEMENTS) == serial for c, n in sizes)
     real, warmup.F = warmup.F, Spy()
     try:
         import numpy as np

@@ -1,1 +1,1 @@
-"""Where a call runs: on the CPU, or on an NVIDIA GPU. ``select`` decides; ``cpu`` and ``cuda`` offer the same methods."""
+"""The backends: ``cpu``, and ``cuda`` for an NVIDIA GPU, have the same methods. ``select`` decides which one runs a call."""

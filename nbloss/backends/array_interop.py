@@ -1,6 +1,6 @@
-"""Other libraries' arrays on a GPU: how each is read, made, and which stream its work is ordered on.
+"""GPU arrays of other libraries: how to read one, how to make one, and which stream orders the work on it.
 
-Nothing is imported here that the caller has not imported: who holds a torch tensor has torch.
+This imports no library: if the caller has a torch tensor, torch has been imported.
 """
 
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 from nbloss.kernels.cuda.runtime import memory
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
 
-CUDA, MANAGED = 2, 13  # DLPack's numbers for memory that a GPU reads
+CUDA, MANAGED = 2, 13  # DLPack's device types of memory that a GPU can read
 
 
 def _library(value):
@@ -18,7 +18,7 @@ def _library(value):
 
 
 def on_gpu(value):
-    """Whether an argument is an array in a GPU's memory. A torch tensor of the CPU is not, whatever protocols its class has."""
+    """Whether an argument is an array in GPU memory. A torch tensor on the CPU is not, although its class has the GPU protocols."""
     if value is None or isinstance(value, (np.ndarray, np.generic, int, float, list, tuple)):
         return False
     if isinstance(value, DeviceArray):
@@ -31,17 +31,17 @@ def on_gpu(value):
 
 
 def family(value):
-    """How to treat arrays of this kind."""
+    """The class below that handles the arrays of this library."""
     return _FAMILIES.get("nbloss" if isinstance(value, DeviceArray) else _library(value), Other)
 
 
 def device_of(value):
-    """The index of the GPU that an array lives on."""
+    """The index of the GPU that an array is on."""
     return family(value).seen(value, None).device
 
 
 def _dtype(name):
-    """NumPy's dtype of a name; bfloat16 is that of ml_dtypes."""
+    """The NumPy dtype of this name; bfloat16 is that of ml_dtypes."""
     if name == "bfloat16":
         from ml_dtypes import bfloat16
 
@@ -53,15 +53,17 @@ def _dtype(name):
 
 
 class Other:
-    """Anything with ``__dlpack__`` or ``__cuda_array_interface__``; its results are nbloss's own arrays."""
+    """Any array with ``__dlpack__`` or ``__cuda_array_interface__``. Results are `nbloss.DeviceArray`."""
 
     @staticmethod
     def stream(value):
+        """The stream that orders the work on the array; 0 is the default stream."""
         interface = getattr(value, "__cuda_array_interface__", None)
         return (interface or {}).get("stream") or 0
 
     @staticmethod
     def seen(value, stream):
+        """The same memory as a `DeviceArray`."""
         from cuda.core.utils import StridedMemoryView
 
         view = StridedMemoryView.from_any_interface(value, stream_ptr=-1 if stream is None else int(stream.handle))
@@ -71,6 +73,7 @@ class Other:
 
     @staticmethod
     def empty(shape, dtype, index, stream):
+        """A new array of this library."""
         return memory.empty(shape, dtype, index, stream)
 
 
@@ -87,7 +90,7 @@ class Own(Other):
 
 
 class Torch(Other):
-    """PyTorch: its current stream, its caching allocator."""
+    """PyTorch tensors, with the current stream and the allocator of PyTorch."""
 
     @staticmethod
     def stream(value):
@@ -108,7 +111,7 @@ class Torch(Other):
 
 
 class CuPy(Other):
-    """CuPy: its current stream, its memory pool."""
+    """CuPy arrays, with the current stream and the memory pool of CuPy."""
 
     @staticmethod
     def stream(value):
@@ -124,7 +127,7 @@ class CuPy(Other):
 
 
 class Numba(Other):
-    """Numba's device arrays; results come from numba-cuda's allocator."""
+    """Device arrays of Numba. Results come from the allocator of numba-cuda."""
 
     @staticmethod
     def empty(shape, dtype, index, stream):

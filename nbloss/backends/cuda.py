@@ -1,7 +1,7 @@
-"""The place of calls that run on an NVIDIA GPU, the twin of ``nbloss._host``: the same names, the same parameters.
+"""The backend for calls on an NVIDIA GPU. ``nbloss.backends.cpu`` has the same methods with the same parameters, and describes them.
 
-NumPy arrays are copied over and their results copied back, and a bad target is an error at once. For arrays that live on the device
-nothing is copied and nothing is waited for: a bad target waits for `nbloss.check_device_errors`.
+NumPy arrays are copied to the GPU and results are copied back; a bad target raises in the call. With arrays on the GPU, nothing is copied
+and the call does not wait: `nbloss.check_device_errors` raises for a bad target later.
 """
 
 from collections import OrderedDict
@@ -15,27 +15,27 @@ from nbloss.kernels.cuda.runtime import memory
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
 from nbloss.kernels.math.rowmath import mean
 
-REPORT = 4  # words of row_scale's report: the divisor's bits, how many targets are no class, the first one's position, its value
-ERRORS = 5  # words of a device's error record: the call's number, how many, position, value, classes
-REMEMBERED = 1024  # calls whose shapes are kept for the message of a late error
+REPORT = 4  # words of row_scale's report: the bits of the divisor, the number of bad targets, position and value of the first one
+ERRORS = 5  # words of a device's error record: the call's serial number, the number of bad targets, position, value, classes
+REMEMBERED = 1024  # calls whose shapes are kept for the messages of late errors
 
 _serials = count(1)
-_calls: OrderedDict = OrderedDict()  # number of a call -> what its error message needs
+_calls: OrderedDict = OrderedDict()  # serial number of a call -> the function that makes its error
 _records: dict = {}  # device -> its error record
 
 
 class Output:
-    """A result on its way: the kernels' memory, and how the caller gets it."""
+    """A result: the array that kernels write, and a function that returns what the caller gets."""
 
     def __init__(self, array, give):
         self.array, self.give = array, give
 
 
 class CudaBackend:
-    """One call's view of a device."""
+    """The backend of one call on one device."""
 
     def __init__(self, index, like=None):
-        """``like`` is the caller's array on the device whose kind the results have; None: NumPy arrays in and out."""
+        """Results are of the kind of ``like``, an array of the caller on the device. None: arguments and results are NumPy arrays."""
         self.index, self.family = index, like if like is None else array_interop.family(like)
         self.stream = memory.stream(0 if like is None else self.family.stream(like))
         self.report = self.raising = None
@@ -61,25 +61,25 @@ class CudaBackend:
             raise ValueError(f"all arrays of a call should be on one device, here cuda:{self.index}; got one on cuda:{array.device}")
         return array
 
-    def _here(self, array):
+    def _on_device(self, array):
         return array if isinstance(array, DeviceArray) else memory.upload(array, self.index, self.stream)
 
     def upload(self, host):
-        """A NumPy array's values as nbloss's own array on the device."""
+        """Copy a NumPy array to a `DeviceArray`."""
         return memory.upload(host, self.index, self.stream)
 
     def download(self, value):
-        """The values of an array on the device as a NumPy array."""
+        """Copy an array on the device to a NumPy array."""
         array = self.device_array(value)
         host = np.empty(array.shape, array.dtype)
         if array.size:
-            memory.download(array if array.contiguous else self._packed(array), host, self.stream)
+            memory.download(array if array.contiguous else self._contiguous(array), host, self.stream)
         return host
 
-    def _packed(self, array):
-        packed = self._empty(array.shape, array.dtype)
-        self.kernels.copy(array, packed)
-        return packed
+    def _contiguous(self, array):
+        copied = self._empty(array.shape, array.dtype)
+        self.kernels.copy(array, copied)
+        return copied
 
     def _empty(self, shape, dtype):
         return memory.empty(shape, dtype, self.index, self.stream)
@@ -95,18 +95,18 @@ class CudaBackend:
         return converted
 
     def canonical(self, array, shape):
-        array = self._here(array)
+        array = self._on_device(array)
         try:
             return array.reshape(shape)
         except ValueError:
-            return self._packed(array).reshape(shape)
+            return self._contiguous(array).reshape(shape)
 
     def flat(self, array):
-        array = self._here(array)
-        return (array if array.contiguous or not array.size else self._packed(array)).reshape(-1)
+        array = self._on_device(array)
+        return (array if array.contiguous or not array.size else self._contiguous(array)).reshape(-1)
 
     def broadcast(self, number, shape):
-        array = self._here(number)
+        array = self._on_device(number)
         return array.seen(np.broadcast_to(array.geometry, shape))
 
     def ones(self, count, dtype):
@@ -127,7 +127,7 @@ class CudaBackend:
     def new_output(self, shape, dtype, out=None):
         if self.family is None:
             array = self._empty(shape, dtype)
-            return Output(array, lambda: self._home(array, np.empty(shape, dtype) if out is None else out))
+            return Output(array, lambda: self._to_host(array, np.empty(shape, dtype) if out is None else out))
         out = self.family.empty(shape, dtype, self.index, self.stream) if out is None else out
         return Output(self.family.seen(out, self.stream), lambda: out)
 
@@ -135,10 +135,10 @@ class CudaBackend:
         return output.array
 
     def deliver(self, output):
-        self._settle()
+        self._raise_errors()
         return output.give()
 
-    def _home(self, array, host):
+    def _to_host(self, array, host):
         memory.download(array, host, self.stream)
         return host
 
@@ -161,7 +161,7 @@ class CudaBackend:
         return scale, self.report
 
     def _record(self):
-        """Where late errors of a device wait; NumPy callers get theirs at once and leave none there."""
+        """The error record of the device, which keeps late errors. A call on NumPy arrays raises its own, and uses a temporary record."""
         if self.family is None:
             record = self._empty(ERRORS, np.int64)
             memory.clear(record, self.stream)
@@ -170,10 +170,10 @@ class CudaBackend:
             _records[self.index] = memory.upload(np.zeros(ERRORS, np.int64), self.index, self.stream)
         return _records[self.index]
 
-    def _settle(self):
-        """For NumPy callers: wait, and raise what the targets deserve before any result is handed over."""
+    def _raise_errors(self):
+        """For calls on NumPy arrays: wait for the GPU, and raise for bad targets before any result is returned."""
         if self.family is None and self.raising is not None:
-            words = self._home(self.report, np.empty(REPORT, np.int64))
+            words = self._to_host(self.report, np.empty(REPORT, np.int64))
             raising, self.raising = self.raising, None
             if words[1]:
                 raise raising(*words[1:].tolist())
@@ -207,7 +207,7 @@ def _kernel_set(index, stream):
 
 
 def check():
-    """Raise the oldest error that the devices' records hold, and forget it."""
+    """Raise the first error in the devices' records, and clear it."""
     for index, record in _records.items():
         before = memory.enter(index)
         try:
@@ -216,12 +216,12 @@ def check():
             memory.download(record, words, memory.stream())
             if words[0]:
                 memory.put(np.zeros(ERRORS, np.int64), record, memory.stream())
-                raise _late(*words.tolist())
+                raise _late_error(*words.tolist())
         finally:
             memory.leave(before)
 
 
-def _late(serial, wrong, position, value, classes):
+def _late_error(serial, wrong, position, value, classes):
     if serial in _calls:
         return _calls[serial](wrong, position, value)
     return IndexError(f"target should be in [0, {classes}): got {value} at flat position {position}; {wrong} targets are out of range")

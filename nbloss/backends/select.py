@@ -1,4 +1,4 @@
-"""Where arrays live and which twin of the kernels works on them. The only home of device names."""
+"""Chooses the backend of a call from its arrays and its device. All device names are read here."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from nbloss.backends.cpu import CPU
 KINDS = ("cpu", "cuda")
 INSTALL = 'pip install "nbloss[cuda]"'
 
-_named = os.environ.get("NBLOSS_DEVICE") or None  # read once: a look into the environment costs as much as a small kernel
+_named = os.environ.get("NBLOSS_DEVICE") or None  # read once: reading the environment takes as long as a small kernel
 _default = _named
 
 
@@ -31,7 +31,7 @@ def _parsed(device):
 
 @cache
 def _gpus():
-    """``(how many GPUs nbloss can use, why there are not more)``, looked up once."""
+    """``(how many GPUs nbloss can use, why there are not more)``."""
     for package, module in (("numba-cuda", "numba_cuda"), ("cuda-core", "cuda.core")):
         try:
             spec = find_spec(module)
@@ -47,7 +47,7 @@ def _gpus():
 
 
 def gpus():
-    """A line for people on every GPU that nbloss can use, or on why there is none."""
+    """One line of text for each GPU that nbloss can use, or one with the reason why there is none."""
     number, reason = _gpus()
     if not number:
         return ["none: " + reason]
@@ -57,7 +57,7 @@ def gpus():
 
 
 def checked_device(device):
-    """A usable device's name; None stays None."""
+    """The name of an available device; None stays None."""
     if device is not None:
         kind, index = _parsed(device)
         if kind == "cuda" and index >= _gpus()[0]:
@@ -66,12 +66,12 @@ def checked_device(device):
 
 
 def set_default_device(device: str | None) -> None:
-    """What NumPy arrays are computed on when a call names no device.
+    """Set the device for calls on NumPy arrays that name no device.
 
     Parameters
     ----------
     device : str or None
-        "cpu", "cuda" or "cuda:<index>"; None goes back to the variable ``NBLOSS_DEVICE``, or the CPU.
+        "cpu", "cuda" or "cuda:<index>". None restores the default: the environment variable ``NBLOSS_DEVICE``, or else the CPU.
 
     Raises
     ------
@@ -90,15 +90,15 @@ def set_default_device(device: str | None) -> None:
 
 
 def cpu_is_default():
-    """Whether a call without a device on NumPy arrays is the CPU's."""
+    """Whether calls on NumPy arrays that name no device run on the CPU."""
     return _default is None or _default == "cpu"
 
 
 def _on_gpu(array):
-    """Whether an argument lives on a GPU; NumPy's arrays and plain numbers are the common case."""
+    """Whether an argument is an array on a GPU. The first test is for speed: most arguments are NumPy arrays or numbers."""
     if array is None or isinstance(array, (np.ndarray, float, int, list, tuple, np.generic)):
         return False
-    kind = type(array)  # not the array: its properties may cost, or raise
+    kind = type(array)  # the properties of the array itself may be slow, or raise
     if not (hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__dlpack_device__")):
         return False
     from nbloss.backends import array_interop
@@ -107,12 +107,12 @@ def _on_gpu(array):
 
 
 def select(device, *arrays):
-    """Where a call runs, and the kernels that run it: on the named device, else where its arrays are, else on the default device.
+    """The backend of a call: that of the named device, else of the device of its arrays, else of the default device.
 
-    Results are of the kind of the first array that lives on a GPU, unless all that do are further arguments of a NumPy ``input``.
+    Results are of the kind of the first array that is on a GPU.
     """
-    there = [a for a in arrays if _on_gpu(a)]
-    if not there:
+    on_gpu = [a for a in arrays if _on_gpu(a)]
+    if not on_gpu:
         name = _default if device is None else device
         if name is None or name == "cpu":
             return CPU
@@ -122,11 +122,11 @@ def select(device, *arrays):
         return _cuda().CudaBackend(index)
     from nbloss.backends import array_interop
 
-    index = array_interop.device_of(there[0])
+    index = array_interop.device_of(on_gpu[0])
     checked_device(f"cuda:{index}")
     if device is not None and _parsed(device) != ("cuda", index) and device != "cuda":
         raise ValueError(f"device should be where the arrays are, 'cuda:{index}', or None; got {device!r}: see nbloss.to_host, to_device")
-    return _cuda().CudaBackend(index, there[0])
+    return _cuda().CudaBackend(index, on_gpu[0])
 
 
 def _cuda():
@@ -136,7 +136,7 @@ def _cuda():
 
 
 def to_device(array: Any, device: str) -> Any:
-    """``array`` on a device: a copy there, for people who have no library of device arrays.
+    """Copy ``array`` to a device. This needs no other library for GPU arrays.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def to_device(array: Any, device: str) -> Any:
     Returns
     -------
     ndarray or DeviceArray
-        For "cpu", the array itself if it is one of NumPy's; for "cuda", an array that already lives there is returned as it is.
+        An array that is already on the device is returned as it is, not copied.
 
     Raises
     ------
@@ -165,17 +165,17 @@ def to_device(array: Any, device: str) -> Any:
     kind, index = _parsed(checked_device(device))
     if kind == "cpu":
         return to_host(array)
-    with _cuda().CudaBackend(index) as there:
-        return array if _on_gpu(array) and there.device_array(array) is not None else there.upload(to_host(array))
+    with _cuda().CudaBackend(index) as backend:
+        return array if _on_gpu(array) and backend.device_array(array) is not None else backend.upload(to_host(array))
 
 
 def to_host(array: Any) -> np.ndarray:
-    """``array`` as a NumPy array; itself if it is one. Waits for a device's work on it.
+    """``array`` as a NumPy array; a NumPy array is returned as it is. Waits for the device's work on the array.
 
     Parameters
     ----------
     array : array_like
-        Also an array on a GPU: nbloss's, CuPy's, PyTorch's, Numba's, or any with ``__dlpack__`` or ``__cuda_array_interface__``.
+        Also an array on a GPU: of nbloss, CuPy, PyTorch, Numba, or any with ``__dlpack__`` or ``__cuda_array_interface__``.
 
     Returns
     -------
@@ -189,20 +189,20 @@ def to_host(array: Any) -> np.ndarray:
     """
     if not _on_gpu(array):
         return np.asarray(array)
-    with select(None, array) as there:
-        return there.download(array)
+    with select(None, array) as backend:
+        return backend.download(array)
 
 
 def check_device_errors() -> None:
-    """Raise the error of a bad target that a call on device arrays met, and forget it.
+    """Raise the error of a bad target in an earlier call on GPU arrays, and clear it. Waits for the devices.
 
-    Calls whose arrays live on a GPU do not wait for it, so they cannot raise for a target that is no class: the row counts as ignored, a
-    summed loss is nan, and the first such error of each device waits here. Calls on NumPy arrays raise at once.
+    Calls on GPU arrays do not wait for the GPU, so they cannot raise for a target that is out of range. Its row counts as ignored, a summed
+    loss is nan, and the first such error of each device is kept for this function. Calls on NumPy arrays raise at once.
 
     Raises
     ------
     IndexError
-        The first bad target since the last check: its value, its index, C, and how many there are. Waits for the devices.
+        For the first bad target since the last check: its value, its index, C, and how many there are.
 
     Examples
     --------

@@ -1,18 +1,20 @@
-"""The contract of ``nbloss.kernels`` in plain NumPy, for a debugger: what runs under ``NUMBA_DISABLE_JIT=1``.
+"""The contract of ``nbloss.kernels.contract`` in plain NumPy. With ``NUMBA_DISABLE_JIT=1`` it replaces the compiled kernels.
 
-The compiled kernels are made of vector instructions that an interpreter does not have; so that whoever steps through a program finds
-readable arrays, each kernel is a few lines here. Rows are (positions, C), in the widest float there is, rounded once at the end: the
-digits are those of the contract, the last bit may differ from the compiled kernels'. Nothing is fast, and memory is taken freely.
+The compiled kernels use vector instructions that Python's interpreter cannot run. Here each kernel is a few lines of NumPy, so that a
+debugger shows readable arrays. Rows are (positions, C) in long double, and results are rounded once, at the end. The accuracy is that of
+the contract; the last bit may differ from the compiled kernels. The code is neither fast nor sparing with memory.
 """
 
 import numpy as np
+
+from nbloss.kernels.math import epilogue
 
 WIDE = np.longdouble
 
 __all__ = [
     "cross_entropy",
-    "cross_entropy_smooth",
     "cross_entropy_soft",
+    "fused_loss",
     "log_softmax",
     "log_softmax_backward",
     "nll",
@@ -21,12 +23,16 @@ __all__ = [
     "nll_soft_backward",
     "row_scale",
     "row_sum",
-    "whole",
 ]
+
+_formulas = epilogue.make(lambda function: function, np.where, np.equal)
+
+
+# ------------------------------ rows ------------------------------
 
 
 def _rows(array):
-    """An (outer, C, inner) view as (positions, C) numbers; a copy, in C order so that a sum does not depend on the layout."""
+    """An (outer, C, inner) view as (positions, C) numbers. It is a copy in C order, so that a sum does not depend on the layout."""
     if array.dtype == np.uint16:
         array = array.view(np.float16)
     elif array.dtype == np.int16:  # bfloat16: the upper half of a float32
@@ -34,8 +40,8 @@ def _rows(array):
     return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(array.shape[0] * array.shape[2], array.shape[1])
 
 
-def _put(rows, out):
-    """Rows into an (outer, C, inner) view, rounded to its type."""
+def _write(rows, out):
+    """Write rows into an (outer, C, inner) view, rounded to its type."""
     array = np.moveaxis(rows.reshape(out.shape[0], out.shape[2], out.shape[1]), 2, 1)
     with np.errstate(all="ignore"):
         if out.dtype == np.uint16:
@@ -49,32 +55,49 @@ def _put(rows, out):
 
 
 def _softmax(x):
-    """``(m - x, p, log s, 1 - p at the maximum)`` of rows; the sum is taken without the maximum's own term, which keeps its digits."""
+    """``(m, m - x, exp(x - m), s, s - 1, log s)`` of rows; numbers per row have shape (rows, 1).
+
+    s - 1 is summed without the maximum's own term, so that it keeps its digits where s rounds to 1. An infinite maximum makes it nan.
+    """
     m = x.max(axis=1, keepdims=True)
     gap = m - x
     e = np.exp(-gap)
-    top = x.argmax(axis=1)[:, None]
     others = e.copy()
-    np.put_along_axis(others, top, 0, axis=1)
+    np.put_along_axis(others, x.argmax(axis=1)[:, None], 0, axis=1)
     rest = np.where(m == np.inf, np.nan, others.sum(axis=1, keepdims=True))
-    return gap, e / (1 + rest), np.log1p(rest)[:, 0], rest / (1 + rest)
+    return m, gap, e, 1 + rest, rest, np.log1p(rest)
 
 
 def _classes(target, mask, counts):
-    """Class numbers; class 0 where a row does not count (its target may be any number)."""
+    """Class numbers as a column; class 0 for a row that does not count, whose target may be any number."""
     return np.where(counts, target.astype(np.int64) & mask, 0)[:, None]
+
+
+def _finish(counts, losses, gradient, upstream, loss, out):
+    """Write losses and gradient. Both are 0 in rows that do not count, and the gradient also where the upstream gradient is 0."""
+    loss[...] = np.where(counts, losses[:, 0], 0)
+    if out is not None:
+        _write(np.where(counts[:, None] & (upstream != 0), gradient, 0), out)
+
+
+def _column(upstream, out, count):
+    """The upstream gradient of each row, shape (rows, 1); None where no gradient is asked for."""
+    return None if out is None else np.broadcast_to(upstream, (count,))[:, None].astype(WIDE)
+
+
+# ------------------------------ log-softmax and negative log-likelihood ------------------------------
 
 
 def log_softmax(x, out):
     with np.errstate(all="ignore"):
-        gap, _, log_s, _ = _softmax(_rows(x))
-        _put(-gap - log_s[:, None], out)
+        _, gap, _, _, _, log_s = _softmax(_rows(x))
+        _write(-gap - log_s, out)
 
 
 def log_softmax_backward(g, y, out):
     with np.errstate(all="ignore"):
         upstream = _rows(g)
-        _put(upstream - np.exp(_rows(y)) * upstream.sum(axis=1, keepdims=True), out)
+        _write(upstream - np.exp(_rows(y)) * upstream.sum(axis=1, keepdims=True), out)
 
 
 def nll(logp, target, mask, scale, loss):
@@ -88,7 +111,7 @@ def nll_backward(target, mask, scale, upstream, out):
     gradient = np.zeros((scale.size, out.shape[1]), WIDE)
     with np.errstate(all="ignore"):
         np.put_along_axis(gradient, _classes(target, mask, scale != 0), -(scale * upstream)[:, None], axis=1)
-    _put(np.where(scale[:, None] == 0, 0, gradient), out)
+    _write(np.where(scale[:, None] == 0, 0, gradient), out)
 
 
 def nll_soft(logp, y, w, loss):
@@ -99,40 +122,49 @@ def nll_soft(logp, y, w, loss):
 
 def nll_soft_backward(y, w, upstream, out):
     with np.errstate(all="ignore"):
-        _put(-(_rows(y) * w * upstream[:, None]), out)
+        _write(-(_rows(y) * w * upstream[:, None]), out)
 
 
-def _loss_of_masses(x, q, counts, upstream, loss, out):
-    """The loss -sum q log p of target masses, and its gradient g (p sum q - q); nothing of rows that do not count."""
-    with np.errstate(all="ignore"):
-        gap, p, log_s, away = _softmax(x)
-        total = q.sum(axis=1)
-        loss[...] = np.where(counts, total * log_s + np.where(q == 0, 0, q * gap).sum(axis=1), 0)
-        if out is not None:
-            total, g = total[:, None], np.broadcast_to(upstream, counts.shape)[:, None]
-            gradient = np.where((gap == 0) & (away < 0.5), (total - q) - total * away, total * p - q) * g
-            _put(np.where(counts[:, None] & (g != 0), gradient, 0), out)
+# ------------------------------ cross entropy ------------------------------
 
 
-def _masses_of_classes(classes, target, mask, scale, spread, w):
-    """scale at the target, and spread w on every class."""
-    hit = np.arange(classes) == _classes(target, mask, (scale != 0) | (spread != 0))
-    return np.where(hit, scale[:, None].astype(WIDE), 0) + spread[:, None].astype(WIDE) * w
-
-
-def cross_entropy(x, target, mask, scale, upstream, loss, out):
+def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     scale = np.broadcast_to(scale, loss.shape)
-    q = _masses_of_classes(x.shape[1], target, mask, scale, np.zeros_like(scale), 0.0)
-    _loss_of_masses(_rows(x), q, scale != 0, upstream, loss, out)
+    counts = scale != 0
+    hit, weight = _classes(target, mask, counts), scale[:, None].astype(WIDE)
+    g, gradient = _column(upstream, out, loss.size), None
+    with np.errstate(all="ignore"):
+        m, gap, e, s, _, log_s = _softmax(_rows(x))
+        losses = _formulas.index_loss(weight, log_s, np.take_along_axis(gap, hit, axis=1), m, options)
+        if out is not None:
+            coef, own, others = weight * g, np.take_along_axis(e, hit, axis=1), e.copy()
+            np.put_along_axis(others, hit, 0, axis=1)
+            gradient = _formulas.index_factor(coef, log_s, m, options) * (e / s)
+            at_target = _formulas.index_at_target(coef, others.sum(axis=1, keepdims=True), own, s, log_s, m, options)
+            np.put_along_axis(gradient, hit, at_target, axis=1)
+        _finish(counts, losses, gradient, g, loss, out)
 
 
-def cross_entropy_smooth(x, target, mask, scale, spread, w, upstream, loss, out):
-    q = _masses_of_classes(x.shape[1], target, mask, scale, spread, w)
-    _loss_of_masses(_rows(x), q, spread != 0, upstream, loss, out)
+def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
+    if y is None:
+        counts = spread != 0
+        hit = np.arange(x.shape[1]) == _classes(target, mask, counts)
+        q = np.where(hit, scale[:, None].astype(WIDE), 0) + spread[:, None].astype(WIDE) * w
+    else:
+        counts, q = np.ones(loss.size, bool), w * (_rows(y) * a + b)
+    total, g, gradient = q.sum(axis=1, keepdims=True), _column(upstream, out, loss.size), None
+    with np.errstate(all="ignore"):
+        m, gap, e, s, rest, log_s = _softmax(_rows(x))
+        gaps = np.where(q == 0, 0, q * gap).sum(axis=1, keepdims=True)
+        losses = _formulas.soft_loss(total, log_s, gaps, m, options)
+        if out is not None:
+            factor, away = _formulas.soft_factors(total, rest, s, log_s, m, options)
+            peak = np.where(s < epilogue.CONFIDENT, 1, -1)  # no exponential is negative
+            gradient = _formulas.soft_gradient(e, q, total, factor, away, peak) * g
+        _finish(counts, losses, gradient, g, loss, out)
 
 
-def cross_entropy_soft(x, y, w, a, b, upstream, loss, out):
-    _loss_of_masses(_rows(x), w * (_rows(y) * a + b), np.ones(loss.size, bool), upstream, loss, out)
+# ------------------------------ targets, sums, and a whole loss ------------------------------
 
 
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
@@ -152,16 +184,16 @@ def row_sum(values):
         return float(values.sum(dtype=np.float64))
 
 
-def _fits(out, x, target, weight):
-    """Whether ``out`` may be written: it is ``x`` itself, or shares no memory with anything."""
+def _may_be_written(out, x, target, weight):
+    """Whether ``out`` is ``x`` itself, or shares no memory with any argument."""
     if out is None:
         return True
     beside = out.__array_interface__["data"] == x.__array_interface__["data"] or not np.may_share_memory(out, x)
     return beside and not np.may_share_memory(out, target) and not np.may_share_memory(out, weight)
 
 
-def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
-    if not _fits(out, x, target, weight):
+def fused_loss(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
+    if not _may_be_written(out, x, target, weight):
         return False
     scale, w = np.empty(target.size, weight.dtype), weight if weight.size else None
     divisor, wrong, _ = row_scale(target, mask, wide, w, x.shape[1], ignore_index, 1.0, 0.0, scale, None)
@@ -171,7 +203,7 @@ def whole(operation, x, target, mask, wide, weight, ignore_index, sums, divides,
         upstream = np.array([np.float64(g) / divisor if divides else g]).astype(weight.dtype)
     losses = np.empty(target.size, weight.dtype) if sums else loss
     if operation == "cross_entropy":
-        cross_entropy(x, target, mask, scale, upstream, losses, out)
+        cross_entropy(x, target, mask, scale, None, upstream, losses, out)
     else:
         if loss is not None:
             nll(x, target, mask, scale, losses)

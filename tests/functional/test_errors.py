@@ -183,6 +183,43 @@ def test_label_smoothing_outside_0_to_1_is_a_value_error(target, call, bad):
         call(X, target, label_smoothing=bad)
 
 
+CROSS_ENTROPIES = [LOSSES[k] for k in ("cross_entropy", "cross_entropy_backward", "value_and_grad")]
+every_cross_entropy = pytest.mark.parametrize("call", CROSS_ENTROPIES, ids=["cross_entropy", "cross_entropy_backward", "value_and_grad"])
+MEANING = {"label_smoothing": "a number in [0, 1]", "lse_square_scale": "a number, at least 0"}
+
+
+@pytest.mark.parametrize("bad", [-1, -0.1, np.nan, np.inf, -np.inf, np.float32(-2)], ids=str)
+@every_cross_entropy
+@pytest.mark.parametrize("target", [Y, P], ids=["index", "probability"])
+def test_an_lse_square_scale_that_is_negative_or_not_finite_is_a_value_error(target, call, bad):
+    with refused(ValueError) as info:
+        call(X, target, lse_square_scale=bad)
+    assert str(info.value) == f"lse_square_scale should be a finite number, at least 0; got {float(bad)}"
+
+
+@pytest.mark.parametrize("bad", ["x", "0.1", b"0.1", None, [0.1], np.ones(2), 1j, np.array("x")], ids=repr)
+@every_cross_entropy
+@pytest.mark.parametrize("option", MEANING)
+def test_a_row_option_that_is_no_number_is_a_type_error(option, call, bad):
+    with refused(TypeError) as info:
+        call(X, Y, **{option: bad})
+    assert str(info.value) == f"{option} should be {MEANING[option]}; got {bad!r}"
+
+
+@every_cross_entropy
+@pytest.mark.parametrize("zero", [0, 0.0, -0.0, np.float32(0), False, np.array(0)], ids=repr)
+@pytest.mark.parametrize("option", MEANING)
+def test_any_zero_means_no_row_option(option, zero, call):
+    np.testing.assert_equal(call(X, Y, **{option: zero}), call(X, Y))
+
+
+@pytest.mark.parametrize("call", [F.nll_loss, lambda *a, **k: F.nll_loss_backward(1.0, *a, **k)], ids=["nll_loss", "nll_loss_backward"])
+@pytest.mark.parametrize("option", MEANING)
+def test_nll_loss_has_no_row_options(option, call):
+    with refused(TypeError, option):
+        call(X, Y, **{option: 0.0})
+
+
 @pytest.mark.parametrize("dim", [2, -3, 100])
 def test_a_dim_out_of_range_is_an_axis_error(dim):
     with refused(np.exceptions.AxisError, str(dim), "2"):

@@ -126,6 +126,8 @@ def test_repr_reads_as_torch_s(module, expected):
 def test_options_that_are_not_the_default_are_shown():
     assert "label_smoothing=0.1" in repr(nbloss.CrossEntropyLoss(label_smoothing=0.1))
     assert "label_smoothing" not in repr(nbloss.CrossEntropyLoss())
+    assert "lse_square_scale=0.0001" in repr(nbloss.CrossEntropyLoss(lse_square_scale=1e-4))
+    assert "lse_square_scale" not in repr(nbloss.CrossEntropyLoss())
     assert "reduction='none'" in repr(nbloss.NLLLoss(reduction="none"))
 
 
@@ -137,6 +139,8 @@ def test_options_are_attributes(op):
     assert LOSSES[op]().weight is None
     assert nbloss.CrossEntropyLoss(label_smoothing=0.25).label_smoothing == 0.25
     assert nbloss.CrossEntropyLoss().label_smoothing == 0
+    assert nbloss.CrossEntropyLoss(lse_square_scale=0.25).lse_square_scale == 0.25
+    assert nbloss.CrossEntropyLoss().lse_square_scale == 0
     assert nbloss.LogSoftmax(2).dim == 2
 
 
@@ -161,6 +165,26 @@ def test_modules_pickle_and_copy(used, copier, rng):
     other = copier(nbloss.LogSoftmax(0))
     assert other.dim == 0
     assert_array_equal(other(x), F.log_softmax(x, 0))
+
+
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "deepcopy", "pickle"])
+def test_every_option_is_copied(copier):
+    module = nbloss.CrossEntropyLoss(ignore_index=3, reduction="sum", label_smoothing=0.25, lse_square_scale=0.5, reuse_grad=True)
+    assert vars(copier(module)) == vars(module)
+
+
+def test_a_pickle_of_an_older_version_has_the_default_of_a_newer_option(rng):
+    """nbloss 0.1.0 wrote this, without lse_square_scale."""
+    pickled = (
+        b"ccopy_reg\n_reconstructor\np0\n(cnbloss.modules\nCrossEntropyLoss\np1\nc__builtin__\nobject\np2\nNtp3\n"
+        b"Rp4\n(dp5\nVdevice\np6\nNsVreuse_grad\np7\nI00\nsVweight\np8\nNsVignore_index\np9\nI3\nsVreduction\np10\n"
+        b"Vsum\np11\nsVlabel_smoothing\np12\nF0.25\nsb."
+    )
+    module = pickle.loads(pickled)
+    assert repr(module) == "CrossEntropyLoss(ignore_index=3, reduction='sum', label_smoothing=0.25)"
+    assert module.lse_square_scale == 0
+    x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
+    assert_array_equal(module(x, y), F.cross_entropy(x, y, ignore_index=3, reduction="sum", label_smoothing=0.25))
 
 
 @pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.NLLLoss(W), nbloss.CrossEntropyLoss(W)], ids=repr)
@@ -193,6 +217,16 @@ def test_a_bad_option_is_refused(op, rng):
         LOSSES[op](reduction="average")(x, y)
     with pytest.raises(ValueError, match="weight"):
         LOSSES[op](np.ones(3, np.float32))(x, y)
+    with pytest.raises(TypeError, match="ignore_index"):
+        LOSSES[op](ignore_index="1")
+
+
+@pytest.mark.parametrize("option", ["label_smoothing", "lse_square_scale"])
+def test_a_bad_row_option_is_refused_when_the_module_is_made(option):
+    with pytest.raises(ValueError, match=rf"{option} should be .*; got -1\.0"):
+        nbloss.CrossEntropyLoss(**{option: -1})
+    with pytest.raises(TypeError, match=rf"{option} should be a number.*; got 'x'"):
+        nbloss.CrossEntropyLoss(**{option: "x"})
 
 
 MODULES = {"log_softmax": nbloss.LogSoftmax, "nll_loss": nbloss.NLLLoss, "cross_entropy": nbloss.CrossEntropyLoss}

@@ -31,12 +31,14 @@ class OnDevice:
 
 def functions(chosen: Literal["mean", "none"]) -> None:
     assert_type(F.cross_entropy(x, y), Number)
-    assert_type(F.cross_entropy(x, y, w, reduction="sum", label_smoothing=0.1), Number)
+    assert_type(F.cross_entropy(x, y, w, reduction="sum", label_smoothing=0.1, lse_square_scale=1e-4), Number)
     assert_type(F.cross_entropy(x, y, reduction="none"), Array)
     assert_type(F.cross_entropy(x, y, reduction=None), Array)
     assert_type(F.cross_entropy(x, y, reduction=chosen), Number | Array)
     assert_type(F.cross_entropy_value_and_grad(x, y, out=out), tuple[Number, Array])
     assert_type(F.cross_entropy_value_and_grad(x, y, reduction="none"), tuple[Array, Array])
+    assert_type(F.cross_entropy_value_and_grad(x, y, reduction=chosen), tuple[Number, Array] | tuple[Array, Array])
+    assert_type(F.nll_loss(x, y, reduction=chosen), Number | Array)
     assert_type(F.cross_entropy_backward(1.0, x, y), Array)
     assert_type(F.nll_loss(F.log_softmax(x), y, ignore_index=-1), Number)
     assert_type(F.nll_loss(x, y, reduction="none"), Array)
@@ -61,6 +63,7 @@ def modules() -> None:
     assert_type(log_softmax(x), Array)
     assert_type(log_softmax.backward(each.backward(np.ones(4))), Array)
     nbloss.CrossEntropyLoss(size_average=False)
+    nbloss.CrossEntropyLoss(lse_square_scale=1e-4)
 
 
 def others() -> None:
@@ -76,6 +79,8 @@ def wrong() -> None:
     F.cross_entropy(x, y, w, -100)  # type: ignore
     F.cross_entropy(x, y, smoothing=0.1)  # type: ignore
     F.cross_entropy(x, y, label_smoothing="0.1")  # type: ignore
+    F.cross_entropy(x, y, lse_square_scale="0.1")  # type: ignore
+    F.nll_loss(x, y, lse_square_scale=0.1)  # type: ignore
     F.cross_entropy(x, y, ignore_index=1.5)  # type: ignore
     F.nll_loss(x, y, reduction="Mean")  # type: ignore
     F.nll_loss(x, y, label_smoothing=0.1)  # type: ignore

@@ -1,15 +1,11 @@
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-import numpy as np
 from numpy.typing import ArrayLike
+
+from nbloss.functional import _Array, _Each, _Number, _Reduction, _Sum
 
 __all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
 
-_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-_Number: TypeAlias = np.floating[Any]
-_Sum: TypeAlias = Literal["mean", "sum"]
-_Each: TypeAlias = Literal["none"] | None
-_Reduction: TypeAlias = Literal["mean", "sum", "none"] | None
 _Result = TypeVar("_Result", default=Any, covariant=True)  # of a loss: a number ("mean", "sum") or an array ("none")
 
 class _Module:
@@ -30,16 +26,6 @@ class _Loss(_Module, Generic[_Result]):
     weight: ArrayLike | None
     ignore_index: int
     reduction: Literal["mean", "sum", "none"]
-    def __init__(
-        self,
-        weight: ArrayLike | None,
-        ignore_index: int,
-        reduction: _Reduction,
-        size_average: bool | None,
-        reduce: bool | None,
-        device: str | None,
-        reuse_grad: bool,
-    ) -> None: ...
     @property
     def options(self) -> dict[str, Any]: ...
     def __call__(self, input: ArrayLike, target: ArrayLike) -> _Result: ...
@@ -86,6 +72,7 @@ class NLLLoss(_Loss[_Result]):
 
 class CrossEntropyLoss(_Loss[_Result]):
     label_smoothing: float
+    lse_square_scale: float
     @overload
     def __init__(
         self: CrossEntropyLoss[_Number],
@@ -94,6 +81,7 @@ class CrossEntropyLoss(_Loss[_Result]):
         ignore_index: int = -100,
         reduction: _Sum = "mean",
         label_smoothing: float = 0.0,
+        lse_square_scale: float = 0.0,
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: None = None,
@@ -107,6 +95,7 @@ class CrossEntropyLoss(_Loss[_Result]):
         ignore_index: int = -100,
         reduction: _Each,
         label_smoothing: float = 0.0,
+        lse_square_scale: float = 0.0,
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: None = None,
@@ -120,6 +109,7 @@ class CrossEntropyLoss(_Loss[_Result]):
         ignore_index: int = -100,
         reduction: _Reduction = "mean",
         label_smoothing: float = 0.0,
+        lse_square_scale: float = 0.0,
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: bool | None = None,

@@ -70,16 +70,6 @@ def nll_loss(
     device: str | None = None,
 ) -> _Array: ...
 @overload
-def nll_loss(
-    input: ArrayLike,
-    target: ArrayLike,
-    weight: ArrayLike | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: _Reduction,
-    device: str | None = None,
-) -> _Number | _Array: ...
-@overload
 def nll_loss_backward(
     grad_output: _Like,
     input: _OnDevice,
@@ -112,6 +102,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     device: str | None = None,
 ) -> Any: ...
 @overload
@@ -123,6 +114,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: _Sum = "mean",
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     device: str | None = None,
 ) -> _Number: ...
 @overload
@@ -134,19 +126,9 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: _Each,
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     device: str | None = None,
 ) -> _Array: ...
-@overload
-def cross_entropy(
-    input: ArrayLike,
-    target: ArrayLike,
-    weight: ArrayLike | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: _Reduction,
-    label_smoothing: float = 0.0,
-    device: str | None = None,
-) -> _Number | _Array: ...
 @overload
 def cross_entropy_backward(
     grad_output: _Like,
@@ -157,6 +139,7 @@ def cross_entropy_backward(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     out: Any = None,
     device: str | None = None,
 ) -> Any: ...
@@ -170,6 +153,7 @@ def cross_entropy_backward(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     out: _Array | None = None,
     device: str | None = None,
 ) -> _Array: ...
@@ -182,6 +166,7 @@ def cross_entropy_value_and_grad(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     out: Any = None,
     device: str | None = None,
 ) -> tuple[Any, Any]: ...
@@ -194,6 +179,7 @@ def cross_entropy_value_and_grad(
     ignore_index: int = -100,
     reduction: _Sum = "mean",
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     out: _Array | None = None,
     device: str | None = None,
 ) -> tuple[_Number, _Array]: ...
@@ -206,18 +192,7 @@ def cross_entropy_value_and_grad(
     ignore_index: int = -100,
     reduction: _Each,
     label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
     out: _Array | None = None,
     device: str | None = None,
 ) -> tuple[_Array, _Array]: ...
-@overload
-def cross_entropy_value_and_grad(
-    input: ArrayLike,
-    target: ArrayLike,
-    weight: ArrayLike | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: _Reduction,
-    label_smoothing: float = 0.0,
-    out: _Array | None = None,
-    device: str | None = None,
-) -> tuple[_Number | _Array, _Array]: ...

@@ -1,0 +1,109 @@
+"""What several docstrings say, written once; the decorator `documented` puts it into the numpydoc docstrings.
+
+A line ``%(parameters)s`` becomes the entries of all parameters, in the order of the signature. A line ``%(name)s`` becomes another text.
+``help()``, doctest and the API pages show the complete text. SciPy composes its docstrings in the same way (``scipy._lib.doccer``).
+"""
+
+import re
+from types import FunctionType
+
+PARAMETERS = {
+    "input": """\
+input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
+    Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. The arithmetic for float16 and bfloat16 is
+    in float32.""",
+    "grad_output": """\
+grad_output : float or array_like
+    Gradient of the loss: an array of the loss's shape, or one number.""",
+    "target": """\
+target : array_like
+    Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities (one-hot included): floats
+    of input's shape.""",
+    "weight": """\
+weight : array_like, shape (C,), optional
+    Class weights.""",
+    "ignore_index": """\
+ignore_index : int, default -100
+    Rows with this target do not count: their loss is 0 and their gradient is exactly 0, whatever their logits are.""",
+    "reduction": """\
+reduction : {"mean", "sum", "none"}, default "mean"
+    "mean" divides by the total weight of the rows that count (probabilities: by the number of rows). None means "none".""",
+    "label_smoothing": """\
+label_smoothing : float in [0, 1], default 0.0
+    The part e of the target that is spread evenly over all classes: Szegedy et al., "Rethinking the Inception Architecture for Computer
+    Vision" (2015), https://arxiv.org/abs/1512.00567.""",
+    "lse_square_scale": """\
+lse_square_scale : float, default 0.0
+    A finite number, at least 0. Adds lse_square_scale * M_i * L_i^2 to the loss l_i, and 2 * lse_square_scale * M_i * L_i * p_ic to its
+    gradient: L_i = log sum_c exp(x_ic), and M_i is the row's total target weight (w[y_i] for plain class numbers). This is the z-loss of
+    Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways" (2022), https://arxiv.org/abs/2204.02311; FlashAttention and Liger
+    Kernel use this name.""",
+    "dim": """\
+dim : int, default -1
+    The axis of the classes.""",
+    "dtype": """\
+dtype : dtype, optional
+    Convert the input to this dtype first; the result has it too.""",
+    "out": """\
+out : ndarray, optional
+    The array that the gradient is written to, of input's shape and dtype, in C order. It may be ``input`` itself, but may not overlap
+    any argument otherwise.""",
+    "device": """\
+device : str, optional
+    "cpu", "cuda" or "cuda:<index>". None computes where the arrays are; NumPy arrays use the default device.""",
+    "reuse_grad": """\
+reuse_grad : bool, default False
+    Write each gradient into the array of the previous one, if shape and dtype are the same. What `backward` returned is then
+    overwritten by the next `backward`. This saves the page faults of large new arrays (docs/performance.md).""",
+    "size_average": """\
+size_average : bool, optional
+    Deprecated by torch; overrides ``reduction``. False means "sum".""",
+    "reduce": """\
+reduce : bool, optional
+    Deprecated by torch; overrides ``reduction``. False means "none".""",
+}
+
+TEXTS = {
+    "returns_loss": """\
+floating or ndarray
+    The loss: one number ("mean", "sum"), or one per row ("none"). Its dtype is input's; float32 for float16 and bfloat16.""",
+    "returns_gradient": """\
+ndarray, shape of input
+    The gradient, in input's dtype.""",
+    "raises": """\
+Raises
+------
+IndexError
+    If a target is neither in [0, C) nor ``ignore_index``. The message has its value, its index, C, and how many such targets there are.
+TypeError
+    If the logits are not floating-point, class numbers are floating-point, or an option is not of its type.
+ValueError
+    If shapes, options or ``out`` do not fit. No error leaves anything written.""",
+    "keeps_references": """\
+The module keeps references to the last forward's input and target for `backward`: do not overwrite them in between.""",
+}
+
+
+def _parameters(function):
+    """The names of a function's parameters, without ``self``. `inspect` would take long to import."""
+    code = function.__code__
+    return [name for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if name != "self"]
+
+
+def documented(**entries):
+    """A decorator that fills the docstring of a function or a class. ``entries`` replace those of `PARAMETERS`."""
+
+    def fill(target):
+        if target.__doc__ is None:  # python -OO
+            return target
+        names = _parameters(target if isinstance(target, FunctionType) else target.__init__)
+        known = PARAMETERS | entries
+
+        def text(line):
+            whole = "\n".join(known[name] for name in names) if line[2] == "parameters" else TEXTS[line[2]]
+            return "\n".join(line[1] + part for part in whole.split("\n"))
+
+        target.__doc__ = re.sub(r"^( *)%\((\w+)\)s$", text, target.__doc__, flags=re.MULTILINE)
+        return target
+
+    return fill

@@ -1,0 +1,78 @@
+"""The options of a loss: what each may be, and the error for anything else.
+
+Each function returns the checked value. A new option needs a check here, an entry in `CHECKS`, a line in the signatures that take it,
+and an entry in ``nbloss._docstrings``.
+"""
+
+import math
+import operator
+from contextlib import suppress
+
+import numpy as np
+
+# Each reduction: whether it sums the losses, and whether it divides the sum and the upstream gradient by the total weight.
+REDUCTIONS = {
+    "sum": (True, False),
+    "mean": (True, True),
+    "none": (False, False),
+}
+
+
+def checked_dim(dim):
+    """An axis as an int. NumPy checks its range."""
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise TypeError(f"dim should be an integer; got {dim!r}")
+    return dim.__index__()
+
+
+def checked_reduction(reduction):
+    """The name of a reduction; None means "none"."""
+    name = "none" if reduction is None else reduction
+    if not isinstance(name, str) or name not in REDUCTIONS:
+        raise ValueError(f"reduction should be one of 'none', 'mean', 'sum'; got {reduction!r}")
+    return name
+
+
+def checked_ignore_index(ignore_index):
+    """An int that fits int64, which is what the kernels compare targets with."""
+    try:
+        index = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index should be an integer; got {ignore_index!r}") from None
+    if not -(2**63) <= index < 2**63:
+        raise ValueError(f"ignore_index should fit int64; got {index}")
+    return index
+
+
+def _number(name, wanted, value):
+    """A real number as a float. Strings are refused, although ``float`` reads them."""
+    if type(value) is float:
+        return value
+    if not isinstance(value, (str, bytes)) and np.ndim(value) == 0 and not np.iscomplexobj(value):
+        with suppress(TypeError, ValueError):
+            return float(value)
+    raise TypeError(f"{name} should be a number{wanted}; got {value!r}")
+
+
+def checked_label_smoothing(label_smoothing):
+    """A float in [0, 1]."""
+    value = _number("label_smoothing", " in [0, 1]", label_smoothing)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"label_smoothing should be in [0, 1]; got {value}")
+    return value
+
+
+def checked_lse_square_scale(lse_square_scale):
+    """A finite float, at least 0."""
+    value = _number("lse_square_scale", ", at least 0", lse_square_scale)
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"lse_square_scale should be a finite number, at least 0; got {value}")
+    return value
+
+
+CHECKS = {
+    "ignore_index": checked_ignore_index,
+    "reduction": checked_reduction,
+    "label_smoothing": checked_label_smoothing,
+    "lse_square_scale": checked_lse_square_scale,
+}

@@ -1,0 +1,23 @@
+"""The losses as functions, with the names and meanings of ``torch.nn.functional``."""
+
+from nbloss.functional._cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_value_and_grad
+from nbloss.functional._log_softmax import log_softmax, log_softmax_backward
+from nbloss.functional._nll_loss import nll_loss, nll_loss_backward
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_backward",
+    "cross_entropy_value_and_grad",
+    "log_softmax",
+    "log_softmax_backward",
+    "nll_loss",
+    "nll_loss_backward",
+]
+
+for _name in __all__:  # tracebacks, help() and pickles show the public name
+    globals()[_name].__module__ = __name__
+
+
+def __dir__():
+    """The public names only."""
+    return __all__

@@ -1,0 +1,140 @@
+"""`log_softmax` and its gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.lib.array_utils import normalize_axis_index
+
+from nbloss import _fast_path
+from nbloss._docstrings import documented
+from nbloss._options import checked_dim
+from nbloss._problem import array_like, as_stored, canonical, delivered, float_array, float_dtype, output_array
+from nbloss.backends.select import select
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+INPUT = """\
+input : array_like
+    Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, of any shape and strides."""
+OUT = """\
+out : ndarray, optional
+    The array that the result is written to, of input's shape and the result's dtype, in C order. It may be ``input`` itself, but may not
+    overlap it otherwise."""
+
+
+@documented(input=INPUT, out=OUT)
+def log_softmax(
+    input: ArrayLike, dim: int = -1, *, dtype: DTypeLike | None = None, out: NDArray[Any] | None = None, device: str | None = None
+) -> NDArray[Any]:
+    """Logarithm of the softmax along an axis.
+
+    y_j = x_j - log(sum_c exp(x_c)), computed as (x_j - m) - log(sum_c exp(x_c - m)) with m = max x, so that a common offset costs no
+    digits.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    ndarray, shape of input
+
+    Raises
+    ------
+    TypeError
+        If the input (or ``dtype``) is not one of the four dtypes.
+    ValueError
+        If ``out`` does not fit.
+    numpy.exceptions.AxisError
+        If there is no such axis.
+
+    See Also
+    --------
+    log_softmax_backward : its gradient.
+    cross_entropy : log_softmax and nll_loss in one pass.
+
+    Notes
+    -----
+    Every float32 element is within 4 units in its own last place. Meaning: ``torch.nn.functional.log_softmax``. The sum of exponentials
+    follows Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions" (IMA J. Numer. Anal., 2021).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.log_softmax(np.array([[20.0, 0.0]]))
+    array([[-2.06115362e-09, -2.00000000e+01]])
+    """
+    if device is None and dtype is None:
+        result = _fast_path.log_softmax("log_softmax", [("input", input)], dim, out)
+        if result is not None:
+            return result
+    with select(device, input, out) as backend:
+        x = float_array(backend, "input", input)
+        if dtype is not None:
+            x = backend.cast(x, float_dtype(dtype))
+        axis = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
+        result = output_array(backend, out, x.shape, x.dtype, [("input", x)], [])
+        if x.size:
+            row = canonical(backend, x, axis)
+            backend.kernels.log_softmax(row, as_stored(backend.kernel_view(result)).reshape(row.shape))
+        return delivered(backend, result, out)
+
+
+OF_OUTPUT = """\
+grad_output : float or array_like
+    Gradient of the result: an array of its shape, or one number."""
+OUTPUT = """\
+output : array_like
+    What `log_softmax` returned."""
+OUT_OF_BACKWARD = """\
+out : ndarray, optional
+    The array that the gradient is written to, of output's shape and dtype, in C order. It may be ``output`` or ``grad_output`` itself."""
+
+
+@documented(grad_output=OF_OUTPUT, output=OUTPUT, out=OUT_OF_BACKWARD)
+def log_softmax_backward(
+    grad_output: ArrayLike, output: ArrayLike, dim: int = -1, *, out: NDArray[Any] | None = None, device: str | None = None
+) -> NDArray[Any]:
+    """Gradient of `log_softmax` with respect to its input.
+
+    dx_j = g_j - exp(y_j) * sum_c g_c
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    ndarray, shape of output
+        The gradient, in output's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As `log_softmax`; ValueError also for a ``grad_output`` of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.log_softmax_backward(np.array([[1.0, 0.0]]), F.log_softmax(np.zeros((1, 2))))
+    array([[ 0.5, -0.5]])
+    """
+    if device is None:
+        result = _fast_path.log_softmax("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
+        if result is not None:
+            return result
+    with select(device, output, grad_output, out) as backend:
+        y = float_array(backend, "output", output)
+        g = array_like(backend, "grad_output", grad_output, y)
+        axis = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
+        result = output_array(backend, out, y.shape, y.dtype, [("output", y), ("grad_output", g)], [])
+        if y.size:
+            row = canonical(backend, y, axis)
+            backend.kernels.log_softmax_backward(
+                canonical(backend, g, axis), row, as_stored(backend.kernel_view(result)).reshape(row.shape)
+            )
+        return delivered(backend, result, out)

@@ -1,0 +1,112 @@
+"""`nll_loss` and its gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbloss import _fast_path
+from nbloss._docstrings import documented
+from nbloss._problem import Problem
+from nbloss.backends.select import select
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+INPUT = """\
+input : array_like, shape (C,), (N, C) or (N, C, d1, ..., dK)
+    Log-probabilities of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, with any strides. The arithmetic for float16 and
+    bfloat16 is in float32."""
+
+
+@documented(input=INPUT)
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    device: str | None = None,
+) -> Any:
+    """Negative log-likelihood of log-probabilities.
+
+    l_i = -w[y_i] * x[i, y_i], and 0 where y_i == ignore_index; "mean" divides the sum by sum_i w[y_i] over the other rows.
+    With probabilities: l_i = -sum_c w_c * y_ic * x_ic; "mean" divides by the number of rows.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    %(returns_loss)s
+
+    %(raises)s
+
+    See Also
+    --------
+    nll_loss_backward : its gradient.
+    cross_entropy : the same from logits.
+
+    Notes
+    -----
+    Meaning: ``torch.nn.functional.nll_loss``. Without rows that count, the mean is nan and the sum is 0. A mean over weights that sum to 0
+    is nan.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.nll_loss(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([1, -100])).round(4)
+    np.float64(0.2877)
+    """
+    done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device)
+    if done:
+        return done[0]
+    with select(device, input, target, weight) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction).check_targets()
+        return problem.reduced(problem.nll())
+
+
+@documented(input=INPUT)
+def nll_loss_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    out: NDArray[Any] | None = None,
+    device: str | None = None,
+) -> NDArray[Any]:
+    """Gradient of `nll_loss` with respect to its input.
+
+    dx[i, c] = -g_i * w[y_i] * [c == y_i] (divided by sum w[y_i] for "mean"), 0 in ignored rows.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    %(returns_gradient)s
+
+    %(raises)s
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbloss.functional as F
+    >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
+    array([[ 0., -1.]])
+    """
+    if type(grad_output) is float:
+        done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, with_loss=False)
+        if done:
+            return done[1]
+    with select(device, input, target, weight, grad_output, out) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction)
+        result, gradient = problem.gradient(out, grad_output)
+        problem.check_targets().nll_backward(grad_output, gradient)
+        return backend.deliver(result)

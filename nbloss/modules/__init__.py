@@ -1,0 +1,15 @@
+"""The losses as objects that hold their options, with the names and meanings of ``torch.nn``."""
+
+from nbloss.modules._cross_entropy import CrossEntropyLoss
+from nbloss.modules._log_softmax import LogSoftmax
+from nbloss.modules._nll_loss import NLLLoss
+
+__all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
+
+for _name in __all__:  # pickles and help() use the public name
+    globals()[_name].__module__ = __name__
+
+
+def __dir__():
+    """The public names only."""
+    return __all__
