@@ -40,7 +40,11 @@ def pytest_ignore_collect(collection_path, config):
 
 
 CASES = 5  # of one test; a simulated thread costs a millisecond, and all cases an hour
-WHOLE = ("test_the_node_gives_what_onnx_expects", "test_pytorch_s_own_samples_give_its_values_and_gradients")
+WHOLE = (
+    "test_the_node_gives_what_onnx_expects",
+    "test_pytorch_s_own_samples_give_its_values_and_gradients",
+    "test_the_square_of_the_log_sum_exp",
+)
 
 
 LARGE = ("in_many_rows", "-2000-", "[2000-")  # thousands of simulated threads

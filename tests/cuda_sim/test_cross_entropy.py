@@ -81,8 +81,8 @@ def test_reductions(rng, dtype, shape, reduction, soft):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_address_that_no_vector_starts_at(rng, dtype, shape, offset):
     x, target, w, options = made(rng, shape, dtype)
-    room = calls.placed(x, (offset * 3) % 8)
-    assert_right(x, target, w, options, *calls.cross_entropy(calls.placed(x, offset), target, w, out=room, **options))
+    room = calls.with_offset(x, (offset * 3) % 8)
+    assert_right(x, target, w, options, *calls.cross_entropy(calls.with_offset(x, offset), target, w, out=room, **options))
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"soft": True}], ids=str)

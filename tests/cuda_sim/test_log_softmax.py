@@ -51,11 +51,11 @@ def test_backward(rng, dtype, shape):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_address_that_no_vector_starts_at(rng, dtype, shape, offset):
     x = problems.logits(rng, shape, dtype)
-    out = calls.log_softmax(calls.placed(x, offset), calls.placed(x, (offset * 5) % 8))
+    out = calls.log_softmax(calls.with_offset(x, offset), calls.with_offset(x, (offset * 5) % 8))
     assert_log_softmax(out, x)
     y, g = problems.log_probs(rng, shape, dtype), problems.logits(rng, shape, dtype)
     expected = calls.log_softmax_backward(g, y)
-    actual = calls.log_softmax_backward(calls.placed(g, offset), calls.placed(y, (offset * 3) % 8))
+    actual = calls.log_softmax_backward(calls.with_offset(g, offset), calls.with_offset(y, (offset * 3) % 8))
     problems.assert_within(actual, expected, 8 * problems.eps(dtype) * (1 + np.abs(g).sum(axis=1, keepdims=True).astype(float)))
 
 
@@ -119,7 +119,7 @@ def test_both_twins_agree(rng, shape):
     target = rng.integers(0, shape[1], shape[0] * shape[2])
     scale, up = np.ones(target.size, np.float32), np.ones(1, np.float32)
     losses, gradients = np.empty((2, target.size), np.float32), np.empty((2, *shape), np.float32)
-    calls.kernels.cross_entropy(x, target, -1, scale, up, losses[0], gradients[0])
-    cpu.cross_entropy(x, target, -1, scale, up, losses[1], gradients[1])
+    calls.kernels.cross_entropy(x, target, -1, scale, None, up, losses[0], gradients[0])
+    cpu.cross_entropy(x, target, -1, scale, None, up, losses[1], gradients[1])
     assert (units_apart(*losses) <= 4).all()
     assert (units_apart(*gradients) <= 4 + x.max(axis=1, keepdims=True) - x).all()

@@ -8,7 +8,8 @@ of the device.
 from functools import cache
 
 from nbloss.kernels.cuda.channels_first import launches as channel_launches
-from nbloss.kernels.cuda.per_target import nll, strided_copy, sums, targets
+from nbloss.kernels.cuda.per_target import nll as nll_launches
+from nbloss.kernels.cuda.per_target import strided_copy, sums, targets
 from nbloss.kernels.cuda.rows import launches as row_launches
 from nbloss.kernels.cuda.runtime import memory
 
@@ -60,10 +61,10 @@ class KernelSet:
             _launches(x).cross_entropy_soft(self, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out)
 
     row_scale = targets.row_scale
-    nll = nll.nll
-    nll_backward = nll.nll_backward
-    nll_soft = nll.nll_soft
-    nll_soft_backward = nll.nll_soft_backward
+    nll = nll_launches.nll
+    nll_backward = nll_launches.nll_backward
+    nll_soft = nll_launches.nll_soft
+    nll_soft_backward = nll_launches.nll_soft_backward
     ratio = sums.ratio
     reduced = sums.reduced
     copy = strided_copy.copy

@@ -118,8 +118,11 @@ def cross_entropy(classes, kind, sm80, gradient, optioned):
                 held[c] = e
             rest = (even + odd) * inverse + ties + (m - m)
             s = rest + one
-            log_s = log1p(rest)
-            put(loss, p, zero if weight == zero else index_loss(weight, log_s, m - x_y, m, options))
+            value, log_s = zero, zero
+            if weight != zero:
+                log_s = log1p(rest)
+                value = index_loss(weight, log_s, m - x_y, m, options)
+            put(loss, p, value)
             if gradient:
                 coef = weight * get(upstream, p * upstream_stride)
                 is_zero = weight == zero or coef == zero

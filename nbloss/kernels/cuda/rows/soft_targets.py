@@ -132,11 +132,12 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         smooth, gaps = reduce(smooth, shared, 3), reduce(gaps, shared, 4)
         make_opaque(held, offset)
         s, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
-        log_s = log1p(rest) if optioned or rank == 0 else zero  # without options only the thread that writes the loss needs it
+        log_s = log1p(rest) if optioned else zero  # without options only the thread that writes the loss needs it
         if rank == 0 and row < rows:
-            value = soft_loss(smooth, log_s, gaps, m, options)
+            own_log_s = log1p(rest)
+            value = soft_loss(smooth, own_log_s, gaps, m, options)
             if hit != zero:
-                value += index_loss(hit, log_s, m - x_t, m, options)
+                value += index_loss(hit, own_log_s, m - x_t, m, options)
             put(loss, row, value if counts else zero)
         if gradient:
             total = smooth + hit
