@@ -39,8 +39,8 @@ def compiled(make, stored, capability, *constants, classes=None):
 LOSS, GRADIENT, OPTIONED = (False, False), (True, False), (True, True)
 SMOOTH, SOFT, SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, False), (True, True, False), (True, False, True), (True, True, True)
 
-# name: factory, constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores in addition to one per class,
-# most instructions per class
+# name: factory, constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores in addition to one per
+# class, most instructions per class
 HELD = {
     "log_softmax-float32-21": (in_registers.log_softmax, (), "float32", 21, 64, 0, 0, 56),
     "backward-float32-21": (in_registers.log_softmax_backward, (), "float32", 21, 48, 21, 0, 52),
