@@ -8,7 +8,7 @@ from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
 
 def blocks(count):
-    """How many blocks of BLOCK_THREADS threads it takes to give each position a thread."""
+    """How many blocks of BLOCK_THREADS threads there are if each position has a thread."""
     return -(-count // BLOCK_THREADS)
 
 

@@ -51,8 +51,9 @@ BLOCK_MAX_THREADS = 1024
 # Blocks of a cluster to choose from, smallest first (sm_90 and later). 8 is the largest size that every such device supports.
 CLUSTER_SIZES_BLOCKS = (2, 4, 8)
 
-# Threads of a multiprocessor that have 128 registers each (65536 registers in all). Kernels that need registers for more than the row,
-# and warps that need no others beside them, get so many. From register counts of the compiler, 2026-11.
+# Threads of a multiprocessor that have 128 registers each (65536 registers in all). Kernels that need registers for more than the row run
+# with so many. So do rows that take a warp or less: with a whole row of loads in flight, fewer warps keep the memory busy. From register
+# counts of the compiler, 2026-11.
 THREADS_WITH_128_REGISTERS = 512
 
 # ------------------------------ channels first ------------------------------

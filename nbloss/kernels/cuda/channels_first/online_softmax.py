@@ -125,7 +125,7 @@ def log_softmax_backward(kind, sm80):
 
 
 def cross_entropy(kind, sm80, gradient, optioned):
-    """Losses of class numbers, and if asked for the gradient."""
+    """Losses of class numbers, and with ``gradient`` their gradient."""
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     scan, read_options = make_scan(kind, sm80, False, False), options_reader(optioned)
     zero, one, inverse = real(0), real(1), real(1 / unit)

@@ -85,7 +85,7 @@ def log_softmax_backward(classes, kind, sm80):
 
 
 def cross_entropy(classes, kind, sm80, gradient, optioned):
-    """Losses of class numbers, and if asked for the gradient."""
+    """Losses of class numbers, and with ``gradient`` their gradient."""
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
     zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)

@@ -63,7 +63,7 @@ def partial_sums():
 
 
 def final_sum(reported, divided):
-    """out[0] = sum of values. ``divided``: over the divisor of the report (``reported``), or over the given one.
+    """out[0] = sum of values. ``divided``: over the divisor of the report (``reported``), or over ``divisor``.
 
     The result is nan if the report counts bad targets.
     """
@@ -92,15 +92,15 @@ def reduced(kernels, losses, report, divide, divisor, out):
         launch.run(kernels, partial_sums, (), sum_blocks(count), BLOCK_THREADS, losses, count, values)
         count = values.size
     reported = report is not None
-    given = report if reported else memory.empty(1, np.int64, kernels.device, kernels.stream)
-    launch.run(kernels, final_sum, (reported, divide), 1, BLOCK_THREADS, values, count, given, float(divisor), out)
+    report = report if reported else memory.empty(1, np.int64, kernels.device, kernels.stream)
+    launch.run(kernels, final_sum, (reported, divide), 1, BLOCK_THREADS, values, count, report, float(divisor), out)
 
 
 def over_divisor(reported, stored):
     """upstream[0] = g, over the divisor of the report if ``reported``. g is in an array if ``stored``, otherwise a scalar argument."""
 
-    def kernel(g, given, report, upstream):
-        value = given
+    def kernel(g, scalar, report, upstream):
+        value = scalar
         if stored:
             value = np.float64(get(g, 0))
         if reported:
@@ -114,6 +114,6 @@ def ratio(kernels, g, report, upstream):
     """upstream = ``rowmath.mean`` of g and the divisor of the report, in float64. ``g`` is a number, or a DeviceArray with one element."""
     stored, reported = isinstance(g, memory.DeviceArray), report is not None
     unused = memory.empty(1, np.int64, kernels.device, kernels.stream)
-    given = 0.0 if stored else float(g)
-    arguments = g if stored else upstream, given, report if reported else unused, upstream
+    scalar = 0.0 if stored else float(g)
+    arguments = g if stored else upstream, scalar, report if reported else unused, upstream
     launch.run(kernels, over_divisor, (reported, stored), 1, 1, *arguments)

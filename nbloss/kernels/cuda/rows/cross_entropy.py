@@ -1,4 +1,4 @@
-"""The cross entropy of contiguous rows and class numbers: losses, and if asked for the gradient."""
+"""The cross entropy of contiguous rows and class numbers: losses, and with ``gradient`` their gradient."""
 
 from numba import cuda
 
@@ -51,7 +51,7 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
         x_y = get(x, base + y) if weight != zero else zero  # read before anything is written: out may be x
         m = row_max(x, base + head, count, x_edge, rank, held, shared)
         s, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
-        log_s = log1p(rest) if optioned else zero  # without options only the thread that writes the loss needs it
+        log_s = log1p(rest) if optioned else zero  # without options no other thread than the one below computes log1p
         if rank == 0 and row < rows:
             put(loss, row, index_loss(weight, log1p(rest), m - x_y, m, options) if weight != zero else zero)
         if gradient:

@@ -132,7 +132,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         smooth, gaps = reduce(smooth, shared, 3), reduce(gaps, shared, 4)
         make_opaque(held, offset)
         s, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
-        log_s = log1p(rest) if optioned else zero  # without options only the thread that writes the loss needs it
+        log_s = log1p(rest) if optioned else zero  # without options no other thread than the one below computes log1p
         if rank == 0 and row < rows:
             own_log_s = log1p(rest)
             value = soft_loss(smooth, own_log_s, gaps, m, options)

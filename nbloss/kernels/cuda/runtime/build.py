@@ -39,7 +39,7 @@ def _numba_type(name):
 
 @contextlib.contextmanager
 def _target_device(capability):
-    """Numba compiles the functions that a kernel calls for the current device. There may be none, so this stands in for it."""
+    """Numba compiles the functions that a kernel calls for the current device. There may be none: this replaces it."""
     from numba.cuda import dispatcher
 
     class Device:
