@@ -1,4 +1,4 @@
-"""Kernels of targets, sums and copies on every architecture: nothing spills, and a multiprocessor has room for 1024 threads."""
+"""Kernels of targets, sums and copies on every architecture: nothing spills, and 1024 threads fit on a multiprocessor."""
 
 import cubins
 import pytest

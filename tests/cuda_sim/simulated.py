@@ -162,16 +162,16 @@ class Device:
     # -------------------- blocks --------------------
 
     def syncthreads(self):
-        current().meet("block", "syncthreads")
+        current().wait_for_others("block", "syncthreads")
 
     def syncthreads_count(self, value):
-        return sum(map(bool, current().meet("block", "syncthreads_count", bool(value)).values()))
+        return sum(map(bool, current().wait_for_others("block", "syncthreads_count", bool(value)).values()))
 
     def syncthreads_and(self, value):
-        return int(all(current().meet("block", "syncthreads_and", bool(value)).values()))
+        return int(all(current().wait_for_others("block", "syncthreads_and", bool(value)).values()))
 
     def syncthreads_or(self, value):
-        return int(any(current().meet("block", "syncthreads_or", bool(value)).values()))
+        return int(any(current().wait_for_others("block", "syncthreads_or", bool(value)).values()))
 
     def threadfence(self):
         """Nothing to do: the simulator does not reorder writes."""
@@ -181,13 +181,13 @@ class Device:
     # -------------------- warps --------------------
 
     def syncwarp(self, mask=ALL_LANES):
-        current().meet("warp", "syncwarp", mask=mask)
+        current().wait_for_others("warp", "syncwarp", mask=mask)
 
     def _from(self, call, mask, value, lane):
-        brought = current().meet("warp", call, value, mask)
-        if lane not in brought:
-            raise Fault(f"{current().meeting}: lane {current().lane} asks for the value of lane {lane}, which has none to give")
-        return brought[lane]
+        values = current().wait_for_others("warp", call, value, mask)
+        if lane not in values:
+            raise Fault(f"{current().wait}: lane {current().lane} asks for the value of lane {lane}, which has none to give")
+        return values[lane]
 
     def shfl_sync(self, mask, value, lane):
         return self._from("shfl_sync", mask, value, lane % WARP)
@@ -204,13 +204,13 @@ class Device:
         return self._from("shfl_down_sync", mask, value, lane + delta if lane + delta < WARP else lane)
 
     def ballot_sync(self, mask, predicate):
-        return sum(1 << lane for lane, set_ in current().meet("warp", "ballot_sync", bool(predicate), mask).items() if set_)
+        return sum(1 << lane for lane, set_ in current().wait_for_others("warp", "ballot_sync", bool(predicate), mask).items() if set_)
 
     def any_sync(self, mask, predicate):
-        return any(current().meet("warp", "any_sync", bool(predicate), mask).values())
+        return any(current().wait_for_others("warp", "any_sync", bool(predicate), mask).values())
 
     def all_sync(self, mask, predicate):
-        return all(current().meet("warp", "all_sync", bool(predicate), mask).values())
+        return all(current().wait_for_others("warp", "all_sync", bool(predicate), mask).values())
 
     # -------------------- clusters --------------------
 
@@ -224,7 +224,7 @@ class Device:
         current().arrive()
 
     def cluster_wait(self):
-        current().meet("cluster", "cluster_wait")
+        current().wait_for_others("cluster", "cluster_wait")
 
     def cluster_sync(self):
         self.cluster_arrive()

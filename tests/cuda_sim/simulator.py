@@ -40,7 +40,7 @@ class Dim3(NamedTuple):
     z: int
 
 
-class Meeting(NamedTuple):
+class Wait(NamedTuple):
     """What a thread waits for: which threads (``scope``), in which call."""
 
     scope: str
@@ -71,7 +71,7 @@ class Thread(greenlet):
         super().__init__(lambda: block.launch.function(*block.launch.arguments))
         self.block, self.index, self.number = block, index, number
         self.warp, self.lane = divmod(number, WARP)
-        self.meeting = self.value = self.answer = None
+        self.wait = self.value = self.answer = None
         self.epochs = {"warp": 0, "block": 0, "cluster": 0, "arrived": 0}  # completed waits by scope; a barrier of a cluster has two halves
         self.gr_context = contextvars.copy_context()  # it holds NumPy's error state, for example
 
@@ -79,16 +79,16 @@ class Thread(greenlet):
         """The first half of the barrier of a cluster. Threads that have passed the second half see all that was done before it."""
         self.epochs["arrived"] += 1
         if self.epochs["arrived"] > self.epochs["cluster"] + 1:
-            raise Fault(f"{Meeting('cluster', 'cluster_arrive', 0, _path())}: a second arrival without a wait")
+            raise Fault(f"{Wait('cluster', 'cluster_arrive', 0, _path())}: a second arrival without a wait")
 
-    def meet(self, scope, call, value=None, mask=0):
+    def wait_for_others(self, scope, call, value=None, mask=0):
         """Wait for the others. Returns the values that they passed, by lane (warp) or by thread number (block)."""
         if scope == "warp" and not mask >> self.lane & 1:
-            raise Fault(f"{Meeting(scope, call, mask, _path())}: lane {self.lane} is not in its own mask {mask:#x}")
+            raise Fault(f"{Wait(scope, call, mask, _path())}: lane {self.lane} is not in its own mask {mask:#x}")
         if scope == "cluster" and self.epochs["arrived"] == self.epochs["cluster"]:
-            raise Fault(f"{Meeting(scope, call, mask, _path())}: a wait without an arrival")
-        self.meeting, self.value = Meeting(scope, call, mask, _path()), value
-        self.block.launch.hub.switch()
+            raise Fault(f"{Wait(scope, call, mask, _path())}: a wait without an arrival")
+        self.wait, self.value = Wait(scope, call, mask, _path()), value
+        self.block.launch.scheduler.switch()
         return self.answer
 
 
@@ -111,14 +111,14 @@ class Launch:
         self.function, self.grid, self.block, self.dynamic, self.cluster = function, Dim3(*grid), Dim3(*block), dynamic, cluster
         plain = [getattr(a, "_ary", a) for a in arguments]  # simulated device arrays of numba-cuda wrap NumPy arrays
         self.arguments = [a.view(Pointer) if isinstance(a, np.ndarray) and a.ndim else a for a in plain]
-        self.thread = self.hub = None
+        self.thread = self.scheduler = None
         if self.grid.x % cluster:
             raise Fault(f"a grid of {self.grid.x} blocks does not divide into clusters of {cluster}")
         if prod(self.block) > 1024 or cluster > 8:
             raise Fault(f"no device has blocks of {prod(self.block)} threads in clusters of {cluster}")
 
     def run(self):
-        self.hub = getcurrent()
+        self.scheduler = getcurrent()
         starts = [(x, y, z) for x in range(0, self.grid.x, self.cluster) for y in range(self.grid.y) for z in range(self.grid.z)]
         _order.shuffle(starts)  # blocks may run in any order
         for x, y, z in starts:
@@ -136,7 +136,7 @@ class Launch:
             ready = [t for t in ready if (t.block.rank, t.warp) not in chosen]
             _order.shuffle(going)
             for thread in going:
-                self.thread, thread.meeting = thread, None
+                self.thread, thread.wait = thread, None
                 try:
                     thread.switch()
                 except Exception as error:
@@ -144,66 +144,64 @@ class Launch:
                     raise
                 if thread.dead:
                     alive.discard(thread)
-            ready += self._met(alive, set(ready))
+            ready += self._released(alive, set(ready))
             if alive and not ready:
-                raise Fault("; ".join(sorted({f"{_count(alive, t.meeting)} threads wait in {t.meeting}" for t in alive})))
+                raise Fault("; ".join(sorted({f"{_count(alive, t.wait)} threads wait in {t.wait}" for t in alive})))
 
-    def _met(self, alive, ready):
+    def _released(self, alive, ready):
         """The threads that need not wait any longer, because all others have arrived."""
-        parties = defaultdict(list)
+        groups = defaultdict(list)
         waiting = [t for t in alive if t not in ready]
         for t in waiting:
             passed = t.epochs["cluster"]  # a thread may arrive at the next barrier before another has left this one
-            key = {"warp": (t.block.rank, t.warp, t.meeting), "block": (t.block.rank,), "cluster": (passed,)}[t.meeting.scope]
-            parties[t.meeting.scope, key].append(t)
-        free = []
-        for (scope, key), party in parties.items():
+            key = {"warp": (t.block.rank, t.warp, t.wait), "block": (t.block.rank,), "cluster": (passed,)}[t.wait.scope]
+            groups[t.wait.scope, key].append(t)
+        released = []
+        for (scope, key), group in groups.items():
             if scope == "warp":
-                complete = _all_lanes(party, key[2])
+                complete = _all_lanes(group, key[2])
             elif scope == "cluster":
                 complete = all(t.epochs["arrived"] > key[0] for t in alive)
             else:
-                complete = len(party) == sum(t.block.rank == key[0] for t in alive) and _one_call(party)
+                complete = len(group) == sum(t.block.rank == key[0] for t in alive) and _one_call(group)
             if complete:
-                brought = {t.lane if scope == "warp" else (t.block.rank, t.number): t.value for t in party}
-                _advance(party, scope)
-                for t in party:
-                    t.answer = brought
-                free += party
-        return sorted(free, key=lambda t: (t.block.rank, t.number))
+                values = {t.lane if scope == "warp" else (t.block.rank, t.number): t.value for t in group}
+                _advance(group, scope)
+                for t in group:
+                    t.answer = values
+                released += group
+        return sorted(released, key=lambda t: (t.block.rank, t.number))
 
 
-def _count(alive, meeting):
-    return sum(t.meeting == meeting for t in alive)
+def _count(alive, wait):
+    return sum(t.wait == wait for t in alive)
 
 
-def _all_lanes(party, meeting):
-    lanes = {t.lane for t in party}
+def _all_lanes(group, wait):
+    lanes = {t.lane for t in group}
     for lane in range(WARP):
-        if meeting.mask >> lane & 1 and lane not in lanes:
-            first = party[0]
+        if wait.mask >> lane & 1 and lane not in lanes:
+            first = group[0]
             mates = [t for t in first.block.threads if t.warp == first.warp and t.lane == lane]
             if not mates or mates[0].dead:
-                raise Fault(
-                    f"{meeting}: lane {lane}, named by mask {meeting.mask:#x}, {'has left the kernel' if mates else 'does not exist'}"
-                )
+                raise Fault(f"{wait}: lane {lane}, named by mask {wait.mask:#x}, {'has left the kernel' if mates else 'does not exist'}")
             return False
     return True
 
 
-def _one_call(party):
+def _one_call(group):
     """Whether all threads are in the same call; a Fault if not, because then the barrier is divergent."""
-    if len({t.meeting for t in party}) > 1:
-        raise Fault("divergent barrier: " + ", ".join(sorted({f"{_count(party, t.meeting)} threads in {t.meeting}" for t in party})))
+    if len({t.wait for t in group}) > 1:
+        raise Fault("divergent barrier: " + ", ".join(sorted({f"{_count(group, t.wait)} threads in {t.wait}" for t in group})))
     return True
 
 
-def _advance(party, scope):
+def _advance(group, scope):
     """After a barrier its threads see each other's writes from before it. A shuffle does not order memory."""
-    if scope == "warp" and party[0].meeting.call != "syncwarp":
+    if scope == "warp" and group[0].wait.call != "syncwarp":
         return
-    epoch = max(t.epochs[scope] for t in party) + 1
-    for t in party:  # in a cluster, the other threads continue when they reach the wait
+    epoch = max(t.epochs[scope] for t in group) + 1
+    for t in group:  # in a cluster, the other threads continue when they reach the wait
         t.epochs[scope] = epoch
 
 

@@ -16,9 +16,9 @@ def assert_log_softmax(out, x, ulps=4):
     """Every element is within 4 ulp, and for half types also within the rounding to that type."""
     expected = reference.log_softmax(x, 1)
     with np.errstate(all="ignore"):
-        room = ulps * problems.eps(work(x.dtype)) * np.abs(expected)
-        room = room + (problems.eps(x.dtype) * np.abs(expected) if x.dtype != work(x.dtype) else 0)
-    problems.assert_within(out, expected, room + problems.floor(x.dtype))
+        tolerance = ulps * problems.eps(work(x.dtype)) * np.abs(expected)
+        tolerance = tolerance + (problems.eps(x.dtype) * np.abs(expected) if x.dtype != work(x.dtype) else 0)
+    problems.assert_within(out, expected, tolerance + problems.floor(x.dtype))
 
 
 @pytest.mark.parametrize("shape", SHAPES + EMPTY, ids=name)
@@ -42,8 +42,8 @@ def test_backward(rng, dtype, shape):
     eps = problems.eps(work(dtype))
     size = np.abs(wide).sum(axis=1, keepdims=True) * np.exp(y.astype(reference.WIDE))  # sum g may be much smaller, by cancellation
     summed = eps * shape[1] if work(dtype) == np.float32 else np.sqrt(shape[1]) / 8  # float64 has no wider type for the sum
-    room = eps * (4 * np.abs(term) + np.abs(wide) + summed * size) + problems.eps(dtype) * np.abs(wide - term)
-    problems.assert_within(out, wide - term, room + problems.floor(dtype))
+    tolerance = eps * (4 * np.abs(term) + np.abs(wide) + summed * size) + problems.eps(dtype) * np.abs(wide - term)
+    problems.assert_within(out, wide - term, tolerance + problems.floor(dtype))
 
 
 @pytest.mark.parametrize("offset", [1, 3, 6])

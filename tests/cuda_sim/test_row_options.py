@@ -88,9 +88,9 @@ def test_the_square_of_the_log_sum_exp(rng, monkeypatch, dtype, kernel, kind):
     unit = eps(work(dtype))
     problems.assert_within(loss, exact, 16 * unit * size)
     gap = np.nan_to_num(x.astype(np.float64).max(axis=1, keepdims=True) - x.astype(np.float64))
-    room = unit * (16 + gap + np.sqrt(shape[1]) / 8) * gradient_size
+    tolerance = unit * (16 + gap + np.sqrt(shape[1]) / 8) * gradient_size
     stored = eps(dtype) * np.abs(exact_gradient) if dtype != work(dtype) else 0
-    problems.assert_within(gradient, exact_gradient, room + stored + problems.floor(dtype))
+    problems.assert_within(gradient, exact_gradient, tolerance + stored + problems.floor(dtype))
     if kind != "probabilities":
         assert loss[0, 0] == 0 and (gradient[0, :, 0] == 0).all()
     alone, _ = calls.cross_entropy(x, target, row_options=options, gradient=False, **arguments)

@@ -69,8 +69,8 @@ def test_log_softmax(rng, classes, dtype):
     x = unaligned(problems.logits(rng, (ROWS, classes, 1), dtype))
     out = unaligned(np.zeros_like(x))
     expected = reference.log_softmax(x, 1)
-    room = (4 if dtype == work(dtype) else 1) * problems.eps(dtype) * np.abs(expected) + problems.floor(dtype)
-    problems.assert_within(calls.log_softmax(x, out), expected, room)
+    tolerance = (4 if dtype == work(dtype) else 1) * problems.eps(dtype) * np.abs(expected) + problems.floor(dtype)
+    problems.assert_within(calls.log_softmax(x, out), expected, tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
