@@ -1,11 +1,11 @@
-"""What only a real GPU can show: `pytest -m gpu`. Without one, every test here is skipped."""
+"""Tests that need a real GPU: `pytest -m gpu`. Without a GPU all of them are skipped."""
 
 import pytest
 
 
 @pytest.fixture(scope="session")
 def gpu():
-    """The name of a device that is not the simulator's."""
+    """The name of a real CUDA device; the simulator does not count."""
     import nbloss
     from nbloss.backends import select
     from nbloss.kernels.cuda.runtime import memory

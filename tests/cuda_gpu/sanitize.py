@@ -1,4 +1,4 @@
-"""Every kernel once, on small shapes, for NVIDIA's compute-sanitizer:
+"""Runs every kernel once on small shapes, for NVIDIA's compute-sanitizer:
 
 compute-sanitizer --tool memcheck python tests/cuda_gpu/sanitize.py
 compute-sanitizer --tool racecheck python tests/cuda_gpu/sanitize.py
@@ -10,7 +10,7 @@ import numpy as np
 
 import nbloss.functional as F
 
-# as in test_accuracy: one shape for each way to walk
+# one shape for each kind of thread group, as in test_accuracy
 SHAPES = [(70, 3), (37, 10), (20, 127), (9, 1001), (5, 8192), (3, 20011), (2, 50257), (2, 128256), (1, 600001), (2, 21, 7, 9), (2, 100, 5)]
 
 

@@ -1,4 +1,4 @@
-"""The rules of accuracy on the hardware: its exponentials and logarithms are not the simulator's. One shape for each way to walk."""
+"""Accuracy on the hardware, whose exponentials and logarithms differ from the simulator's. One shape for each kind of thread group."""
 
 import numpy as np
 import problems
@@ -10,10 +10,11 @@ import nbloss.functional as F
 
 pytestmark = pytest.mark.gpu
 
-# parts of a warp, a warp, a block, a cluster (or rows that are read again), longer than a cluster holds; pixels in registers, long columns
+# lanes of a warp, a warp, a block, a cluster (or rows that are read again), longer than a cluster holds
 ROWS = [(1000, 3), (777, 10), (300, 127), (64, 1000), (33, 1001), (9, 8192), (5, 20011), (5, 50257), (3, 128256), (2, 600001)]
-PIXELS = [(2, 1, 9), (3, 2, 5, 7), (2, 21, 33, 17), (2, 32, 5), (2, 100, 31), (1, 3000, 3)]
-SHAPES = pytest.mark.parametrize("shape", ROWS + PIXELS, ids=name)
+# classes in registers, and the online softmax
+CHANNELS_FIRST = [(2, 1, 9), (3, 2, 5, 7), (2, 21, 33, 17), (2, 32, 5), (2, 100, 31), (1, 3000, 3)]
+SHAPES = pytest.mark.parametrize("shape", ROWS + CHANNELS_FIRST, ids=name)
 
 
 @SHAPES
@@ -59,8 +60,8 @@ def test_a_confident_row_keeps_its_digits(gpu, rng, shape, margin):
     problems.assert_loss(loss, reference.cross_entropy(x, target, reduction="none"), x.dtype, terms=shape[1])
 
 
-def test_more_numbers_than_32_bits_count(gpu, rng):
-    """The last rows of 2.3e9 numbers are those of a small batch."""
+def test_more_elements_than_32_bits_can_count(gpu, rng):
+    """The first and last rows of 2.3e9 elements have the results of a small batch."""
     part = rng.normal(0, 3, (70, 32768)).astype(np.float16)
     y = rng.integers(0, 32768, 70)
     whole, targets = np.tile(part, (1000, 1)), np.tile(y, 1000)

@@ -1,4 +1,4 @@
-"""Errors, streams, memory and other libraries' arrays, on a real device."""
+"""Errors, streams, memory, and arrays of other libraries, on a real device."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_a_bad_target_is_an_error_and_the_next_call_works(gpu, rng):
         assert F.cross_entropy(x, y, device=gpu) == good
 
 
-def test_a_bad_target_on_the_device_is_told_when_asked(gpu, rng):
+def test_check_device_errors_raises_for_a_bad_target_on_the_device(gpu, rng):
     x, y = problem(rng)
     y[77] = 100
     loss = F.cross_entropy(nbloss.to_device(x, gpu), nbloss.to_device(y, gpu))
@@ -44,13 +44,13 @@ def test_a_bad_target_on_the_device_is_told_when_asked(gpu, rng):
     nbloss.check_device_errors()
 
 
-def test_torch_tensors_in_torch_tensors_out_on_its_stream(torch, rng):
+def test_torch_tensors_use_the_stream_of_torch(torch, rng):
     x, y = problem(rng, 5000)
     expected = F.cross_entropy(x, y, device="cuda")
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         t, target = torch.from_numpy(x).to("cuda", non_blocking=True), torch.from_numpy(y).cuda()
-        torch.cuda._sleep(10**8)  # what comes later on the stream must wait for this and for the next line
+        torch.cuda._sleep(10**8)  # later work on the stream must wait for this and for the next line
         t += 1
         t -= 1
         loss, gradient = F.cross_entropy_value_and_grad(t, target)
@@ -61,11 +61,11 @@ def test_torch_tensors_in_torch_tensors_out_on_its_stream(torch, rng):
         assert F.log_softmax(t.to(dtype), 1).dtype == dtype
 
 
-def test_a_torch_tensor_of_the_cpu_is_never_a_pointer(torch, rng):
+def test_a_torch_tensor_of_the_cpu_is_not_used_as_a_device_pointer(torch, rng):
     x, y = problem(rng, 50)
     with pytest.raises((TypeError, ValueError)):
         F.cross_entropy(torch.from_numpy(x).cuda(), torch.from_numpy(y))
-    torch.cuda.synchronize()  # the context lives
+    torch.cuda.synchronize()  # the context is still usable
 
 
 @pytest.mark.parametrize("library", ["cupy", "numba"])
@@ -73,18 +73,18 @@ def test_arrays_of_other_libraries(gpu, rng, library):
     x, _ = problem(rng, 500)
     if library == "cupy":
         module = pytest.importorskip("cupy")
-        there, back = module.asarray, module.asnumpy
+        to_device, to_host = module.asarray, module.asnumpy
     else:
         from numba import cuda
 
-        there, back = cuda.to_device, lambda a: a.copy_to_host() if hasattr(a, "copy_to_host") else nbloss.to_host(a)
-    result = F.log_softmax(there(x), 1)
-    np.testing.assert_allclose(back(result), F.log_softmax(x, 1), rtol=1e-5, atol=1e-6)
+        to_device, to_host = cuda.to_device, lambda a: a.copy_to_host() if hasattr(a, "copy_to_host") else nbloss.to_host(a)
+    result = F.log_softmax(to_device(x), 1)
+    np.testing.assert_allclose(to_host(result), F.log_softmax(x, 1), rtol=1e-5, atol=1e-6)
     if library == "cupy":
         assert isinstance(result, module.ndarray)
 
 
-def test_a_thousand_calls_keep_no_memory(gpu, rng):
+def test_a_thousand_calls_leave_no_memory_allocated(gpu, rng):
     from cuda.bindings import driver
 
     x, y = problem(rng)

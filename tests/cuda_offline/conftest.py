@@ -1,4 +1,4 @@
-"""Kernels compiled for every supported architecture through the real pipeline: no driver and no GPU, but numba-cuda's compiler."""
+"""Kernels compiled for every supported architecture, as on a machine with a GPU. They need numba-cuda's compiler, but no driver."""
 
 import importlib.util
 import os
@@ -13,5 +13,5 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Without numba-cuda, or in its simulator, there is no compiler."""
+    """There is no compiler without numba-cuda, nor in its simulator."""
     return None if INSTALLED and not SIMULATED else True

@@ -1,4 +1,4 @@
-"""What a compiled kernel asks of a multiprocessor, read from its cubin: no driver, no GPU."""
+"""Registers, memory and instructions of a compiled kernel, read from its cubin. This needs no driver and no GPU."""
 
 import os
 import re
@@ -12,12 +12,13 @@ from typing import NamedTuple
 from cuda.pathfinder import find_nvidia_binary_utility
 
 ARCHITECTURES = [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)]
-MAIN = "gradient-float32", "gradient-bfloat16", "log_softmax-float32", "judged"  # what these cases' names begin with: for all of them
-DOUBLE = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)|MUFU\.\w+64H|[IF]2[IF]\.(\w+\.)*F64")  # not I2F.U64: half of a division of integers
+# Cases whose names begin like this are compiled for all architectures.
+MAIN = "gradient-float32", "gradient-bfloat16", "log_softmax-float32", "check targets"
+DOUBLE = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)|MUFU\.\w+64H|[IF]2[IF]\.(\w+\.)*F64")  # not I2F.U64, which is part of an integer division
 
 
 def architectures(case):
-    """Those to compile a case for: sm_90 and one other, by turns, of what is not MAIN (NBLOSS_SLOW=1: all)."""
+    """What to compile a case for: all if it is in MAIN or with NBLOSS_SLOW=1, otherwise sm_90 and one other."""
     if case.startswith(MAIN) or "NBLOSS_SLOW" in os.environ:
         return ARCHITECTURES
     others = [a for a in ARCHITECTURES if a != (9, 0)]
@@ -38,7 +39,7 @@ class Kernel(NamedTuple):
 
     @property
     def doubles(self):
-        """Instructions on float64."""
+        """Instructions on float64, with their counts."""
         return Counter(op for op in self.instructions if DOUBLE.match(op))
 
     def first(self, name):
@@ -53,7 +54,7 @@ def _tool(name):
     return find_nvidia_binary_utility(name)
 
 
-def _asked(tool, *arguments):
+def _output(tool, *arguments):
     return subprocess.run([_tool(tool), *arguments], capture_output=True, text=True, check=True).stdout
 
 
@@ -61,8 +62,8 @@ def read(code):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
-        usage = _asked("cuobjdump", "--dump-resource-usage", file.name)
-        listing = _asked("nvdisasm", "-c", file.name)
+        usage = _output("cuobjdump", "--dump-resource-usage", file.name)
+        listing = _output("nvdisasm", "-c", file.name)
     found = [tuple(map(int, numbers)) for numbers in re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)]
     operations = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)", listing, re.MULTILINE)
     return Kernel(max(r for r, *_ in found), max(s + local for _, s, local in found), tuple(op for op in operations if op != "NOP"))

@@ -1,4 +1,4 @@
-"""Kernels of contiguous rows on every architecture: rows stay in registers, memory moves 16 bytes at a time, float32 stays float32."""
+"""Kernels of contiguous rows on every architecture: rows stay in registers, accesses move 16 bytes, float32 kernels use no float64."""
 
 import cubins
 import pytest
@@ -8,48 +8,39 @@ from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.runtime import build, plan
 
-INT = ("int64",)
+INT = "int64"
 
 
 def signature(kernel, constants, stored):
+    """The types of the arguments, as `rows.launches` passes them."""
     real = "float64" if stored == "float64" else "float32"
     x, r = f"*{stored}", f"*{real}"
+    results = real, r, INT, r, x
+    if kernel is soft_target_rows:
+        y = r if constants[1] else x
+        return (x, y, r, real, real, "*int64", INT, r, r, *results, *[INT] * 5)
     return {
-        log_softmax_rows: (x, x, *INT * 4),
-        log_softmax_backward_rows: (x, x, x, *INT * 5),
-        cross_entropy_rows: (x, "*int64", "int64", r, r, "int64", r, x, *INT * 4),
-        soft_target_rows: (
-            x,
-            r if constants[-1:] == (True,) else x,
-            r,
-            real,
-            real,
-            "*int64",
-            "int64",
-            r,
-            r,
-            r,
-            "int64",
-            r,
-            x,
-            *INT * 5,
-        ),
+        log_softmax_rows: (x, x, *[INT] * 4),
+        log_softmax_backward_rows: (x, x, x, *[INT] * 5),
+        cross_entropy_rows: (x, "*int64", INT, r, *results, *[INT] * 4),
     }[kernel]
 
 
 def heavy(kernel, stored):
-    """What ``rows`` tells the plan of its kernels."""
+    """Whether `rows.launches` calls the kernel heavy."""
     return kernel is soft_target_rows or (kernel is log_softmax_rows and stored in ("uint16", "int16"))
 
 
+# factory and its last constants: gradient, (soft,) optioned
 LOG_SOFTMAX = log_softmax_rows, ()
 BACKWARD = log_softmax_backward_rows, ()
-GRADIENT = cross_entropy_rows, (True,)
-SOFT = soft_target_rows, (True, True)
+GRADIENT, OPTIONED = (cross_entropy_rows, (True, False)), (cross_entropy_rows, (True, True))
+SOFT, SMOOTH = (soft_target_rows, (True, True, False)), (soft_target_rows, (True, False, False))
+SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True)), (soft_target_rows, (True, False, True))
 
-ONCE = 900  # instructions that a thread runs whatever it holds
+ONCE = 900  # most instructions that do not depend on how much a thread holds
 
-# kernel, stored type of the logits, classes, most instructions per number that a thread holds, beside ONCE
+# name: kernel, stored type of the logits, classes, most instructions per number that a thread holds, in addition to ONCE
 CASES = {
     "log_softmax-float32-16384": (LOG_SOFTMAX, "float32", 16384, 40),
     "log_softmax-bfloat16-16384": (LOG_SOFTMAX, "int16", 16384, 40),
@@ -60,6 +51,13 @@ CASES = {
     "gradient-float64-1000": (GRADIENT, "float64", 1000, 200),
     "gradient-float32-128256": (GRADIENT, "float32", 128256, 45),
     "soft-bfloat16-4096": (SOFT, "int16", 4096, 80),
+    "smooth-float32-1000": (SMOOTH, "float32", 1000, 80),
+    "optioned-float32-10": (OPTIONED, "float32", 10, 40),
+    "optioned-float32-1000": (OPTIONED, "float32", 1000, 45),
+    "optioned-bfloat16-32768": (OPTIONED, "int16", 32768, 40),
+    "optioned-float32-128256": (OPTIONED, "float32", 128256, 45),
+    "optioned soft-bfloat16-4096": (SOFT_OPTIONED, "int16", 4096, 80),
+    "optioned smooth-float32-1000": (SMOOTH_OPTIONED, "float32", 1000, 80),
 }
 
 
@@ -69,10 +67,10 @@ def test_rows(case):
     for capability in cubins.architectures(case):
         p = plan.rows(stored, 10**5, classes, True, capability, 132, heavy(kernel, stored))
         made = stored, p.width, p.group, p.vectors, p.resident, capability >= (8, 0), *constants
-        code = cubins.read(build.cubin(kernel, made, signature(kernel, constants, stored), capability, p.threads, p.at_once))
+        code = cubins.read(build.cubin(kernel, made, signature(kernel, constants, stored), capability, p.threads, p.min_blocks))
         note = f"sm_{capability[0]}{capability[1]} {p} {code[:2]}"
         assert code.stack == code.spills == 0, note
-        assert code.registers * p.threads * p.at_once <= 65536, note
+        assert code.registers * p.threads * p.min_blocks <= 65536, note
         if stored != "float64":
             assert not code.doubles, (note, code.doubles)
         inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows) else 2
@@ -81,5 +79,5 @@ def test_rows(case):
             assert code.count("LDG", ".128") == p.vectors * inputs * passes, note
             assert code.count("STG", ".128") == p.vectors, note
             if p.resident and inputs == 1:
-                assert code.last("LDG", ".128") < code.first("SHFL"), f"{note}: the row is not asked for all at once"
+                assert code.last("LDG", ".128") < code.first("SHFL"), f"{note}: the loads of a row are not all in flight together"
         assert len(code.instructions) <= ONCE + ceiling * p.vectors * p.width * (1 if p.resident else 3), (note, len(code.instructions))

@@ -1,42 +1,42 @@
-"""Kernels of targets, sums and copies on every architecture: nothing leaves the registers, blocks fill a multiprocessor."""
+"""Kernels of targets, sums and copies on every architecture: nothing spills, and 1024 threads fit on a multiprocessor."""
 
 import cubins
 import pytest
 
-from nbloss.kernels.cuda.indexing import THREADS
 from nbloss.kernels.cuda.per_target import nll, strided_copy, sums, targets
 from nbloss.kernels.cuda.runtime import build
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
 N, P, F, D = "int64", "*int64", "*float32", "*float64"
-JUDGED = (N, N, F, N, N, "float64", "float64", F, F, N, D, P, P, P, N)
-PLACES = (N,) * 15
+CHECK_TARGETS = (N, N, F, N, N, "float64", "float64", F, F, N, D, P, P, P, N)
+SIZES_AND_STRIDES = (N,) * 15
 
 CASES = {
-    "judged": (targets.check_targets, (True, True, False), ("*int8", *JUDGED)),
-    "judged alone": (targets.check_targets, (False, False, True), (P, *JUDGED)),
-    "concluded": (targets.finish_check, (), (P, N, N, N, D, P, N, P, P, N)),
+    "check targets": (targets.check_targets, (True, True, False), ("*int8", *CHECK_TARGETS)),
+    "check targets, one block": (targets.check_targets, (False, False, True), (P, *CHECK_TARGETS)),
+    "finish check": (targets.finish_check, (), (P, N, N, N, D, P, N, P, P, N)),
     "partial sums": (sums.partial_sums, (), (F, N, D)),
     "final sum": (sums.final_sum, (True, True), (D, N, P, "float64", F)),
     "over divisor": (sums.over_divisor, (True, True), (F, "float64", P, F)),
     "nll": (nll.loss_at_target, (), ("*uint16", N, N, N, N, N, P, N, F, F, N)),
-    "nll backward, apart": (nll.gradient_strided, (), (P, N, F, F, N, "*int16", N, N, N)),
+    "nll backward, strided": (nll.gradient_strided, (), (P, N, F, F, N, "*int16", N, N, N)),
     "nll backward, rows": (nll.gradient_in_row, (16,), (P, N, F, F, N, F, N, N)),
     "soft nll": (nll.soft_loss_kernel, (32,), ("*int16", F, F, F, N, N, N)),
-    "soft nll, apart": (nll.soft_loss_kernel, (0,), (F, F, F, F, N, N, N)),
+    "soft nll, strided": (nll.soft_loss_kernel, (0,), (F, F, F, F, N, N, N)),
     "soft nll backward": (nll.soft_gradient_kernel, (8,), (F, F, F, N, "*uint16", N, N, N)),
-    "copy of bits": (strided_copy.strided_copy, (8, "bits", False), ("*int16", N, N, "*int16", N, *PLACES)),
-    "copy of floats": (strided_copy.strided_copy, (3, "float", False), ("*uint16", N, N, F, N, *PLACES)),
-    "copy of float64 to float16": (strided_copy.strided_copy, (2, "float", True), (D, N, N, "*uint16", N, *PLACES)),
-    "copy of uint64": (strided_copy.strided_copy, (2, "natural", False), (P, N, N, F, N, *PLACES)),
+    "copy of bits": (strided_copy.strided_copy, (8, "bits", False), ("*int16", N, N, "*int16", N, *SIZES_AND_STRIDES)),
+    "copy of floats": (strided_copy.strided_copy, (3, "float", False), ("*uint16", N, N, F, N, *SIZES_AND_STRIDES)),
+    "copy of float64 to float16": (strided_copy.strided_copy, (2, "float", True), (D, N, N, "*uint16", N, *SIZES_AND_STRIDES)),
+    "copy of uint64": (strided_copy.strided_copy, (2, "unsigned64", False), (P, N, N, F, N, *SIZES_AND_STRIDES)),
 }
-IN_FLOAT32 = ("nll", "nll backward, apart", "nll backward, rows", "soft nll backward", "copy of bits", "copy of floats")
+IN_FLOAT32 = ("nll", "nll backward, strided", "nll backward, rows", "soft nll backward", "copy of bits", "copy of floats")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_does_not_read_the_logits(case):
+def test_kernels_without_reductions_over_logits(case):
     make, constants, signature = CASES[case]
     for capability in cubins.architectures(case):
-        code = cubins.read(build.cubin(make, constants, signature, capability, THREADS))
+        code = cubins.read(build.cubin(make, constants, signature, capability, BLOCK_THREADS))
         note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
         assert code.stack == code.spills == 0, note
         assert code.registers <= 64, note  # 1024 threads on a multiprocessor

@@ -1,4 +1,4 @@
-"""The CUDA twin on NumPy arrays: in the simulator the device's memory is the host's. Calls as floor 3 makes them, in canonical form."""
+"""Calls of the CUDA kernels with NumPy arrays. In the simulator the memory of the device is that of the host."""
 
 import numpy as np
 from problems import work
@@ -10,7 +10,7 @@ STORED = {"float16": np.uint16, "bfloat16": np.int16}
 
 
 def stored(array):
-    """The same memory as the kernels know it."""
+    """The same memory with the dtype that kernels know."""
     return array.view(STORED.get(array.dtype.name, array.dtype))
 
 
@@ -20,8 +20,8 @@ def on_device(value):
     return memory.DeviceArray(value, value.__array_interface__["data"][0], 0, value)
 
 
-class OnHost:
-    """A KernelSet whose methods take NumPy arrays, and write into them."""
+class HostKernelSet:
+    """A KernelSet whose methods take NumPy arrays and write into them."""
 
     def __init__(self):
         self.kernel_set = KernelSet(0, None)
@@ -31,20 +31,20 @@ class OnHost:
         return lambda *arguments: method(*map(on_device, arguments))
 
 
-kernels = OnHost()
+kernels = HostKernelSet()
 
 
-def placed(array, offset):
-    """The same values, so many numbers after an address that is a multiple of 64."""
-    room = np.empty(array.nbytes + (offset + 1) * array.itemsize + 64, np.uint8)
-    start = -room.ctypes.data % 64 + offset * array.itemsize
-    moved = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    moved[...] = array
-    return moved
+def with_offset(array, offset):
+    """A copy whose address is ``offset`` elements after a multiple of 64 bytes."""
+    buffer = np.empty(array.nbytes + (offset + 1) * array.itemsize + 64, np.uint8)
+    start = -buffer.ctypes.data % 64 + offset * array.itemsize
+    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def unwritten(shape, dtype):
-    """Room for a result, full of what no result is."""
+    """An array for a result, filled with a number that no result is."""
     return np.full(shape, 77, dtype)
 
 
@@ -58,13 +58,13 @@ def signed(target):
 
 def row_scale(target, classes, dtype, weight=None, ignore_index=-100, label_smoothing=0.0, sticky=None, serial=1):
     """``(scale, spread or None, report)``."""
-    seen, mask, wide = signed(target)
+    view, mask, wide = signed(target)
     scale = unwritten(target.size, work(dtype))
     spread = unwritten(target.size, work(dtype)) if label_smoothing else None
     report = unwritten(4, np.int64)
     sticky = np.zeros(5, np.int64) if sticky is None else sticky
     hit, share = 1 - label_smoothing, label_smoothing / classes
-    kernels.row_scale(seen, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial)
+    kernels.row_scale(view, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial)
     return scale, spread, report
 
 
@@ -75,7 +75,7 @@ def reduced(losses, report, reduction, divisor=1.0):
 
 
 def upstream(g, report, reduction, dtype):
-    """One number for all positions, as a kernel takes it."""
+    """One number for all positions, as kernels take it."""
     out = unwritten(1, work(dtype))
     kernels.ratio(g, report if reduction == "mean" else None, out)
     return out
@@ -93,8 +93,10 @@ def log_softmax_backward(g, y):
     return out
 
 
-def cross_entropy(x, target, weight=None, *, ignore_index=-100, label_smoothing=0.0, reduction="none", g=1.0, gradient=True, out=None):
-    """``(loss, gradient or None)`` of (outer, C, inner) logits; ``g`` is a number, or an array of a number per position."""
+def cross_entropy(
+    x, target, weight=None, *, ignore_index=-100, label_smoothing=0.0, reduction="none", row_options=None, g=1.0, gradient=True, out=None
+):
+    """``(loss, gradient or None)`` of (outer, C, inner) logits. ``g`` is a number, or an array with a number per position."""
     outer, classes, inner = x.shape
     real = work(x.dtype)
     soft = target.shape == x.shape
@@ -109,15 +111,15 @@ def cross_entropy(x, target, weight=None, *, ignore_index=-100, label_smoothing=
             given = g.astype(real).reshape(-1)
         else:
             given = upstream(g / (outer * inner) if soft and reduction == "mean" else g, None if soft else report, reduction, x.dtype)
-    seen = stored(x), *([] if soft else signed(target)[:2])
-    ends = given, losses, None if out is None else stored(out)
+    results = row_options, given, losses, None if out is None else stored(out)
     w = np.ones(classes, real) if weight is None else weight
     if soft:
-        kernels.cross_entropy_soft(*seen, target, w, 1 - label_smoothing, label_smoothing / classes, *ends)
+        share = label_smoothing / classes
+        kernels.cross_entropy_soft(stored(x), target, w, 1 - label_smoothing, share, None, 0, None, None, *results)
     elif label_smoothing:
-        kernels.cross_entropy_smooth(*seen, scale, spread, w, *ends)
+        kernels.cross_entropy_soft(stored(x), None, w, 0.0, 0.0, *signed(target)[:2], scale, spread, *results)
     else:
-        kernels.cross_entropy(*seen, scale, *ends)
+        kernels.cross_entropy(stored(x), *signed(target)[:2], scale, *results)
     if reduction == "none":
         return losses.reshape(outer, inner), out
     return reduced(losses, report, reduction, float(outer * inner)), out

@@ -1,4 +1,4 @@
-"""The CUDA kernels in the simulator. It is chosen before Numba is imported, for a whole process: run this folder by itself."""
+"""The CUDA kernels in the simulator. The choice is made for a whole process, before Numba is imported: run this folder by itself."""
 
 import importlib.util
 import os
@@ -19,14 +19,14 @@ def _installed(name):
         return False
 
 
-def _alone(config):
-    """Whether pytest was asked for this folder and nothing else."""
+def _only_this_folder(config):
+    """Whether all arguments of pytest are paths in this folder."""
     paths = [Path(str(arg).split("::")[0]).resolve() for arg in config.args]
     return bool(paths) and all(path.is_relative_to(HERE) for path in paths)
 
 
 def pytest_configure(config):
-    if _alone(config):
+    if _only_this_folder(config):
         missing = [name for name in ("numba_cuda", "cuda.core", "greenlet") if not _installed(name)]
         if missing:
             pytest.exit(f"skipped: {', '.join(missing)} not installed", returncode=0)
@@ -36,23 +36,28 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    return None if _alone(config) else True
+    return None if _only_this_folder(config) else True
 
 
-CASES = 5  # of one test; a simulated thread costs a millisecond, and all cases an hour
-WHOLE = ("test_the_node_gives_what_onnx_expects", "test_pytorch_s_own_samples_give_its_values_and_gradients")
+CASES = 5  # cases of one test that run; a simulated thread takes a millisecond, and all cases would take an hour
+ALL_CASES = (  # tests of which all cases run
+    "test_the_node_gives_what_onnx_expects",
+    "test_pytorch_s_own_samples_give_its_values_and_gradients",
+    "test_the_square_of_the_log_sum_exp",
+)
 
 
-LARGE = ("in_many_rows", "-2000-", "[2000-")  # thousands of simulated threads
+# Cases with thousands of simulated threads never run, except with NBLOSS_SLOW=1.
+LARGE = ("in_many_rows", "-2000-", "[2000-")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Of a test with many cases a drawn few, always the same ones; all of them with NBLOSS_SLOW=1."""
-    if os.environ.get("NBLOSS_SLOW") or not _alone(config):
+    """Keep CASES pseudo-random cases of each test, the same in every run. With NBLOSS_SLOW=1 all run."""
+    if os.environ.get("NBLOSS_SLOW") or not _only_this_folder(config):
         return
     cases, dropped = {}, {item.nodeid for item in items if any(name in item.name for name in LARGE)}
     for item in items:
-        if item.nodeid not in dropped and item.originalname not in WHOLE:
+        if item.nodeid not in dropped and item.originalname not in ALL_CASES:
             cases.setdefault((item.path, item.originalname), []).append(item)
     for group in cases.values():
         dropped |= {item.nodeid for item in sorted(group, key=lambda item: zlib.crc32(item.nodeid.encode()))[CASES:]}
@@ -62,7 +67,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def schedule(request):
-    """Every test has an order of threads of its own, the same in every run."""
+    """Seed the order of threads: each test has its own, the same in every run."""
     import simulator
 
     simulator.install()

@@ -1,4 +1,4 @@
-"""What a simulated kernel sees: the ``cuda`` of its module, and memory that is watched."""
+"""The ``cuda`` module and the memory that a simulated kernel uses. Every access to shared memory is checked for races."""
 
 import math
 import sys
@@ -8,11 +8,11 @@ from numba.cuda import types
 from numba.cuda.np import numpy_support
 from simulator import WARP, Dim3, Fault, current
 
-FULL = 0xFFFFFFFF
+ALL_LANES = 0xFFFFFFFF
 
 
 class Pointer(np.ndarray):
-    """A kernel's array argument, and local memory: no index outside it, no negative index from the end."""
+    """An array argument of a kernel, or local memory. An index outside it is a Fault, and so is a negative index."""
 
     def _checked(self, index):
         if isinstance(index, (int, np.integer)) and not 0 <= index < self.size:
@@ -27,13 +27,13 @@ class Pointer(np.ndarray):
 
 
 class Shared(Pointer):
-    """Shared memory: what one thread writes, another may touch only after they have met."""
+    """Shared memory. If one thread writes a number, a barrier must come before another thread accesses it."""
 
     written = read = None
 
-    def watched(self):
-        self.written = {}  # index -> who wrote it last
-        self.read = {}  # index -> who has read it since
+    def with_race_checks(self):
+        self.written = {}  # index -> the thread that wrote it last, and when
+        self.read = {}  # index -> the threads that have read it since, and when
         return self
 
     def __getitem__(self, index):
@@ -48,26 +48,27 @@ class Shared(Pointer):
 
     def _note(self, index, writes):
         thread = current()
-        places = range(*index.indices(self.size)) if isinstance(index, slice) else [int(index)]
+        indices = range(*index.indices(self.size)) if isinstance(index, slice) else [int(index)]
         now = thread, dict(thread.epochs)
-        for place in places:
-            before = [self.written[place]] if place in self.written else []
+        for i in indices:
+            before = [self.written[i]] if i in self.written else []
             if writes:
-                before += self.read.pop(place, {}).values()
+                before += self.read.pop(i, {}).values()
             for other in before:
                 if not _ordered(other, now):
                     word = "writes to" if writes else "reads"
                     raise Fault(
-                        f"race: thread {thread.number} {word} shared[{place}], which thread {other[0].number} used; "
-                        f"they did not meet in between ({_line()})"
+                        f"race: thread {thread.number} {word} shared[{i}], which thread {other[0].number} used; "
+                        f"no barrier lies between the accesses ({_line()})"
                     )
             if writes:
-                self.written[place] = now
+                self.written[i] = now
             else:
-                self.read.setdefault(place, {})[thread] = now
+                self.read.setdefault(i, {})[thread] = now
 
 
 def _ordered(before, now):
+    """Whether a barrier separates two accesses."""
     (a, then), (b, present) = before, now
     if a is b or then["arrived"] < present["cluster"]:
         return True
@@ -83,7 +84,7 @@ def _line():
 
 
 def _fresh(shape, dtype, kind):
-    """Memory as hardware gives it: whatever was there. nan where there is one, else a large number."""
+    """Uninitialized memory: nan for floats, and a large number for integers."""
     dtype = numpy_support.as_dtype(dtype) if isinstance(dtype, types.Type) else np.dtype(dtype)
     array = np.empty(shape, dtype)
     array.view(np.uint8)[...] = 0xFF if dtype.kind == "f" else 0x6B
@@ -92,18 +93,18 @@ def _fresh(shape, dtype, kind):
 
 class _SharedMemory:
     def array(self, shape, dtype, alignment=None):
-        """One array per line of the kernel, as the compiler has it; shape 0: the launch's dynamic memory."""
+        """One array per line of the kernel, as the compiler has it. Shape 0 means the dynamic memory of the launch."""
         block = current().block
         if shape == 0:
             if 0 not in block.shared:
                 block.shared[0] = np.full(block.launch.dynamic, 0xFF, np.uint8)  # nan as any float
             key = np.dtype(numpy_support.as_dtype(dtype) if isinstance(dtype, types.Type) else dtype)
             if key not in block.shared:
-                block.shared[key] = block.shared[0].view(key).view(Shared).watched()
+                block.shared[key] = block.shared[0].view(key).view(Shared).with_race_checks()
             return block.shared[key]
         key = _line()
         if key not in block.shared:
-            block.shared[key] = _fresh(shape, dtype, Shared).watched()
+            block.shared[key] = _fresh(shape, dtype, Shared).with_race_checks()
         return block.shared[key]
 
 
@@ -113,7 +114,7 @@ class _LocalMemory:
 
 
 class _Atomic:
-    """Read-modify-write; nothing comes in between, since threads change only where they meet."""
+    """Read-modify-write. It is atomic here, because threads switch only where they wait."""
 
     def _swap(self, array, index, new):
         plain = array.view(np.ndarray)
@@ -161,32 +162,32 @@ class Device:
     # -------------------- blocks --------------------
 
     def syncthreads(self):
-        current().meet("block", "syncthreads")
+        current().wait_for_others("block", "syncthreads")
 
     def syncthreads_count(self, value):
-        return sum(map(bool, current().meet("block", "syncthreads_count", bool(value)).values()))
+        return sum(map(bool, current().wait_for_others("block", "syncthreads_count", bool(value)).values()))
 
     def syncthreads_and(self, value):
-        return int(all(current().meet("block", "syncthreads_and", bool(value)).values()))
+        return int(all(current().wait_for_others("block", "syncthreads_and", bool(value)).values()))
 
     def syncthreads_or(self, value):
-        return int(any(current().meet("block", "syncthreads_or", bool(value)).values()))
+        return int(any(current().wait_for_others("block", "syncthreads_or", bool(value)).values()))
 
     def threadfence(self):
-        """Orders what one thread writes; nothing is out of order here."""
+        """Nothing to do: the simulator does not reorder writes."""
 
     threadfence_block = threadfence_system = threadfence
 
     # -------------------- warps --------------------
 
-    def syncwarp(self, mask=FULL):
-        current().meet("warp", "syncwarp", mask=mask)
+    def syncwarp(self, mask=ALL_LANES):
+        current().wait_for_others("warp", "syncwarp", mask=mask)
 
     def _from(self, call, mask, value, lane):
-        brought = current().meet("warp", call, value, mask)
-        if lane not in brought:
-            raise Fault(f"{current().meeting}: lane {current().lane} asks for the value of lane {lane}, which has none to give")
-        return brought[lane]
+        values = current().wait_for_others("warp", call, value, mask)
+        if lane not in values:
+            raise Fault(f"{current().wait}: lane {current().lane} asks for the value of lane {lane}, which has none to give")
+        return values[lane]
 
     def shfl_sync(self, mask, value, lane):
         return self._from("shfl_sync", mask, value, lane % WARP)
@@ -203,13 +204,13 @@ class Device:
         return self._from("shfl_down_sync", mask, value, lane + delta if lane + delta < WARP else lane)
 
     def ballot_sync(self, mask, predicate):
-        return sum(1 << lane for lane, set_ in current().meet("warp", "ballot_sync", bool(predicate), mask).items() if set_)
+        return sum(1 << lane for lane, set_ in current().wait_for_others("warp", "ballot_sync", bool(predicate), mask).items() if set_)
 
     def any_sync(self, mask, predicate):
-        return any(current().meet("warp", "any_sync", bool(predicate), mask).values())
+        return any(current().wait_for_others("warp", "any_sync", bool(predicate), mask).values())
 
     def all_sync(self, mask, predicate):
-        return all(current().meet("warp", "all_sync", bool(predicate), mask).values())
+        return all(current().wait_for_others("warp", "all_sync", bool(predicate), mask).values())
 
     # -------------------- clusters --------------------
 
@@ -223,24 +224,24 @@ class Device:
         current().arrive()
 
     def cluster_wait(self):
-        current().meet("cluster", "cluster_wait")
+        current().wait_for_others("cluster", "cluster_wait")
 
     def cluster_sync(self):
         self.cluster_arrive()
         self.cluster_wait()
 
     def peer(self, array, rank):
-        """The shared array of another block of the cluster that stands where ``array`` stands in this one."""
+        """The shared array of another block of the cluster that corresponds to ``array`` in this block."""
         block = current().block
         key = next(key for key, own in block.shared.items() if own is array)
         if key not in block.cluster[rank].shared:
-            raise Fault(f"block {rank} of the cluster has not made its shared array yet: a cluster barrier is missing ({_line()})")
+            raise Fault(f"block {rank} of the cluster has not created its shared array yet: a cluster barrier is missing ({_line()})")
         return block.cluster[rank].shared[key]
 
     # -------------------- arithmetic --------------------
 
     def popc(self, x):
-        return int(x & FULL).bit_count()
+        return int(x & ALL_LANES).bit_count()
 
     def ffs(self, x):
         return (x & -x).bit_length()

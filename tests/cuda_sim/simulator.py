@@ -1,9 +1,9 @@
 """Numba's CUDA simulator with warps, clusters and a strict scheduler.
 
-`install` takes over the launches of numba-cuda's own simulator, whose threads are operating-system threads without warps. Here a CUDA
-thread is a greenlet that runs until it has to meet others. What hardware leaves undefined is a `Fault` with the line of the kernel: a
-barrier that some threads pass elsewhere, a shuffle whose lanes never come, a race on shared memory, an index outside an array. Shared
-and local memory start as nan or garbage, and the order of the threads is drawn from a seed.
+`install` replaces the launches of numba-cuda's own simulator, whose threads are operating-system threads without warps. Here a CUDA thread
+is a greenlet that runs until it has to wait for others. A `Fault` reports what the hardware leaves undefined, with the line of the kernel:
+a divergent barrier, a shuffle with a lane that does not take part, a race on shared memory, an index outside an array. Shared and local
+memory start as nan or garbage, and a seed determines the order of the threads.
 """
 
 import contextvars
@@ -21,16 +21,16 @@ from numba.cuda.simulator import kernel as numba_kernel
 
 WARP = 32
 _order = random.Random(0)
-_launch = None  # the launch that is under way
-_inside = (__file__, "prims_sim.py", "simulated.py", numba_kernel.__file__)  # files whose lines say nothing about a kernel
+_launch = None  # the running launch
+_not_kernels = (__file__, "prims/simulator.py", "simulated.py", numba_kernel.__file__)  # files that hold no lines of kernels
 
 
 class Fault(RuntimeError):
-    """A kernel did what the hardware leaves undefined."""
+    """A kernel did something that the hardware leaves undefined."""
 
 
 def seed(number):
-    """Draw the order of threads from here on from this seed."""
+    """Seed the order of threads from here on."""
     _order.seed(number)
 
 
@@ -40,22 +40,22 @@ class Dim3(NamedTuple):
     z: int
 
 
-class Meeting(NamedTuple):
-    """What a thread waits for: which threads have to come (``scope``), to which call."""
+class Wait(NamedTuple):
+    """What a thread waits for: which threads (``scope``), in which call."""
 
     scope: str
     call: str
     mask: int
-    path: tuple  # the lines of the kernel and of the device functions it is in: two ways to one line are two calls
+    path: tuple  # the lines of the call stack: the same line reached in two ways is two calls
 
     def __str__(self):
-        outside = [where for where in self.path if not where[0].endswith(_inside)]
+        outside = [where for where in self.path if not where[0].endswith(_not_kernels)]
         file, line = (outside or self.path)[0]
         return f"{self.call} at {file.rsplit('/', 1)[-1]}:{line}"
 
 
 class Block:
-    """The threads of one block and what they share."""
+    """The threads of one block, and their shared memory."""
 
     def __init__(self, launch, index, rank):
         self.launch, self.index, self.rank = launch, index, rank
@@ -71,29 +71,29 @@ class Thread(greenlet):
         super().__init__(lambda: block.launch.function(*block.launch.arguments))
         self.block, self.index, self.number = block, index, number
         self.warp, self.lane = divmod(number, WARP)
-        self.meeting = self.value = self.answer = None
-        self.epochs = {"warp": 0, "block": 0, "cluster": 0, "arrived": 0}  # meetings so far; a cluster's have two halves
-        self.gr_context = contextvars.copy_context()  # NumPy's error state among others
+        self.wait = self.value = self.answer = None
+        self.epochs = {"warp": 0, "block": 0, "cluster": 0, "arrived": 0}  # completed waits by scope; a barrier of a cluster has two halves
+        self.gr_context = contextvars.copy_context()  # it holds NumPy's error state, for example
 
     def arrive(self):
-        """The first half of a cluster's barrier: what was done before it is done for all who have been through the second."""
+        """The first half of the barrier of a cluster. Threads that have passed the second half see all that was done before it."""
         self.epochs["arrived"] += 1
         if self.epochs["arrived"] > self.epochs["cluster"] + 1:
-            raise Fault(f"{Meeting('cluster', 'cluster_arrive', 0, _path())}: a second arrival without a wait")
+            raise Fault(f"{Wait('cluster', 'cluster_arrive', 0, _path())}: a second arrival without a wait")
 
-    def meet(self, scope, call, value=None, mask=0):
-        """Wait for the others; returns the values that they brought, by lane (warp) or by thread number (block)."""
+    def wait_for_others(self, scope, call, value=None, mask=0):
+        """Wait for the others. Returns the values that they passed, by lane (warp) or by thread number (block)."""
         if scope == "warp" and not mask >> self.lane & 1:
-            raise Fault(f"{Meeting(scope, call, mask, _path())}: lane {self.lane} is not in its own mask {mask:#x}")
+            raise Fault(f"{Wait(scope, call, mask, _path())}: lane {self.lane} is not in its own mask {mask:#x}")
         if scope == "cluster" and self.epochs["arrived"] == self.epochs["cluster"]:
-            raise Fault(f"{Meeting(scope, call, mask, _path())}: a wait without an arrival")
-        self.meeting, self.value = Meeting(scope, call, mask, _path()), value
-        self.block.launch.hub.switch()
+            raise Fault(f"{Wait(scope, call, mask, _path())}: a wait without an arrival")
+        self.wait, self.value = Wait(scope, call, mask, _path()), value
+        self.block.launch.scheduler.switch()
         return self.answer
 
 
 def _path():
-    """The lines that are being run, innermost first, up to the launch."""
+    """The lines of the call stack, innermost first, up to the launch."""
     frame, path = sys._getframe(2), []
     while frame is not None:
         path.append((frame.f_code.co_filename, frame.f_lineno))
@@ -109,16 +109,16 @@ class Launch:
         from simulated import Pointer
 
         self.function, self.grid, self.block, self.dynamic, self.cluster = function, Dim3(*grid), Dim3(*block), dynamic, cluster
-        plain = [getattr(a, "_ary", a) for a in arguments]  # numba-cuda's simulated device arrays are NumPy's in a wrapper
+        plain = [getattr(a, "_ary", a) for a in arguments]  # simulated device arrays of numba-cuda wrap NumPy arrays
         self.arguments = [a.view(Pointer) if isinstance(a, np.ndarray) and a.ndim else a for a in plain]
-        self.thread = self.hub = None
+        self.thread = self.scheduler = None
         if self.grid.x % cluster:
             raise Fault(f"a grid of {self.grid.x} blocks does not divide into clusters of {cluster}")
         if prod(self.block) > 1024 or cluster > 8:
-            raise Fault(f"blocks of {prod(self.block)} threads in clusters of {cluster} do not exist")
+            raise Fault(f"no device has blocks of {prod(self.block)} threads in clusters of {cluster}")
 
     def run(self):
-        self.hub = getcurrent()
+        self.scheduler = getcurrent()
         starts = [(x, y, z) for x in range(0, self.grid.x, self.cluster) for y in range(self.grid.y) for z in range(self.grid.z)]
         _order.shuffle(starts)  # blocks may run in any order
         for x, y, z in starts:
@@ -131,12 +131,12 @@ class Launch:
         alive, ready = set(threads), threads
         while alive:
             warps = {(t.block.rank, t.warp) for t in ready}
-            lucky = {warp for warp in sorted(warps) if _order.random() < 0.5} or warps  # some warps fall behind
-            going = [t for t in ready if (t.block.rank, t.warp) in lucky]
-            ready = [t for t in ready if (t.block.rank, t.warp) not in lucky]
+            chosen = {warp for warp in sorted(warps) if _order.random() < 0.5} or warps  # the other warps fall behind
+            going = [t for t in ready if (t.block.rank, t.warp) in chosen]
+            ready = [t for t in ready if (t.block.rank, t.warp) not in chosen]
             _order.shuffle(going)
             for thread in going:
-                self.thread, thread.meeting = thread, None
+                self.thread, thread.wait = thread, None
                 try:
                     thread.switch()
                 except Exception as error:
@@ -144,112 +144,110 @@ class Launch:
                     raise
                 if thread.dead:
                     alive.discard(thread)
-            ready += self._met(alive, set(ready))
+            ready += self._released(alive, set(ready))
             if alive and not ready:
-                raise Fault("; ".join(sorted({f"{_count(alive, t.meeting)} threads wait in {t.meeting}" for t in alive})))
+                raise Fault("; ".join(sorted({f"{_count(alive, t.wait)} threads wait in {t.wait}" for t in alive})))
 
-    def _met(self, alive, ready):
-        """The threads whose meeting is complete."""
-        parties = defaultdict(list)
+    def _released(self, alive, ready):
+        """The threads that need not wait any longer, because all others have arrived."""
+        groups = defaultdict(list)
         waiting = [t for t in alive if t not in ready]
         for t in waiting:
-            passed = t.epochs["cluster"]  # some may come to the next meeting before others have left this one
-            place = {"warp": (t.block.rank, t.warp, t.meeting), "block": (t.block.rank,), "cluster": (passed,)}[t.meeting.scope]
-            parties[t.meeting.scope, place].append(t)
-        free = []
-        for (scope, place), party in parties.items():
+            passed = t.epochs["cluster"]  # a thread may arrive at the next barrier before another has left this one
+            key = {"warp": (t.block.rank, t.warp, t.wait), "block": (t.block.rank,), "cluster": (passed,)}[t.wait.scope]
+            groups[t.wait.scope, key].append(t)
+        released = []
+        for (scope, key), group in groups.items():
             if scope == "warp":
-                complete = _all_lanes(party, place[2])
+                complete = _all_lanes(group, key[2])
             elif scope == "cluster":
-                complete = all(t.epochs["arrived"] > place[0] for t in alive)
+                complete = all(t.epochs["arrived"] > key[0] for t in alive)
             else:
-                complete = len(party) == sum(t.block.rank == place[0] for t in alive) and _one_call(party)
+                complete = len(group) == sum(t.block.rank == key[0] for t in alive) and _one_call(group)
             if complete:
-                brought = {t.lane if scope == "warp" else (t.block.rank, t.number): t.value for t in party}
-                _advance(party, scope)
-                for t in party:
-                    t.answer = brought
-                free += party
-        return sorted(free, key=lambda t: (t.block.rank, t.number))
+                values = {t.lane if scope == "warp" else (t.block.rank, t.number): t.value for t in group}
+                _advance(group, scope)
+                for t in group:
+                    t.answer = values
+                released += group
+        return sorted(released, key=lambda t: (t.block.rank, t.number))
 
 
-def _count(alive, meeting):
-    return sum(t.meeting == meeting for t in alive)
+def _count(alive, wait):
+    return sum(t.wait == wait for t in alive)
 
 
-def _all_lanes(party, meeting):
-    lanes = {t.lane for t in party}
+def _all_lanes(group, wait):
+    lanes = {t.lane for t in group}
     for lane in range(WARP):
-        if meeting.mask >> lane & 1 and lane not in lanes:
-            first = party[0]
+        if wait.mask >> lane & 1 and lane not in lanes:
+            first = group[0]
             mates = [t for t in first.block.threads if t.warp == first.warp and t.lane == lane]
             if not mates or mates[0].dead:
-                raise Fault(
-                    f"{meeting}: lane {lane}, named by mask {meeting.mask:#x}, {'has left the kernel' if mates else 'does not exist'}"
-                )
+                raise Fault(f"{wait}: lane {lane}, named by mask {wait.mask:#x}, {'has left the kernel' if mates else 'does not exist'}")
             return False
     return True
 
 
-def _one_call(party):
-    """Whether all came to the same call; a barrier in two places is divergence."""
-    if len({t.meeting for t in party}) > 1:
-        raise Fault("divergent barrier: " + ", ".join(sorted({f"{_count(party, t.meeting)} threads in {t.meeting}" for t in party})))
+def _one_call(group):
+    """Whether all threads are in the same call; a Fault if not, because then the barrier is divergent."""
+    if len({t.wait for t in group}) > 1:
+        raise Fault("divergent barrier: " + ", ".join(sorted({f"{_count(group, t.wait)} threads in {t.wait}" for t in group})))
     return True
 
 
-def _advance(party, scope):
-    """What was done before the meeting is done for everybody in it. A shuffle orders no memory."""
-    if scope == "warp" and party[0].meeting.call != "syncwarp":
+def _advance(group, scope):
+    """After a barrier its threads see each other's writes from before it. A shuffle does not order memory."""
+    if scope == "warp" and group[0].wait.call != "syncwarp":
         return
-    epoch = max(t.epochs[scope] for t in party) + 1
-    for t in party:  # of a cluster, the others go on when they come to the wait
+    epoch = max(t.epochs[scope] for t in group) + 1
+    for t in group:  # in a cluster, the other threads continue when they reach the wait
         t.epochs[scope] = epoch
 
 
-# ------------------------------ in place of numba-cuda's launches ------------------------------
+# ------------------------------ replacement of numba-cuda's launches ------------------------------
 
 
 def current():
-    """The CUDA thread that is running."""
+    """The running CUDA thread."""
     return _launch.thread
 
 
-def _adopt(names, kept, fake):
-    """Let ``cuda`` in a module's globals mean the simulated device."""
+def _replace_cuda(names, replaced, device):
+    """Bind names for ``cuda`` in the globals of a module to the simulated device."""
     for name, value in list(names.items()):
         if value is numba_cuda:
-            names[name] = fake
-            kept.append((names, name))
+            names[name] = device
+            replaced.append((names, name))
 
 
 @contextmanager
 def _simulated(function):
     from simulated import Device
 
-    kept, fake = [], Device()
+    replaced, device = [], Device()
     try:
-        _adopt(function.__globals__, kept, fake)
+        _replace_cuda(function.__globals__, replaced, device)
         for name, module in list(sys.modules.items()):
             if name.startswith("nbloss.kernels.cuda"):
-                _adopt(vars(module), kept, fake)
-        yield lambda other: _adopt(other.__globals__, kept, fake)
+                _replace_cuda(vars(module), replaced, device)
+        yield lambda other: _replace_cuda(other.__globals__, replaced, device)
     finally:
-        for names, name in kept:
+        for names, name in replaced:
             names[name] = numba_cuda
 
 
 def _call(kernel, *arguments):
-    """FakeCUDAKernel.__call__: a device function in a kernel, or a launch."""
+    """Replaces FakeCUDAKernel.__call__: a launch, or a call of a device function within a launch."""
     global _launch
     if _launch is not None:
-        _launch.adopt(kernel.fn)
+        _launch.replace_in(kernel.fn)
         return kernel.fn(*arguments)
     if kernel.grid_dim is None:
         raise Fault(f"{kernel.fn.__name__} was launched without a grid")
     launch = Launch(kernel.fn, kernel.grid_dim, kernel.block_dim, kernel.dynshared_size, getattr(kernel, "cluster", 1), arguments)
-    with _simulated(kernel.fn) as adopt, np.errstate(all="ignore"):
-        launch.adopt = adopt
+    with _simulated(kernel.fn) as replace_in, np.errstate(all="ignore"):
+        launch.replace_in = replace_in
         _launch = launch
         try:
             launch.run()

@@ -1,4 +1,4 @@
-"""The CPU's tests of the values table, of errors, and of public conformance data, once more: their arrays go to the simulated device."""
+"""Tests of the CPU that run again on the simulated device: the values table, errors, and public conformance data."""
 
 import contextlib
 
@@ -22,7 +22,7 @@ def device():
 
 @pytest.fixture(autouse=True)
 def on_the_device():
-    """Calls that name no device."""
+    """Calls that name no device run on the simulated one."""
     nbloss.set_default_device("cuda")
     yield
     nbloss.set_default_device(None)

@@ -1,4 +1,4 @@
-"""Cross entropy of the CUDA twin against the oracle: every kind of target, every option, every way to walk a shape."""
+"""Cross entropy of the CUDA kernels against the oracle: every kind of target, argument and kernel."""
 
 import calls
 import numpy as np
@@ -8,9 +8,9 @@ import reference
 import simulator
 from problems import DTYPES, INTEGERS, WIDE_DTYPES, name, work
 
-# (outer, C, inner): one class, short, odd and long rows; pixels with classes in registers and in chunks, more than a block has threads
+# (outer, C, inner): one class, short, odd and long rows; strided classes in registers and in chunks, more positions than threads of a block
 ROWS = [(3, 1, 1), (9, 3, 1), (5, 7, 1), (4, 10, 1), (2, 33, 1), (3, 130, 1), (2, 403, 1)]
-PIXELS = [(2, 1, 3), (2, 3, 70), (3, 7, 5), (2, 21, 3), (1, 32, 4), (2, 33, 3), (1, 100, 5)]
+CHANNELS_FIRST = [(2, 1, 3), (2, 3, 70), (3, 7, 5), (2, 21, 3), (1, 32, 4), (2, 33, 3), (1, 100, 5)]
 EMPTY = [(0, 5, 1), (0, 5, 3)]
 OPTIONS = [
     pytest.param({}, id="plain"),
@@ -21,7 +21,7 @@ OPTIONS = [
 
 
 def made(rng, shape, dtype, weighted=False, soft=False, **options):
-    """Logits, targets, weights, options."""
+    """``(logits, target, weights, options of the call)``."""
     outer, classes, inner = shape
     x = problems.logits(rng, shape, dtype)
     w = problems.weights(rng, classes, work(dtype)) if weighted else None
@@ -32,7 +32,7 @@ def made(rng, shape, dtype, weighted=False, soft=False, **options):
 
 
 def assert_right(x, target, w, options, loss, gradient, g=1.0, reduction="none"):
-    """Losses within 4 ulp of themselves, the gradient within rounding of its two terms; rows that are ignored exactly 0."""
+    """Losses are within 4 ulp, gradients within the rounding errors of their two terms; of ignored positions both are exactly 0."""
     expected = reference.cross_entropy(x, target, w, reduction=reduction, **options)
     problems.assert_loss(loss, expected, x.dtype, terms=x.shape[1], note=options)
     if gradient is not None:
@@ -43,7 +43,7 @@ def assert_right(x, target, w, options, loss, gradient, g=1.0, reduction="none")
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("shape", ROWS + PIXELS + EMPTY, ids=name)
+@pytest.mark.parametrize("shape", ROWS + CHANNELS_FIRST + EMPTY, ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_class_numbers(rng, dtype, shape, options):
     x, target, w, options = made(rng, shape, dtype, **options)
@@ -56,7 +56,7 @@ def test_class_numbers(rng, dtype, shape, options):
 
 
 @pytest.mark.parametrize("options", [{}, {"weighted": True, "label_smoothing": 0.1}, {"label_smoothing": 1.0}], ids=str)
-@pytest.mark.parametrize("shape", ROWS + PIXELS + EMPTY, ids=name)
+@pytest.mark.parametrize("shape", ROWS + CHANNELS_FIRST + EMPTY, ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_probabilities(rng, dtype, shape, options):
     x, target, w, options = made(rng, shape, dtype, soft=True, **options)
@@ -79,28 +79,28 @@ def test_reductions(rng, dtype, shape, reduction, soft):
 @pytest.mark.parametrize("offset", [1, 3, 6])
 @pytest.mark.parametrize("shape", [(3, 37, 1), (2, 203, 1), (2, 5, 3), (1, 40, 3)], ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_an_address_that_no_vector_starts_at(rng, dtype, shape, offset):
+def test_unaligned_addresses(rng, dtype, shape, offset):
     x, target, w, options = made(rng, shape, dtype)
-    room = calls.placed(x, (offset * 3) % 8)
-    assert_right(x, target, w, options, *calls.cross_entropy(calls.placed(x, offset), target, w, out=room, **options))
+    out = calls.with_offset(x, (offset * 3) % 8)
+    assert_right(x, target, w, options, *calls.cross_entropy(calls.with_offset(x, offset), target, w, out=out, **options))
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"soft": True}], ids=str)
 @pytest.mark.parametrize("shape", [(3, 7, 1), (3, 130, 1), (2, 7, 3), (2, 40, 3)], ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_gradient_may_take_the_place_of_the_logits(rng, dtype, shape, options):
+def test_the_gradient_may_overwrite_the_logits(rng, dtype, shape, options):
     x, target, w, options = made(rng, shape, dtype, **options)
     loss, gradient = calls.cross_entropy(x, target, w, **options)
-    room = x.copy()
-    again, _ = calls.cross_entropy(room, target, w, out=room, **options)
-    np.testing.assert_array_equal(calls.stored(room), calls.stored(gradient))
+    both = x.copy()
+    again, _ = calls.cross_entropy(both, target, w, out=both, **options)
+    np.testing.assert_array_equal(calls.stored(both), calls.stored(gradient))
     np.testing.assert_array_equal(again, loss)
 
 
 @pytest.mark.parametrize("layout", ["transposed", "reversed", "every other", "sliced", "one row for all"])
 @pytest.mark.parametrize("shape", [(4, 6, 5), (6, 40, 1)], ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_logits_that_lie_anywhere(rng, dtype, shape, layout):
+def test_logits_with_any_strides(rng, dtype, shape, layout):
     outer, classes, inner = shape
     if layout == "transposed":
         x = problems.logits(rng, (inner, classes, outer), dtype).transpose(2, 1, 0)
@@ -119,8 +119,8 @@ def test_logits_that_lie_anywhere(rng, dtype, shape, layout):
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}], ids=["plain", "smooth"])
 @pytest.mark.parametrize("shape", [(6, 5, 1), (6, 70, 1), (2, 5, 3), (2, 40, 3)], ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_odd_numbers(rng, dtype, shape, options):
-    """-inf is probability 0; nan, +inf, or nothing but -inf makes its own row nan; an ignored row may hold anything."""
+def test_nan_and_infinity(rng, dtype, shape, options):
+    """-inf has probability 0. A row with nan, with +inf or with -inf only is nan, and no other row. An ignored row may hold anything."""
     outer, classes, inner = shape
     x, target, w, options = made(rng, shape, dtype)
     rows, y = x.transpose(0, 2, 1).reshape(-1, classes).copy(), target.reshape(-1)
@@ -147,7 +147,7 @@ def test_odd_numbers(rng, dtype, shape, options):
 
 @pytest.mark.parametrize("shape", [(2, 3, 1), (2, 70, 1), (1, 3, 2), (1, 70, 2)], ids=name)
 @pytest.mark.parametrize("dtype", WIDE_DTYPES)
-def test_a_target_that_is_masked_costs_inf(rng, dtype, shape):
+def test_a_target_of_probability_0_has_an_infinite_loss(rng, dtype, shape):
     x, target, w, _ = made(rng, shape, dtype)
     target[...] = 1
     x[:, 1] = -np.inf
@@ -157,7 +157,7 @@ def test_a_target_that_is_masked_costs_inf(rng, dtype, shape):
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 1), (4, 70, 1), (2, 5, 2), (2, 40, 2)], ids=name)
-def test_a_probability_of_0_at_a_masked_class_counts_for_nothing(rng, shape):
+def test_a_target_probability_of_0_at_minus_infinity_adds_0(rng, shape):
     x, target, w, _ = made(rng, shape, np.float32, soft=True)
     x[:, 2], target[:, 2] = -np.inf, 0
     assert_right(x, target, w, {}, *calls.cross_entropy(x, target, w))
@@ -167,7 +167,7 @@ def test_a_probability_of_0_at_a_masked_class_counts_for_nothing(rng, shape):
 @pytest.mark.parametrize("margin", [0.5, 5.25, 20.125, 60.3])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.125}], ids=["plain", "smooth"])
 def test_a_confident_row_keeps_its_digits(rng, shape, margin, options):
-    """The gradient at the target is as exact as the other ones: each within 8 ulp of itself, not of 1."""
+    """The gradient at the target is as exact as the others: 8 ulp of its own size, not of 1."""
     x, target, w, options = made(rng, shape, np.float32, **options)
     target[...] = 1
     x /= 10
@@ -176,12 +176,12 @@ def test_a_confident_row_keeps_its_digits(rng, shape, margin, options):
     problems.assert_loss(loss, reference.cross_entropy(x, target, reduction="none", **options), x.dtype)
     if not options:
         expected = reference.cross_entropy_backward(np.ones(target.shape), x, target, reduction="none")
-        others = -np.delete(expected, 1, axis=1).sum(axis=1)  # (p - 1) without its cancellation
+        others = -np.delete(expected, 1, axis=1).sum(axis=1)  # p - 1 without cancellation
         expected[:, 1] = others
         np.testing.assert_allclose(gradient.astype(reference.WIDE), expected, rtol=8 * problems.eps(np.float32), atol=1e-37)
 
 
-def test_a_large_common_offset_costs_nothing():
+def test_a_large_common_offset_loses_no_digits():
     x = np.full((2, 2, 1), 1e8, np.float32)
     loss, _ = calls.cross_entropy(x, np.zeros((2, 1), np.int64))
     np.testing.assert_allclose(loss, np.log(2), rtol=2e-7)
@@ -197,7 +197,7 @@ def test_targets_of_every_integer_dtype(rng, dtype, shape):
 
 @pytest.mark.parametrize("shape", [(3, 7, 1), (2, 300, 1), (2, 7, 3), (1, 40, 3)], ids=name)
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"soft": True}], ids=str)
-def test_no_order_of_threads_changes_a_bit(rng, shape, options):
+def test_the_bits_do_not_depend_on_the_order_of_threads(rng, shape, options):
     x, target, w, options = made(rng, shape, np.float32, **options)
     first = calls.cross_entropy(x, target, w, **options)
     for seed in range(3):
@@ -216,8 +216,8 @@ def test_many_classes(rng, shape, options):
 
 @pytest.mark.parametrize("order", ["rising", "falling"])
 @pytest.mark.parametrize("inner", [1, 2])
-def test_a_maximum_that_moves_all_the_way(rng, order, inner):
-    """Every chunk, thread and block brings a larger one, or none does."""
+def test_the_maximum_changes_in_every_chunk(rng, order, inner):
+    """Every chunk, thread and block has a larger maximum than the one before, or none has."""
     ramp = np.linspace(-30, 30, 600).astype(np.float32)[:: 1 if order == "rising" else -1]
     x = np.ascontiguousarray(np.broadcast_to(ramp[None, :, None], (2, 600, inner)))
     target = rng.integers(0, 600, (2, inner))

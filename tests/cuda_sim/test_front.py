@@ -1,4 +1,4 @@
-"""Calls on a device from end to end, in the simulator: NumPy in and out, device arrays in and out, and every way of going wrong."""
+"""Calls of the public functions on a device, in the simulator: NumPy arrays and device arrays as arguments and results, and errors."""
 
 import gc
 import pickle
@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import reference
-from problems import DTYPES, class_index, eps, log_probs, logits, probabilities
+from problems import DTYPES, assert_within, class_index, eps, log_probs, logits, probabilities
 from refusals import LOSSES, P, X, Y, every_loss, every_writer, refused
 
 import nbloss
@@ -27,32 +27,33 @@ def no_error_is_left_behind():
     nbloss.check_device_errors()
 
 
-def given(options, classes):
+def with_weight(options, classes):
+    """The options, with an array of weights if they ask for weights."""
     return options | ({"weight": np.linspace(0.5, 1.5, classes).astype(np.float32)} if options.get("weight") else {})
 
 
 def close(actual, expected, ulp):
-    """Within ``ulp`` units of the expected, or of 1/8 where a difference of two terms is near 0; of the same kind and shape."""
+    """The same shape and dtype, and values within ``ulp`` units; differences of terms near 0 within units of 1/8."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
     unit = eps(actual.dtype)
     np.testing.assert_allclose(actual.astype(np.float64), expected.astype(np.float64), rtol=ulp * unit, atol=ulp * unit / 8)
 
 
-def there(array):
+def to_device(array):
     return nbloss.to_device(array, "cuda")
 
 
-def back(value):
+def to_host(value):
     return nbloss.to_host(value)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_numpy_arrays_go_over_and_come_back(rng, dtype, shape, options):
+def test_numpy_arrays_in_and_out(rng, dtype, shape, options):
     x, y = logits(rng, shape, dtype), class_index(rng, shape)
-    options = given(options, shape[0 if len(shape) == 1 else 1])
+    options = with_weight(options, shape[0 if len(shape) == 1 else 1])
     expected, expected_grad = F.cross_entropy_value_and_grad(x, y, **options)
     loss, grad = F.cross_entropy_value_and_grad(x, y, **options, device="cuda")
     assert type(loss) is type(expected) and type(grad) is np.ndarray
@@ -65,20 +66,23 @@ def test_numpy_arrays_go_over_and_come_back(rng, dtype, shape, options):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_device_arrays_stay_there(rng, dtype, shape):
+def test_device_arrays_in_and_out(rng, dtype, shape):
     x, y = logits(rng, shape, dtype), class_index(rng, shape, np.int32)
-    dx, dy = there(x), there(y)
+    dx, dy = to_device(x), to_device(y)
     loss, grad = F.cross_entropy_value_and_grad(dx, dy)
     assert isinstance(loss, nbloss.DeviceArray) and loss.shape == () and isinstance(grad, nbloss.DeviceArray)
     expected, expected_grad = F.cross_entropy_value_and_grad(x, y)
-    close(back(loss), expected, 8)
-    close(back(grad), expected_grad, 8)
+    close(to_host(loss), expected, 8)
+    close(to_host(grad), expected_grad, 8)
     axis = 0 if len(shape) == 1 else 1
     log_p = F.log_softmax(dx, axis)
-    close(back(log_p), F.log_softmax(x, axis), 8)
-    close(back(F.log_softmax_backward(log_p, log_p, axis)), F.log_softmax_backward(back(log_p), back(log_p), axis), 16)
-    close(back(F.nll_loss(log_p, dy)), F.nll_loss(back(log_p), y), 8)
-    close(back(F.nll_loss_backward(1.0, log_p, dy)), F.nll_loss_backward(1.0, back(log_p), y), 8)
+    close(to_host(log_p), F.log_softmax(x, axis), 8)
+    g = to_host(log_p)
+    terms = np.abs(g.astype(float)) + np.exp(g.astype(float)) * np.abs(g.astype(float)).sum(axis=axis, keepdims=True)
+    expected = F.log_softmax_backward(g, g, axis)
+    assert_within(to_host(F.log_softmax_backward(log_p, log_p, axis)), expected, 4 * eps(dtype) * terms)
+    close(to_host(F.nll_loss(log_p, dy)), F.nll_loss(to_host(log_p), y), 8)
+    close(to_host(F.nll_loss_backward(1.0, log_p, dy)), F.nll_loss_backward(1.0, to_host(log_p), y), 8)
 
 
 def test_probability_targets(rng):
@@ -86,37 +90,37 @@ def test_probability_targets(rng):
     x, y, w = logits(rng, shape), probabilities(rng, shape), np.linspace(1, 2, 5)
     for options in ({}, {"weight": w, "label_smoothing": 0.2}, {"reduction": "none"}):
         expected, expected_grad = F.cross_entropy_value_and_grad(x, y, **options)
-        loss, grad = F.cross_entropy_value_and_grad(there(x), there(y), **options)
-        close(back(loss), expected, 8)
-        close(back(grad), expected_grad, 8)
+        loss, grad = F.cross_entropy_value_and_grad(to_device(x), to_device(y), **options)
+        close(to_host(loss), expected, 8)
+        close(to_host(grad), expected_grad, 8)
     log_p = log_probs(rng, shape)
     close(F.nll_loss(log_p, y, w, device="cuda"), F.nll_loss(log_p, y, w), 8)
     close(F.nll_loss_backward(2.0, log_p, y, w, device="cuda"), F.nll_loss_backward(2.0, log_p, y, w), 8)
 
 
-def test_an_upstream_gradient_may_be_a_number_an_array_here_or_there(rng):
+def test_the_upstream_gradient_may_be_a_number_or_an_array_on_host_or_device(rng):
     x, y = logits(rng, (4, 5)), class_index(rng, (4, 5))
     g = rng.normal(size=4).astype(np.float32)
     expected = F.cross_entropy_backward(g, x, y, reduction="none")
-    for upstream in (g, there(g)):
-        close(back(F.cross_entropy_backward(upstream, there(x), y, reduction="none")), expected, 8)
+    for upstream in (g, to_device(g)):
+        close(to_host(F.cross_entropy_backward(upstream, to_device(x), y, reduction="none")), expected, 8)
     expected = F.cross_entropy_backward(3.0, x, y)
-    for upstream in (3, np.float32(3), there(np.float32(3))):
-        close(back(F.cross_entropy_backward(upstream, there(x), there(y))), expected, 8)
+    for upstream in (3, np.float32(3), to_device(np.float32(3))):
+        close(to_host(F.cross_entropy_backward(upstream, to_device(x), to_device(y))), expected, 8)
     p = probabilities(rng, (4, 5))
-    close(back(F.cross_entropy_backward(there(np.float64(3)), there(x), p)), F.cross_entropy_backward(3.0, x, p), 8)
+    close(to_host(F.cross_entropy_backward(to_device(np.float64(3)), to_device(x), p)), F.cross_entropy_backward(3.0, x, p), 8)
     log_p = F.log_softmax(x)
     close(F.log_softmax_backward(2.0, log_p, device="cuda"), F.log_softmax_backward(2.0, log_p), 8)
 
 
-def test_views_of_a_device_array_are_walked_where_they_are(rng):
+def test_views_of_a_device_array(rng):
     base = logits(rng, (6, 10))
-    moved = there(base)
+    device_base = to_device(base)
     for pick in (np.s_[::2], np.s_[:, 2:7], np.s_[::-1], np.s_[:, ::-3]):
-        view = moved.seen(moved.geometry[pick])
+        view = device_base.seen(device_base.geometry[pick])
         y = class_index(rng, base[pick].shape)
-        close(back(F.cross_entropy(view, y)), F.cross_entropy(base[pick], y), 8)
-        assert (back(view) == base[pick]).all()
+        close(to_host(F.cross_entropy(view, y)), F.cross_entropy(base[pick], y), 8)
+        assert (to_host(view) == base[pick]).all()
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------
@@ -128,32 +132,32 @@ def test_out_is_filled_and_returned(rng):
     out = np.full_like(x, np.nan)
     assert F.cross_entropy_value_and_grad(x, y, out=out, device="cuda")[1] is out
     close(out, expected, 8)
-    moved, room = there(x), there(np.full_like(x, np.nan))
-    assert F.cross_entropy_backward(1.0, moved, y, out=room) is room
-    close(back(room), expected, 8)
-    assert F.cross_entropy_backward(1.0, moved, y, out=moved) is moved
-    close(back(moved), expected, 8)
+    device_x, device_out = to_device(x), to_device(np.full_like(x, np.nan))
+    assert F.cross_entropy_backward(1.0, device_x, y, out=device_out) is device_out
+    close(to_host(device_out), expected, 8)
+    assert F.cross_entropy_backward(1.0, device_x, y, out=device_x) is device_x
+    close(to_host(device_x), expected, 8)
 
 
-def test_out_lives_where_the_input_does(rng):
+def test_out_must_be_on_the_device_of_the_input(rng):
     x, y = logits(rng, (4, 7)), class_index(rng, (4, 7))
     with refused(TypeError, "out", "cuda:0"):
-        F.cross_entropy_backward(1.0, there(x), y, out=np.empty_like(x))
+        F.cross_entropy_backward(1.0, to_device(x), y, out=np.empty_like(x))
     with refused(ValueError, "out", "(4, 7)", "(7, 4)"):
-        F.cross_entropy_backward(1.0, there(x), y, out=there(np.empty((7, 4), np.float32)))
+        F.cross_entropy_backward(1.0, to_device(x), y, out=to_device(np.empty((7, 4), np.float32)))
     with refused(ValueError, "out", "overlap"):
-        buffer = there(np.zeros(29, np.float32))
+        buffer = to_device(np.zeros(29, np.float32))
         first, second = (buffer.seen(buffer.geometry[i : i + 28].reshape(4, 7)) for i in (0, 1))
         F.cross_entropy_backward(1.0, first, y, out=second)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_no_row_at_all(reduction):
+def test_no_positions(reduction):
     x, y = np.zeros((0, 4), np.float32), np.zeros(0, int)
-    for a in (x, there(x)):
+    for a in (x, to_device(x)):
         loss, grad = F.cross_entropy_value_and_grad(a, y, reduction=reduction, device="cuda")
-        np.testing.assert_array_equal(back(loss), F.cross_entropy(x, y, reduction=reduction))
-        assert back(grad).shape == (0, 4)
+        np.testing.assert_array_equal(to_host(loss), F.cross_entropy(x, y, reduction=reduction))
+        assert to_host(grad).shape == (0, 4)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
@@ -175,34 +179,34 @@ def test_nothing_is_written_when_numpy_arrays_are_refused(call):
 
 
 @every_loss
-def test_a_bad_target_on_the_device_waits_to_be_asked_for(call):
-    call(there(X), there(np.array([0, 9], np.uint8)))
-    call(there(X), there(np.array([8, 7])))
+def test_a_bad_target_on_the_device_is_reported_by_check_device_errors(call):
+    call(to_device(X), to_device(np.array([0, 9], np.uint8)))
+    call(to_device(X), to_device(np.array([8, 7])))
     with refused(IndexError, "target", "9", "(1,)", "3", "1"):
         nbloss.check_device_errors()
     nbloss.check_device_errors()
-    call(there(X), there(Y))
+    call(to_device(X), to_device(Y))
     nbloss.check_device_errors()
 
 
 def test_a_late_error_names_the_value_in_its_own_type():
-    F.cross_entropy(there(np.zeros((2, 3, 4), np.float32)), there(np.full((2, 4), 2**63 + 5, np.uint64)))
+    F.cross_entropy(to_device(np.zeros((2, 3, 4), np.float32)), to_device(np.full((2, 4), 2**63 + 5, np.uint64)))
     with refused(IndexError, str(2**63 + 5), "(0, 0)", "8"):
         nbloss.check_device_errors()
 
 
-def test_a_bad_target_makes_the_loss_nan_and_leaves_the_others_gradient():
-    x, y = there(X), there(np.array([0, 9]))
+def test_a_bad_target_makes_the_loss_nan_and_no_other_gradient_wrong():
+    x, y = to_device(X), to_device(np.array([0, 9]))
     loss, grad = F.cross_entropy_value_and_grad(x, y, reduction="sum")
-    assert np.isnan(back(loss))
-    close(back(grad)[0], F.cross_entropy_backward(1.0, X[:1], [0], reduction="sum")[0], 8)
-    assert (back(grad)[1] == 0).all()
+    assert np.isnan(to_host(loss))
+    close(to_host(grad)[0], F.cross_entropy_backward(1.0, X[:1], [0], reduction="sum")[0], 8)
+    assert (to_host(grad)[1] == 0).all()
     with pytest.raises(IndexError):
         nbloss.check_device_errors()
 
 
-def test_a_late_error_is_told_of_even_when_a_thousand_calls_came_after():
-    F.cross_entropy(there(X), there(np.array([0, 9])))
+def test_a_late_error_is_raised_even_if_its_call_is_forgotten():
+    F.cross_entropy(to_device(X), to_device(np.array([0, 9])))
     from nbloss.backends import cuda
 
     cuda._calls.clear()
@@ -210,41 +214,41 @@ def test_a_late_error_is_told_of_even_when_a_thousand_calls_came_after():
         nbloss.check_device_errors()
 
 
-def test_a_device_that_the_arrays_are_not_on_is_refused():
+def test_the_device_argument_must_be_the_device_of_the_arrays():
     with refused(ValueError, "device", "cuda:0", "'cpu'"):
-        F.cross_entropy(there(X), Y, device="cpu")
+        F.cross_entropy(to_device(X), Y, device="cpu")
     with refused(nbloss.DeviceUnavailableError, "cuda:1"):
         F.cross_entropy(X, Y, device="cuda:1")
 
 
 @pytest.mark.parametrize("call", LOSSES.values(), ids=LOSSES.keys())
-def test_arguments_on_the_device_are_judged_like_numpy_s(call):
+def test_arguments_on_the_device_are_checked_like_numpy_arrays(call):
     with refused(TypeError, "input", "int64"):
-        call(there(np.zeros((2, 3), np.int64)), Y)
+        call(to_device(np.zeros((2, 3), np.int64)), Y)
     with refused(ValueError, "target", "(2,)", "(3,)"):
-        call(there(X), there(np.zeros(3, int)))
+        call(to_device(X), to_device(np.zeros(3, int)))
     with refused(TypeError, "target", "float32", "astype"):
-        call(there(X), there(np.zeros(2, np.float32)))
+        call(to_device(X), to_device(np.zeros(2, np.float32)))
     with refused(ValueError, "weight", "(3,)", "(2,)"):
-        call(there(X), there(Y), there(np.ones(2, np.float32)))
+        call(to_device(X), to_device(Y), to_device(np.ones(2, np.float32)))
     with refused(ValueError, "ignore_index"):
-        call(there(X), there(P), ignore_index=2)
+        call(to_device(X), to_device(P), ignore_index=2)
 
 
-# ---- the rest of the surface ----------------------------------------------------------------------------------------
+# ---- modules, defaults, DeviceArray ----------------------------------------------------------------------------------------
 
 
-def test_modules_move(rng):
+def test_modules_on_the_device(rng):
     x, y = logits(rng, (4, 5)), class_index(rng, (4, 5))
     module = nbloss.CrossEntropyLoss(np.ones(5), label_smoothing=0.1).to("cuda")
     close(module(x, y), F.cross_entropy(x, y, label_smoothing=0.1), 8)
     assert type(module.backward()) is np.ndarray
-    module(there(x), there(y))
-    close(back(module.backward()), F.cross_entropy_backward(1.0, x, y, label_smoothing=0.1), 8)
+    module(to_device(x), to_device(y))
+    close(to_host(module.backward()), F.cross_entropy_backward(1.0, x, y, label_smoothing=0.1), 8)
     assert pickle.loads(pickle.dumps(module)).device == "cuda"
     chain, loss = nbloss.LogSoftmax(1, device="cuda"), nbloss.NLLLoss(device="cuda")
-    loss(chain(there(x)), there(y))
-    close(back(chain.backward(loss.backward())), F.cross_entropy_backward(1.0, x, y), 16)
+    loss(chain(to_device(x)), to_device(y))
+    close(to_host(chain.backward(loss.backward())), F.cross_entropy_backward(1.0, x, y), 16)
 
 
 def test_the_default_device_is_for_numpy_arrays(rng):
@@ -258,24 +262,24 @@ def test_the_default_device_is_for_numpy_arrays(rng):
         nbloss.set_default_device(None)
 
 
-def test_device_arrays_say_what_they_are():
-    a = there(np.zeros((2, 3), np.float16))
+def test_attributes_of_device_arrays():
+    a = to_device(np.zeros((2, 3), np.float16))
     assert (a.shape, a.dtype, a.ndim, a.size, a.nbytes, len(a)) == ((2, 3), np.float16, 2, 6, 12, 2)
     assert repr(a) == "DeviceArray(shape=(2, 3), dtype=float16, device='cuda:0')"
-    assert there(a) is a
-    assert (back(there(np.arange(5)[::-1])) == np.arange(5)[::-1]).all()
-    assert back(there(np.float32(3))).shape == ()
+    assert to_device(a) is a
+    assert (to_host(to_device(np.arange(5)[::-1])) == np.arange(5)[::-1]).all()
+    assert to_host(to_device(np.float32(3))).shape == ()
 
 
 def test_a_late_error_holds_no_array(rng):
     import weakref
 
-    x = there(logits(rng, (4, 5)))
-    gone = weakref.ref(x.owner) if not isinstance(x.owner, np.ndarray) else weakref.ref(x.geometry)
-    F.cross_entropy(x, there(class_index(rng, (4, 5))))
+    x = to_device(logits(rng, (4, 5)))
+    reference_to_memory = weakref.ref(x.owner) if not isinstance(x.owner, np.ndarray) else weakref.ref(x.geometry)
+    F.cross_entropy(x, to_device(class_index(rng, (4, 5))))
     del x
     gc.collect()
-    assert gone() is None
+    assert reference_to_memory() is None
 
 
 def test_the_same_bits_every_time(rng):

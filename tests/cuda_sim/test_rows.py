@@ -1,4 +1,4 @@
-"""Rows of contiguous classes, walked in every way that a plan can choose, with groups small enough for the simulator."""
+"""Kernels of contiguous rows with every kind of thread group that a plan can choose, in sizes that the simulator can run."""
 
 import calls
 import numpy as np
@@ -17,8 +17,8 @@ OPTIONS = [
     pytest.param({"weighted": True, "soft": True, "label_smoothing": 0.1}, id="soft"),
 ]
 
-# name: (lanes, threads, blocks) of a group, words that a thread holds, whether that is the whole row, classes, walked as vectors or numbers
-WAYS = {
+# name: (lanes, threads, blocks) of the group, words that a thread holds, whether they are the whole row, classes, whether it reads vectors
+GROUPS = {
     "one class": ((1, 32, 1), 1, True, 1, False),
     "threads": ((1, 32, 1), 4, True, 4, False),
     "lanes": ((4, 32, 1), 3, True, 9, False),
@@ -32,30 +32,36 @@ WAYS = {
     "long, numbers": ((0, 32, 1), 2, False, 133, False),
     "long, cluster": ((0, 32, 2), 4, False, 601, True),
 }
-# the second: before sm_80 pairs of half numbers have no instructions
-CASES = [(way, True) for way in WAYS] + [("block", False), ("lanes", False)]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}{'' if case[1] else ', old'}")
-def classes(request, monkeypatch):
-    """A number of classes, for which the plan is a certain one."""
-    way, modern = request.param
-    group, held, resident, count, vectors = WAYS[way]
+def use_group(group_name, monkeypatch, sm80=True):
+    """Make every plan use one of GROUPS. Returns the number of classes to test it with."""
+    group, held, resident, count, vectors = GROUPS[group_name]
 
     def chosen(stored, rows, classes, aligned, capability, multiprocessors, heavy):
-        width = plan.WIDTH[stored] if aligned and vectors else 1
+        width = plan.NUMBERS_PER_VECTOR[stored] if aligned and vectors else 1
         words = 4 if stored in ("uint16", "int16") and width > 1 else width
         grid = -(-rows // (group[1] // group[0])) if group[0] else rows * group[2]
         return plan.Plan(width, group, max(1, held // words), resident, grid)
 
     monkeypatch.setattr(plan, "rows", chosen)
-    monkeypatch.setattr(calls.kernels.kernel_set, "sm80", modern)
+    monkeypatch.setattr(calls.kernels.kernel_set, "sm80", sm80)
     return count
 
 
+# the second item is False for devices before sm_80, which have no instructions for pairs of half numbers
+CASES = [(group_name, True) for group_name in GROUPS] + [("block", False), ("lanes", False)]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}{'' if case[1] else ', before sm_80'}")
+def classes(request, monkeypatch):
+    """A number of classes; the plan uses the thread group of the case."""
+    return use_group(request.param[0], monkeypatch, request.param[1])
+
+
 def unaligned(array, offset=1):
-    """The same rows, each beginning elsewhere between two multiples of 16 bytes."""
-    return calls.placed(array, offset)
+    """The same rows, each with another offset from a multiple of 16 bytes."""
+    return calls.with_offset(array, offset)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -63,8 +69,8 @@ def test_log_softmax(rng, classes, dtype):
     x = unaligned(problems.logits(rng, (ROWS, classes, 1), dtype))
     out = unaligned(np.zeros_like(x))
     expected = reference.log_softmax(x, 1)
-    room = (4 if dtype == work(dtype) else 1) * problems.eps(dtype) * np.abs(expected) + problems.floor(dtype)
-    problems.assert_within(calls.log_softmax(x, out), expected, room)
+    tolerance = (4 if dtype == work(dtype) else 1) * problems.eps(dtype) * np.abs(expected) + problems.floor(dtype)
+    problems.assert_within(calls.log_softmax(x, out), expected, tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,4 +1,4 @@
-"""The simulator itself: it runs what is right and refuses what hardware leaves undefined, with the line of the kernel."""
+"""The simulator runs correct kernels, and reports what the hardware leaves undefined with the line of the kernel."""
 
 import inspect
 
@@ -8,12 +8,12 @@ import simulator
 from numba import cuda, float32, int32
 from simulator import Fault
 
-FULL = 0xFFFFFFFF
+ALL_LANES = 0xFFFFFFFF
 SEEDS = range(4)
 
 
 def line_of(function, text):
-    """file:line of the first line of a function that holds the text."""
+    """file:line of the first line of a function that contains the text."""
     lines, start = inspect.getsourcelines(function)
     return f"test_simulator.py:{start + next(i for i, line in enumerate(lines) if text in line)}"
 
@@ -37,14 +37,14 @@ def block_sum(x, out):
 def warp_sum(x, out):
     v = x[cuda.grid(1)]
     for step in (16, 8, 4, 2, 1):
-        v += cuda.shfl_xor_sync(FULL, v, step)
+        v += cuda.shfl_xor_sync(ALL_LANES, v, step)
     if cuda.laneid == 0:
         out[cuda.blockIdx.x * 2 + cuda.threadIdx.x // 32] = v
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("kernel", "parts"), [(block_sum, 64), (warp_sum, 32)])
-def test_right_kernels_run_in_any_order(kernel, parts, seed, rng):
+def test_correct_kernels_run_in_any_order_of_threads(kernel, parts, seed, rng):
     simulator.seed(seed)
     x = rng.integers(-100, 100, 192).astype(np.float32)
     out = np.full(192 // parts, np.nan, np.float32)
@@ -53,19 +53,19 @@ def test_right_kernels_run_in_any_order(kernel, parts, seed, rng):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_order_of_threads_is_drawn_from_the_seed(seed):
-    def order(place, out):
-        out[cuda.grid(1)] = cuda.atomic.add(place, 0, 1)
+def test_the_seed_determines_the_order_of_threads(seed):
+    def order(counter, out):
+        out[cuda.grid(1)] = cuda.atomic.add(counter, 0, 1)
 
-    def drawn(seed):
+    def order_of(seed):
         simulator.seed(seed)
         out = np.zeros(256, np.int64)
         cuda.jit(order)[2, 128](np.zeros(1, np.int64), out)
         assert sorted(out) == list(range(256))
         return out
 
-    np.testing.assert_array_equal(drawn(seed), drawn(seed))
-    assert (drawn(seed) != drawn(seed + 100)).any()
+    np.testing.assert_array_equal(order_of(seed), order_of(seed))
+    assert (order_of(seed) != order_of(seed + 100)).any()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -82,11 +82,11 @@ def test_a_missing_barrier_is_a_race(seed):
 
 
 def test_a_race_within_a_warp_needs_syncwarp():
-    def swapped(out, met):
+    def swapped(out, synchronized):
         shared = cuda.shared.array(32, int32)
         t = cuda.threadIdx.x
         shared[t] = t
-        if met:
+        if synchronized:
             cuda.syncwarp()
         out[t] = shared[t ^ 1]
 
@@ -97,36 +97,36 @@ def test_a_race_within_a_warp_needs_syncwarp():
         cuda.jit(swapped)[1, 32](out, False)
 
 
-def test_a_divergent_barrier_is_named_with_both_lines():
+def test_a_divergent_barrier_is_reported_with_both_lines():
     def divergent():
         if cuda.threadIdx.x < 7:
-            cuda.syncthreads()  # one way
+            cuda.syncthreads()  # first line
         else:
-            cuda.syncthreads()  # the other
+            cuda.syncthreads()  # second line
 
     with pytest.raises(Fault, match="divergent barrier") as caught:
         cuda.jit(divergent)[1, 64]()
-    assert line_of(divergent, "one way") in str(caught.value)
-    assert line_of(divergent, "the other") in str(caught.value)
+    assert line_of(divergent, "first line") in str(caught.value)
+    assert line_of(divergent, "second line") in str(caught.value)
     assert "7 threads" in str(caught.value) and "57 threads" in str(caught.value)
 
 
-def test_two_ways_into_one_device_function_are_two_barriers():
+def test_two_calls_of_one_device_function_are_two_barriers():
     @cuda.jit(device=True)
-    def meet():
+    def wait():
         cuda.syncthreads()
 
     def divergent():
         if cuda.threadIdx.x < 7:
-            meet()
+            wait()
         else:
-            meet()
+            wait()
 
     with pytest.raises(Fault, match="divergent barrier"):
         cuda.jit(divergent)[1, 64]()
 
 
-def test_threads_that_have_left_are_not_waited_for():
+def test_a_barrier_does_not_wait_for_threads_that_have_left():
     def early(out):
         if cuda.threadIdx.x >= 40:
             return
@@ -140,9 +140,9 @@ def test_threads_that_have_left_are_not_waited_for():
 
 @pytest.mark.parametrize(
     ("mask", "said"),
-    [(FULL, "named by mask 0xffffffff, has left the kernel"), (0xFF, "not in its own mask 0xff")],
+    [(ALL_LANES, "named by mask 0xffffffff, has left the kernel"), (0xFF, "not in its own mask 0xff")],
 )
-def test_a_shuffle_whose_lanes_do_not_come(mask, said):
+def test_a_shuffle_without_all_of_its_lanes(mask, said):
     def half(out):
         if cuda.threadIdx.x < 16:
             out[cuda.threadIdx.x] = cuda.shfl_xor_sync(mask, cuda.threadIdx.x, 1)
@@ -152,10 +152,10 @@ def test_a_shuffle_whose_lanes_do_not_come(mask, said):
     assert line_of(half, "shfl") in str(caught.value)
 
 
-def test_a_shuffle_against_a_barrier_deadlocks():
+def test_a_shuffle_and_a_barrier_deadlock():
     def crossed():
         if cuda.threadIdx.x < 16:
-            cuda.shfl_sync(FULL, 1, 0)
+            cuda.shfl_sync(ALL_LANES, 1, 0)
         else:
             cuda.syncthreads()
 
@@ -185,14 +185,14 @@ def test_votes_of_a_block():
     assert (out == 122).all()
 
 
-def test_memory_that_nobody_wrote_is_nan():
-    def lazy(out):
+def test_uninitialized_memory_is_nan():
+    def reads_uninitialized(out):
         out[0] = cuda.shared.array(8, float32)[3]
         out[1] = cuda.local.array(8, float32)[3]
         out[2] = cuda.shared.array(0, float32)[3]
 
     out = np.zeros(3, np.float32)
-    cuda.jit(lazy)[1, 1, 0, 64](out)
+    cuda.jit(reads_uninitialized)[1, 1, 0, 64](out)
     assert np.isnan(out).all()
 
 
@@ -207,7 +207,7 @@ def test_an_index_outside(space, index):
         cuda.jit(outside)[1, 1](np.zeros(8, np.float32))
 
 
-def test_a_fault_says_which_thread():
+def test_a_fault_names_the_thread():
     def outside(x):
         x[cuda.grid(1)] = 1
 
@@ -217,7 +217,7 @@ def test_a_fault_says_which_thread():
 
 
 def cluster_sum(x, out, wait_at_end):
-    """Each block puts its part down; all add all parts up."""
+    """Each block stores its number; every block adds the numbers of all."""
     part = cuda.shared.array(1, float32)
     if cuda.threadIdx.x == 0:
         part[0] = x[cuda.blockIdx.x]
@@ -239,7 +239,7 @@ def clustered(kernel, size):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_blocks_of_a_cluster_read_each_other(seed, rng):
+def test_blocks_of_a_cluster_read_the_memory_of_each_other(seed, rng):
     simulator.seed(seed)
     x, out = rng.integers(0, 9, 8).astype(np.float32), np.zeros(8, np.float32)
     clustered(cluster_sum, 4)[8, 32](x, out, True)
@@ -258,7 +258,7 @@ def test_a_grid_that_does_not_divide_into_clusters():
         clustered(cluster_sum, 4)[6, 32](np.zeros(8, np.float32), np.zeros(8, np.float32), True)
 
 
-def test_between_arrival_and_wait_a_cluster_is_apart():
+def test_writes_between_arrival_and_wait_are_a_race():
     def early(out, split):
         part = cuda.shared.array(1, float32)
         rank = cuda.cluster_rank()
@@ -279,7 +279,7 @@ def test_between_arrival_and_wait_a_cluster_is_apart():
 
 
 @pytest.mark.parametrize(("calls", "said"), [("w", "a wait without an arrival"), ("aa", "a second arrival without a wait")])
-def test_halves_of_a_cluster_barrier_come_in_turn(calls, said):
+def test_the_halves_of_a_cluster_barrier_alternate(calls, said):
     def kernel():
         for call in calls:
             if call == "a":

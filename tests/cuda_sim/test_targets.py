@@ -1,4 +1,4 @@
-"""What the CUDA twin does with targets alone: their judgement, sums over positions, the NLL loss."""
+"""CUDA kernels without a reduction over logits: checks of the targets, sums over positions, the NLL loss."""
 
 import calls
 import numpy as np
@@ -8,7 +8,7 @@ import reference
 import simulator
 from problems import DTYPES, INTEGERS, WIDE_DTYPES, name, work
 
-COUNTS = [1, 2, 127, 129, 4096, 4097, 9001]  # a block adds up 4096
+COUNTS = [1, 2, 127, 129, 4096, 4097, 9001]  # a block adds 4096
 
 
 def divisor(report):
@@ -32,7 +32,7 @@ def test_row_scale(rng, count, weighted, smoothing):
 
 
 @pytest.mark.parametrize("count", [4096, 9001])
-def test_the_divisor_has_the_same_bits_in_any_order(rng, count):
+def test_the_bits_of_the_divisor_do_not_depend_on_the_order_of_threads(rng, count):
     w = rng.uniform(0.1, 2, 11).astype(np.float32)
     target = rng.integers(0, 11, count)
     first = calls.row_scale(target, 11, np.float32, w)[2]
@@ -43,7 +43,7 @@ def test_the_divisor_has_the_same_bits_in_any_order(rng, count):
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=name)
 def test_row_scale_takes_every_integer_dtype(rng, dtype):
-    """Unsigned ones as the numbers that they are: a uint64 beyond int64 is no class, and no ignore_index either."""
+    """Unsigned targets keep their value: a uint64 of 2**63 or more is neither a class nor ignore_index."""
     target = rng.integers(0, 100, 40).astype(dtype)
     scale, _, report = calls.row_scale(target, 100, np.float32, ignore_index=7)
     np.testing.assert_array_equal(scale, target != 7)
@@ -68,7 +68,7 @@ def test_ignore_index_may_be_any_number(ignore_index):
 @pytest.mark.parametrize("count", [1, 130, 9001])
 @pytest.mark.parametrize("where", ["first", "last", "random"])
 def test_bad_targets(rng, count, where, smoothing):
-    """Counted, the first one named; they count for nothing; the record keeps the first call that met some."""
+    """The report counts them and names the first; their weight is 0; ``sticky`` keeps the first call that found any."""
     target = problems.with_ignored(rng, rng.integers(0, 5, count), -100)
     bad = {"first": [0], "last": [count - 1], "random": np.unique(rng.integers(0, count, 7))}[where]
     target[bad] = rng.choice([-1, 5, 2**40, -(2**63)], len(bad))
@@ -92,14 +92,14 @@ def test_bad_targets(rng, count, where, smoothing):
 @pytest.mark.parametrize("count", [0, *COUNTS])
 @pytest.mark.parametrize("dtype", WIDE_DTYPES)
 def test_reduced(rng, dtype, count):
-    """Summed in float64: an exact sum survives terms that float32 would swallow."""
+    """The sum is taken in float64: it is exact where float32 would round."""
     losses = rng.integers(0, 2**20, count).astype(dtype)
     report = np.array([np.float64(7).view(np.int64), 0, -1, 0])
     assert calls.reduced(losses, report, "sum") == dtype(losses.astype(np.float64).sum())
     assert calls.reduced(losses, report, "mean") == dtype(losses.astype(np.float64).sum() / 7)
     assert calls.reduced(losses, None, "mean", 3.0) == dtype(losses.astype(np.float64).sum() / 3)
     assert calls.reduced(losses, None, "sum", 3.0) == dtype(losses.astype(np.float64).sum())
-    report[1] = 2  # bad targets must not look like a good loss
+    report[1] = 2  # bad targets make the result nan
     assert np.isnan(calls.reduced(losses, report, "sum")) and np.isnan(calls.reduced(losses, report, "mean"))
 
 
@@ -124,7 +124,7 @@ def test_ratio(dtype):
 SHAPES = [(5, 1, 1), (7, 9, 1), (3, 70, 1), (2, 4, 70), (3, 33, 5), (0, 4, 1)]
 
 
-def weighed(rng, shape, dtype):
+def nll_problem(rng, shape, dtype):
     outer, classes, inner = shape
     w = problems.weights(rng, classes, work(dtype))
     target = problems.with_ignored(rng, rng.integers(0, classes, (outer, inner)), -100)
@@ -134,7 +134,7 @@ def weighed(rng, shape, dtype):
 @pytest.mark.parametrize("shape", SHAPES, ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nll(rng, dtype, shape):
-    logp, target, w, g = weighed(rng, shape, dtype)
+    logp, target, w, g = nll_problem(rng, shape, dtype)
     logp.transpose(0, 2, 1)[target == -100] = np.nan
     scale, _, _ = calls.row_scale(target, shape[1], dtype, w)
     losses, out = calls.unwritten(target.size, work(dtype)), calls.unwritten(shape, dtype)
@@ -150,10 +150,10 @@ def test_nll(rng, dtype, shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nll_of_probabilities(rng, dtype, shape):
-    logp, _, w, g = weighed(rng, shape, dtype)
+    logp, _, w, g = nll_problem(rng, shape, dtype)
     y = problems.probabilities(rng, shape, work(dtype))
     if y.size:
-        y[0, 0], logp[0, 0] = 0, -np.inf  # no mass where nothing is possible
+        y[0, 0], logp[0, 0] = 0, -np.inf  # a class with y = 0 adds 0, even at -inf
     losses, out = calls.unwritten(shape[0] * shape[2], work(dtype)), calls.unwritten(shape, dtype)
     calls.kernels.nll_soft(calls.stored(logp), y, w, losses)
     problems.assert_loss(losses.reshape(g.shape), reference.nll_loss(logp, y, w, reduction="none"), dtype)
@@ -164,7 +164,7 @@ def test_nll_of_probabilities(rng, dtype, shape):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64], ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("layout", ["C", "transposed", "reversed", "every other"])
-def test_nll_walks_any_strides(rng, dtype, layout):
+def test_nll_takes_any_strides(rng, dtype, layout):
     logp = problems.log_probs(rng, (6, 200, 4), np.float32)
     logp = {"C": logp, "transposed": logp.T, "reversed": logp[::-1, ::-1, ::-1], "every other": logp[::2, ::2]}[layout]
     outer, classes, inner = logp.shape

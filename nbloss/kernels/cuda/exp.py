@@ -1,12 +1,13 @@
-"""Exponentials of a row, per kind of logits ("float32", "float64", "half").
+"""Exponentials of a row, for each kind of logits: "float32", "float64" or "half".
 
-float32: exp(t) = 2**n 2**f with z = t log2 e, n = round(z), f = z - n from fused multiply-adds (n by adding 1.5 * 2**23, after which it
-stands in the sum's low bits), 2**f a polynomial: 1 + f times a minimax fit of our own, relative error below 2**-28. IEEE operations
-alone, so the simulator gives the hardware's bits. exp(x - m) also takes back what rounding took from x - m (Knuth's TwoSum): without it
-exp is off by 8 ulp at a margin of 20. Half types have no digits to take back, and one instruction for 2**f.
+float32: exp(t) = 2**n 2**f, where z = t log2 e, n = round(z) and f = z - n, all from fused multiply-adds. Adding 1.5 * 2**23 to z rounds
+it: n is then in the low bits of the sum. 2**f is a polynomial: 1 + f times a minimax fit of our own, relative error below 2**-28. It
+consists of IEEE operations only, so the simulator gives the same bits as the hardware. exp(x - m) also adds back the rounding error of
+x - m (Knuth's TwoSum); without that it would be wrong by 8 ulp at a difference of 20. Half types do not need this: they have fewer digits,
+and take 2**f from one instruction.
 
-float32 exponentials come times 2**32 (``UNIT``, what exp(0) is): no term of a row is lost or slow down to exp(-108). The scale cancels in
-exp / sum.
+float32 exponentials are multiplied by 2**32 (``EXP_SCALE``, the value of exp(0)). Terms down to exp(-108) then stay normal numbers, which
+are exact and fast. The factor cancels in exp / sum.
 """
 
 import numpy as np
@@ -21,13 +22,15 @@ LOG2E = np.float32(1.4426950408889634)
 
 LOG2E_LOW = np.float32(1.4426950408889634 - float(LOG2E))
 
-MAGIC = np.float32(1.5 * 2.0**23)
+ROUND_TO_INTEGER = np.float32(1.5 * 2.0**23)
 
-SHIFT = 32
+SHIFT = 32  # log2 of EXP_SCALE
 
-CUT = np.float32(-108)  # exp(CUT) * 2**32 is nearly the smallest normal number
+LOWEST = np.float32(-108)  # exp(LOWEST) * 2**32 is close to the smallest normal number
 
-TOP = np.float32(60)  # the largest exponent of EXP: its scaled result is finite
+HIGHEST = np.float32(60)  # the largest exponent of EXP for which the scaled result is finite
+
+LOWEST64 = np.float64(-800)  # float64 exp is 0 from here down
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -37,8 +40,8 @@ C4, C5, C6 = np.float32(0.009618506), np.float32(0.0013390806), np.float32(0.000
 
 
 @device
-def _rounding(x, m, t):
-    """What rounding took from t = x - m, exactly."""
+def _rounding_error(x, m, t):
+    """(x - m) - t exactly, where t = x - m was rounded."""
     b = t - x
     return (x - (t - b)) - (m + b)
 
@@ -46,8 +49,8 @@ def _rounding(x, m, t):
 @device
 def _scaled32(t, low):
     """exp(t + low) * 2**32."""
-    z = fma(t, LOG2E, MAGIC)
-    n = z - MAGIC
+    z = fma(t, LOG2E, ROUND_TO_INTEGER)
+    n = z - ROUND_TO_INTEGER
     f = fma(t, LOG2E, -n)
     f = fma(t, LOG2E_LOW, f)
     f = fma(low, LOG2E, f)
@@ -60,50 +63,50 @@ def _scaled32(t, low):
 
 
 @device
-def _gap32(x, m):
+def _exp_shifted32(x, m):
     t = x - m
-    return _scaled32(t, _rounding(x, m, t)) if t > CUT else ZERO
+    return _scaled32(t, _rounding_error(x, m, t)) if t > LOWEST else ZERO
 
 
 @device
 def _exp32(t):
-    return ZERO if t <= CUT else _scaled32(TOP if t > TOP else t, ZERO)
+    return ZERO if t <= LOWEST else _scaled32(HIGHEST if t > HIGHEST else t, ZERO)
 
 
 @device
 def _scaled_half(t):
-    z = fma(t, LOG2E, MAGIC)
-    n = z - MAGIC
+    z = fma(t, LOG2E, ROUND_TO_INTEGER)
+    n = z - ROUND_TO_INTEGER
     f = fma(t, LOG2E, -n)
     return power2(exp2(fma(t, LOG2E_LOW, f)), z, SHIFT)
 
 
 @device
-def _gap_half(x, m):
+def _exp_shifted_half(x, m):
     t = x - m
-    return _scaled_half(t) if t > CUT else ZERO
+    return _scaled_half(t) if t > LOWEST else ZERO
 
 
 @device
 def _exp_half(t):
-    return ZERO if t <= CUT else _scaled_half(TOP if t > TOP else t)
+    return ZERO if t <= LOWEST else _scaled_half(HIGHEST if t > HIGHEST else t)
 
 
 @device
-def _gap64(x, m):
+def _exp_shifted64(x, m):
     t = x - m
     e = exp(t)
-    return fma(e, _rounding(x, m, t), e) if t > np.float64(-800) else np.float64(0)
+    return fma(e, _rounding_error(x, m, t), e) if t > LOWEST64 else np.float64(0)
 
 
 @device
 def _exp64(t):
-    return exp(np.float64(TOP) if t > np.float64(TOP) else t)
+    return exp(np.float64(HIGHEST) if t > np.float64(HIGHEST) else t)
 
 
-# exp(x - m) * UNIT for x <= m. 0 for what is too small, for -inf and for nan: a row with nan, +inf or -inf alone is made nan by its
-# maximum (``s + (m - m)``), so that no sum has to look.
-EXP_SHIFTED = {"float32": _gap32, "half": _gap_half, "float64": _gap64}
+# exp(x - m) * EXP_SCALE for x <= m. The result is 0 below LOWEST, for -inf and for nan. A row with nan, with +inf or with -inf only becomes
+# nan through its maximum instead (``s + (m - m)``), so that the sums need no test.
+EXP_SHIFTED = {"float32": _exp_shifted32, "half": _exp_shifted_half, "float64": _exp_shifted64}
 
-# exp(min(t, TOP)) * UNIT; nan stays
+# exp(min(t, HIGHEST)) * EXP_SCALE; nan stays nan.
 EXP = {"float32": _exp32, "half": _exp_half, "float64": _exp64}

@@ -1,32 +1,31 @@
-"""Which number a thread works on. 64-bit everywhere: an array may hold more than 2**31 numbers."""
+"""Which element a thread works on. All indices have 64 bits: an array may hold more than 2**31 elements."""
 
 import numpy as np
 from numba import cuda
 
 from nbloss.kernels.cuda.prims.api import device
-
-THREADS = 128  # of a block whose threads work alone
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
 
 def blocks(count):
-    """Blocks for one thread per position."""
-    return -(-count // THREADS)
+    """How many blocks of BLOCK_THREADS threads there are if each position has a thread."""
+    return -(-count // BLOCK_THREADS)
 
 
 @device
 def thread_position():
-    """This thread's position in a grid of blocks of THREADS."""
-    return np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
+    """The position of this thread in a grid of blocks of BLOCK_THREADS threads."""
+    return np.int64(cuda.blockIdx.x) * BLOCK_THREADS + np.int64(cuda.threadIdx.x)
 
 
 @device
 def quotient(a, b):
-    """a // b of numbers that are not negative: without the sign's corrections, and in 32 bits when both fit (the compiler asks)."""
+    """a // b for a >= 0 and b > 0. Unsigned division needs no sign correction, and the compiler divides in 32 bits where both fit."""
     return np.int64(np.uint64(a) // np.uint64(b))
 
 
 @device
 def position_offset(p, classes, inner):
-    """Where the classes of position p = (o, i) begin in a C-ordered (outer, classes, inner) array; they lie ``inner`` apart."""
+    """Offset of the first class of position p = (o, i) in a C-ordered (outer, classes, inner) array; the stride of the classes is inner."""
     o = quotient(p, inner)
     return o * classes * inner + (p - o * inner)

@@ -1,31 +1,33 @@
-"""The contract (``nbloss.kernels.contract``) on DeviceArrays. Every launch is asynchronous; nothing is read back.
+"""The contract (``nbloss.kernels.contract``) on DeviceArrays. Every launch is asynchronous, and nothing is read back.
 
-Differences from the CPU: ``row_scale`` leaves its findings in ``report``, ``ratio`` and ``reduced`` read them on the device, and ``copy``
-copies any array into C order. There is no ``fused_loss``: it saves calls on the CPU, which cost nothing while the device works.
+Differences from the CPU: ``row_scale`` writes its results to ``report``, from which ``ratio`` and ``reduced`` read them on the device, and
+``copy`` copies any array into C order. There is no ``fused_loss``: it saves the time of calls on the CPU, which here overlaps with the work
+of the device.
 """
 
-from functools import cache, partialmethod
+from functools import cache
 
 from nbloss.kernels.cuda.channels_first import launches as channel_launches
-from nbloss.kernels.cuda.per_target import nll, strided_copy, sums, targets
-from nbloss.kernels.cuda.prims.api import SIMULATED
+from nbloss.kernels.cuda.per_target import nll as nll_launches
+from nbloss.kernels.cuda.per_target import strided_copy, sums, targets
 from nbloss.kernels.cuda.rows import launches as row_launches
 from nbloss.kernels.cuda.runtime import memory
 
 
 @cache
 def _device_facts(device):
-    """``(compute capability, multiprocessors)``; the simulator stands for the newest kind."""
-    if SIMULATED:
+    """``(compute capability, multiprocessors)``. The simulator acts as a device of the newest kind."""
+    if memory.SIMULATED:
         return (9, 0), 2
     from cuda.core import Device
 
-    unit = Device(device)
-    return tuple(unit.compute_capability), unit.properties.multiprocessor_count
+    facts = Device(device)
+    return tuple(facts.compute_capability), facts.properties.multiprocessor_count
 
 
-def _contiguous(kernels, array):
-    return array if array.contiguous else kernels.packed(array)
+def _launches(x):
+    """The launches for the layout of x: contiguous classes, or channels first."""
+    return row_launches if x.shape[2] == 1 else channel_launches
 
 
 class KernelSet:
@@ -42,28 +44,27 @@ class KernelSet:
         strided_copy.copy(self, array, copy)
         return copy
 
-    def _launch(self, name, *arguments, inputs):
-        """Rows where the classes are contiguous, else channels first; nothing for empty arrays."""
-        x = arguments[0]
-        if x.size == 0:
-            return
-        if x.shape[2] == 1:
-            getattr(row_launches, name)(self, *arguments)
-        else:
-            packed = [_contiguous(self, array) for array in arguments[:inputs]]
-            getattr(channel_launches, name)(self, *packed, *arguments[inputs:])
+    def log_softmax(self, x, out):
+        if x.size:
+            _launches(x).log_softmax(self, x, out)
 
-    log_softmax = partialmethod(_launch, "log_softmax", inputs=1)
-    log_softmax_backward = partialmethod(_launch, "log_softmax_backward", inputs=2)
-    cross_entropy = partialmethod(_launch, "cross_entropy", inputs=1)
-    cross_entropy_smooth = partialmethod(_launch, "cross_entropy_smooth", inputs=1)
-    cross_entropy_soft = partialmethod(_launch, "cross_entropy_soft", inputs=2)
+    def log_softmax_backward(self, g, y, out):
+        if g.size:
+            _launches(g).log_softmax_backward(self, g, y, out)
+
+    def cross_entropy(self, x, target, mask, scale, options, upstream, loss, out):
+        if x.size:
+            _launches(x).cross_entropy(self, x, target, mask, scale, options, upstream, loss, out)
+
+    def cross_entropy_soft(self, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
+        if x.size:
+            _launches(x).cross_entropy_soft(self, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out)
 
     row_scale = targets.row_scale
-    nll = nll.nll
-    nll_backward = nll.nll_backward
-    nll_soft = nll.nll_soft
-    nll_soft_backward = nll.nll_soft_backward
+    nll = nll_launches.nll
+    nll_backward = nll_launches.nll_backward
+    nll_soft = nll_launches.nll_soft
+    nll_soft_backward = nll_launches.nll_soft_backward
     ratio = sums.ratio
     reduced = sums.reduced
     copy = strided_copy.copy

@@ -1,10 +1,11 @@
-"""The plan for rows on a GPU: laws that hold for every shape, and the choices that the module's text promises. No CUDA is needed."""
+"""The plan for contiguous rows on a GPU: rules that hold for every shape, and the choices that the module describes. No CUDA is needed."""
 
 import subprocess
 import sys
 
 import pytest
 
+from nbloss.kernels.cuda import tuning
 from nbloss.kernels.cuda.runtime import plan
 
 CAPABILITIES = [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)]
@@ -38,8 +39,9 @@ CLASSES = [
 ]
 
 
-def every():
-    for stored in plan.WIDTH:
+def every_plan():
+    """(stored type, rows, classes, aligned, capability, plan) of many problems."""
+    for stored in plan.NUMBERS_PER_VECTOR:
         for capability in CAPABILITIES:
             for aligned in (True, False):
                 for heavy in (False, True):
@@ -55,44 +57,44 @@ def every():
                             )
 
 
-def test_every_row_has_its_threads_and_none_is_walked_twice():
-    for _, count, classes, *_, p in every():
+def test_every_row_has_its_threads_and_no_row_has_two_groups():
+    for _, count, classes, *_, p in every_plan():
         lanes, threads, blocks = p.group
-        rows_of_a_block = threads // lanes if lanes else 1 / blocks
-        assert count <= p.grid * rows_of_a_block < count + max(rows_of_a_block, 1), (count, classes, p)
+        rows_per_block = threads // lanes if lanes else 1 / blocks
+        assert count <= p.grid * rows_per_block < count + max(rows_per_block, 1), (count, classes, p)
 
 
-def test_what_is_resident_fits_the_registers():
-    for stored, _, classes, aligned, _, p in every():
+def test_resident_rows_fit_the_registers():
+    for stored, _, classes, aligned, _, p in every_plan():
         lanes, threads, blocks = p.group
         bits = 64 if stored == "float64" else 32
         halves = 2 if p.width == 8 else 1
         assert p.vectors * p.width * bits / 32 / halves <= 32, p
-        assert p.width in (1, plan.WIDTH[stored])
+        assert p.width in (1, plan.NUMBERS_PER_VECTOR[stored])
         assert aligned or p.width == 1
         if p.resident:
             assert (lanes or threads * blocks) * p.vectors * p.width >= classes, (classes, p)
 
 
-def test_geometry_is_one_that_hardware_has():
-    for *_, capability, p in every():
+def test_the_hardware_has_such_blocks_and_clusters():
+    for *_, capability, p in every_plan():
         lanes, threads, blocks = p.group
-        assert threads in (128, 256, 512, 1024)
+        assert threads in (*tuning.BLOCK_SIZES_THREADS, tuning.BLOCK_MAX_THREADS)
         assert lanes in (0, 1, 2, 4, 8, 16, 32)
         assert blocks == 1 or (capability >= (9, 0) and blocks in (2, 4, 8) and lanes == 0)
-        assert threads * p.at_once <= 1024  # what a multiprocessor of sm_75 holds
+        assert threads * p.min_blocks <= 1024  # the most that a multiprocessor of sm_75 can run
         assert p.grid % blocks == 0
 
 
 def test_a_thread_holds_at_most_one_number_of_head_and_tail():
-    """Heads and tails are shorter than a vector, and there are threads for both."""
-    for *_, p in every():
+    """Head and tail are each shorter than a vector, and there are enough threads for both."""
+    for *_, p in every_plan():
         lanes, threads, _ = p.group
         assert p.width == 1 or (lanes or threads) >= 2 * p.width
 
 
 def test_grids_stay_within_the_driver_s_limit():
-    for stored, count, classes, *_, p in every():
+    for stored, count, classes, *_, p in every_plan():
         if count * classes * {"float64": 8, "float32": 4}.get(stored, 2) < 2**39:  # half a terabyte
             assert p.grid < 2**31, (count, classes, p)
 
@@ -112,7 +114,7 @@ def test_grids_stay_within_the_driver_s_limit():
         ("float32", (4, 10_000_000), (9, 0), (0, 512, 8), 4, False),
     ],
 )
-def test_shapes_that_the_benchmark_measures(stored, shape, capability, group, vectors, resident):
+def test_shapes_of_the_benchmark(stored, shape, capability, group, vectors, resident):
     p = plan.rows(stored, *shape, True, capability, 132)
     assert (p.group, p.vectors, p.resident) == (group, vectors, resident)
 

@@ -1,59 +1,54 @@
-"""Classes that lie apart, as in (N, C, H, W): one thread per position, neighbours beside each other in memory.
+"""Launches for strided classes, as in (N, C, H, W): one thread per position, and neighbouring threads access neighbouring addresses.
 
-Up to HELD classes stay in a thread's registers: one read of the logits, one write of the result. A kernel is compiled for each such number
-of classes. Longer columns go by chunks (``columns``).
+Up to REGISTER_MAX_CLASSES classes stay in the registers of a thread (``registers``): the logits are read once, and the result is written
+once. A kernel is compiled for each such number of classes. More classes take the online softmax (``online_softmax``).
 
-A row is (m, rest): its maximum, and the sum of the exponentials without one of the maximum's own, which keeps a confident row's digits.
+Kernels take C-ordered arrays. Their last arguments are inner, which is the stride of the classes, and count, the number of positions. In
+front of them the online softmax takes the number of classes. The other arguments are those of ``rows.launches``.
 """
 
-import numpy as np
-
 from nbloss.kernels.cuda.channels_first import online_softmax, registers
-from nbloss.kernels.cuda.channels_first.registers import HELD
-from nbloss.kernels.cuda.indexing import THREADS, blocks
+from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.runtime import launch
+from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES
 
 
-def _run(kernels, held, column, x, constants, arguments):
-    """One thread per position of ``x``; ``arguments`` end with inner and count."""
+def _run(kernels, in_registers, online, x, constants, arguments):
+    """Launch one of two kernels, with one thread per position of ``x``."""
     outer, classes, inner = x.shape
     count = outer * inner
     kind = "half" if x.itemsize == 2 else x.dtype.name
-    if classes <= HELD:
-        launch.run(kernels, held, (classes, kind, kernels.sm80, *constants), blocks(count), THREADS, *arguments, inner, count)
+    if classes <= REGISTER_MAX_CLASSES:
+        constants = classes, kind, kernels.sm80, *constants
+        launch.run(kernels, in_registers, constants, blocks(count), BLOCK_THREADS, *arguments, inner, count)
     else:
-        launch.run(kernels, column, (kind, kernels.sm80, *constants), blocks(count), THREADS, *arguments, classes, inner, count)
+        launch.run(kernels, online, (kind, kernels.sm80, *constants), blocks(count), BLOCK_THREADS, *arguments, classes, inner, count)
 
 
 def log_softmax(kernels, x, out):
+    x = c_ordered(kernels, x)
     _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (), (x, out))
 
 
 def log_softmax_backward(kernels, g, y, out):
+    g, y = c_ordered(kernels, g), c_ordered(kernels, y)
     _run(kernels, registers.log_softmax_backward, online_softmax.log_softmax_backward, y, (), (g, y, out))
 
 
-def _gradient(loss, upstream, out):
-    """What stands for upstream and out in a launch, and how far apart upstream's numbers are."""
-    return (loss, 0, loss) if out is None else (upstream, int(upstream.size > 1), out)
+def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out):
+    x = c_ordered(kernels, x)
+    constants = out is not None, options is not None
+    option = option_arguments(options, loss.dtype.type)
+    arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out)
+    _run(kernels, registers.cross_entropy, online_softmax.cross_entropy, x, constants, arguments)
 
 
-def cross_entropy(kernels, x, target, mask, scale, upstream, loss, out):
-    upstream, step, room = _gradient(loss, upstream, out)
-    arguments = x, target, int(mask), scale, upstream, step, loss, room
-    _run(kernels, registers.cross_entropy, online_softmax.cross_entropy, x, (out is not None,), arguments)
-
-
-def _masses(kernels, x, masses, w, a, b, target, mask, scale, spread, upstream, loss, out, soft):
-    real = float if x.dtype == np.float64 else np.float32
-    upstream, step, room = _gradient(loss, upstream, out)
-    arguments = x, masses, w, real(a), real(b), target, int(mask), scale, spread, upstream, step, loss, room
-    _run(kernels, registers.soft_targets, online_softmax.soft_targets, x, (out is not None, soft), arguments)
-
-
-def cross_entropy_smooth(kernels, x, target, mask, scale, spread, w, upstream, loss, out):
-    _masses(kernels, x, w, w, 0.0, 0.0, target, mask, scale, spread, upstream, loss, out, False)
-
-
-def cross_entropy_soft(kernels, x, y, w, a, b, upstream, loss, out):
-    _masses(kernels, x, y, w, a, b, loss, 0, loss, loss, upstream, loss, out, True)
+def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
+    """A kernel for probabilities reads no target, and one for class numbers no y: other arrays fill those arguments."""
+    soft, real = y is not None, loss.dtype.type
+    x, y = c_ordered(kernels, x), c_ordered(kernels, y)
+    classes = (loss, 0, loss, loss) if soft else (target, int(mask), scale, spread)
+    option = option_arguments(options, real)
+    arguments = x, y if soft else w, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out)
+    _run(kernels, registers.soft_targets, online_softmax.soft_targets, x, (out is not None, soft, options is not None), arguments)

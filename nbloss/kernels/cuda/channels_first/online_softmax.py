@@ -1,97 +1,92 @@
-"""Long columns: more classes that lie apart than a thread's registers hold. One thread per position, chunks of classes.
+"""Strided classes that do not fit into the registers of one thread: one thread per position, chunks of classes.
 
-One pass reads the column and keeps (m, rest) as it goes: where a chunk brings a larger maximum, what is there is scaled down to it. The
-second pass runs backwards, since the end of the column is what the caches still hold.
+The first pass reads the classes and updates (m, rest) as it goes (online softmax): if a chunk has a larger maximum, the sums so far are
+scaled down to it. The second pass runs backwards, because the caches still hold the last classes.
+
+======  ====================================================================================================
+symbol  meaning
+======  ====================================================================================================
+m       maximum of the logits so far
+rest    sum of exp(x - m) without one of the terms of the maximum; -1 before the first class
+ties    how many terms of a chunk equal that of the maximum; they are counted, the other terms are added
+smooth  sum of q, and ``gaps`` the sum of q (m - x); both without ``hit`` (see ``rows.soft_targets``)
+..._low rounding errors of the sum of that name
+======  ====================================================================================================
 """
 
 import numpy as np
 from numba import cuda
 
+from nbloss.kernels.cuda.channels_first.arithmetic import add_compensated, make_soft_target
+from nbloss.kernels.cuda.epilogue import (
+    index_at_target,
+    index_factor,
+    index_loss,
+    options_reader,
+    smoothed_at_target,
+    soft_factors,
+    soft_gradient,
+    soft_loss,
+)
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.prims.api import device, fma, get, integer, log1p, maximum, maximum_old, put
-from nbloss.kernels.math import rowmath
-
-CHUNK = 16  # classes whose loads are under way together
-
-index_loss = device(rowmath.loss)
-
-grad_at_target = device(rowmath.pull)
-
-soft_loss = device(rowmath.mass_loss)
+from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put
+from nbloss.kernels.cuda.tuning import CHUNK_CLASSES
+from nbloss.kernels.math.epilogue import CONFIDENT
 
 
-@device
-def add_compensated(total, low, value):
-    """``(total, low)`` plus a value; low collects what rounding takes from total. An infinite total leaves nothing to collect."""
-    s = total + value
-    b = s - total
-    rounding = (total - (s - b)) + (value - b)
-    return s, low + rounding if rounding == rounding else low
-
-
-@device
-def probability_target(masses, place, w, c, a, b):
-    """w (a y + b) of one class."""
-    return fma(get(masses, place), a, b) * get(w, c)
-
-
-@device
-def smoothing_target(masses, place, w, c, a, b):
-    return b * get(w, c)
-
-
-def make_scan(kind, sm80, massed, soft):
-    """A device function: one pass over a column. Returns m, rest, and, if ``massed``, sum q and sum q (m - x)."""
-    real, gap, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
-    mass_of = probability_target if soft else smoothing_target
+def make_scan(kind, sm80, with_targets, soft):
+    """A device function for the first pass. It returns m, rest, and ``with_targets`` also smooth and gaps (otherwise 0)."""
+    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
+    soft_target = make_soft_target(soft)
     larger = maximum if sm80 else maximum_old
-    zero, one, least, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
+    zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
 
     @device
-    def scan(x, base, classes, inner, masses, w, a, b):
-        held = cuda.local.array(CHUNK, real)
-        m, rest, low = least, -one, zero  # no term yet: s = 0
-        ref = zero  # m, or 0 while there is nothing but -inf
-        total, total_low, gaps, gaps_low = zero, zero, zero, zero
+    def scan(x, base, classes, inner, y, w, a, b):
+        held = cuda.local.array(CHUNK_CLASSES, real)
+        m, rest, low = lowest, -one, zero  # no term yet: s = 0
+        reference = zero  # m, or 0 while all logits are -inf
+        smooth, smooth_low, gaps, gaps_low = zero, zero, zero, zero
         first = np.int64(0)
         while first < classes:
-            top = least
-            for k in range(CHUNK):
-                held[k] = least
+            chunk_max = lowest
+            for k in range(CHUNK_CLASSES):
+                held[k] = lowest
                 if first + k < classes:
                     held[k] = get(x, base + (first + k) * inner)
-                top = larger(top, held[k])
-            new = larger(m, top)
-            before, ref = ref, (new if new > least else zero)
+                chunk_max = larger(chunk_max, held[k])
+            new = larger(m, chunk_max)
+            before, reference = reference, (new if new > lowest else zero)
             part, ties = zero, zero
-            for k in range(CHUNK):
+            for k in range(CHUNK_CLASSES):
                 tie = held[k] == new
-                part += zero if tie else gap(held[k], new)
+                part += zero if tie else exp_shifted(held[k], new)
                 ties += one if tie else zero
-            if top > m:
-                rest = ((rest + one) + low) * (gap(m, new) * inverse)
+            if chunk_max > m:
+                rest = ((rest + one) + low) * (exp_shifted(m, new) * inverse)
                 low = zero
                 ties -= one
             rest, low = add_compensated(rest, low, part * inverse + ties)
-            if massed:
-                gaps, gaps_low = add_compensated(gaps, gaps_low, (total + total_low) * (ref - before))
-                mass, spread = zero, zero
-                for k in range(CHUNK):
+            if with_targets:
+                gaps, gaps_low = add_compensated(gaps, gaps_low, (smooth + smooth_low) * (reference - before))
+                part_smooth, part_gaps = zero, zero
+                for k in range(CHUNK_CLASSES):
                     if first + k < classes:
-                        q = mass_of(masses, base + (first + k) * inner, w, first + k, a, b)
-                        mass += q
-                        spread += zero if q == zero else q * (ref - held[k])
-                total, total_low = add_compensated(total, total_low, mass)
-                gaps, gaps_low = add_compensated(gaps, gaps_low, spread)
+                        q = soft_target(y, base + (first + k) * inner, w, first + k, a, b)
+                        part_smooth += q
+                        part_gaps += zero if q == zero else q * (reference - held[k])
+                smooth, smooth_low = add_compensated(smooth, smooth_low, part_smooth)
+                gaps, gaps_low = add_compensated(gaps, gaps_low, part_gaps)
             m = new
-            first += CHUNK
-        return m, (rest + low) + (m - m), total + total_low, gaps + gaps_low
+            first += CHUNK_CLASSES
+        return m, (rest + low) + (m - m), smooth + smooth_low, gaps + gaps_low  # m - m: nan where m is not finite
 
     return scan
 
 
 def log_softmax(kind, sm80):
+    """(x - m) - log s."""
     real = REAL_TYPE[kind]
     scan = make_scan(kind, sm80, False, False)
     zero = real(0)
@@ -103,13 +98,14 @@ def log_softmax(kind, sm80):
             m, rest, _, _ = scan(x, base, classes, inner, x, x, zero, zero)
             log_s = log1p(rest)
             for k in range(classes):
-                place = base + (classes - 1 - k) * inner
-                put(out, place, (get(x, place) - m) - log_s)
+                offset = base + (classes - 1 - k) * inner
+                put(out, offset, (get(x, offset) - m) - log_s)
 
     return kernel
 
 
 def log_softmax_backward(kind, sm80):
+    """g - exp(y) sum g."""
     real, exp = REAL_TYPE[kind], EXP[kind]
     zero, inverse = real(0), real(1 / EXP_SCALE[kind])
 
@@ -122,89 +118,98 @@ def log_softmax_backward(kind, sm80):
                 total, low = add_compensated(total, low, get(g, base + c * inner))
             total += low
             for k in range(classes):
-                place = base + (classes - 1 - k) * inner
-                put(out, place, get(g, place) - exp(get(y, place)) * inverse * total)
+                offset = base + (classes - 1 - k) * inner
+                put(out, offset, get(g, offset) - exp(get(y, offset)) * inverse * total)
 
     return kernel
 
 
-def cross_entropy(kind, sm80, gradient):
-    real, gap, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
-    scan = make_scan(kind, sm80, False, False)
+def cross_entropy(kind, sm80, gradient, optioned):
+    """Losses of class numbers, and with ``gradient`` their gradient."""
+    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
+    scan, read_options = make_scan(kind, sm80, False, False), options_reader(optioned)
     zero, one, inverse = real(0), real(1), real(1 / unit)
 
-    def kernel(x, target, mask, scale, upstream, step, loss, out, classes, inner, count):
+    def kernel(x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, classes, inner, count):
         p = thread_position()
         if p < count:
+            options = read_options(lse_square_scale)
             base = position_offset(p, classes, inner)
-            each, coef = get(scale, p), zero
+            weight, coef = get(scale, p), zero
             if gradient:
-                coef = each * get(upstream, p * step)
-            if each == zero:
+                coef = weight * get(upstream, p * upstream_stride)
+            if weight == zero:
                 put(loss, p, zero)
             else:
                 y = integer(target, p) & mask
                 x_y = get(x, base + y * inner)
                 m, rest, _, _ = scan(x, base, classes, inner, x, x, zero, zero)
                 s = rest + one
-                put(loss, p, index_loss(each, log1p(rest), m - x_y))
+                log_s = log1p(rest)
+                put(loss, p, index_loss(weight, log_s, m - x_y, m, options))
                 if gradient and coef != zero:
-                    factor = coef / s * inverse
+                    factor = index_factor(coef, log_s, m, options) / s * inverse
                     for k in range(classes):
-                        place = base + (classes - 1 - k) * inner
-                        put(out, place, gap(get(x, place), m) * factor)
-                    put(out, base + y * inner, grad_at_target(coef, s - gap(x_y, m) * inverse if x_y < m else rest, s))
-            if gradient and (each == zero or coef == zero):
+                        offset = base + (classes - 1 - k) * inner
+                        put(out, offset, exp_shifted(get(x, offset), m) * factor)
+                    own, others = one, rest
+                    if x_y < m:
+                        own = exp_shifted(x_y, m) * inverse
+                        others = s - own
+                    put(out, base + y * inner, index_at_target(coef, others, own, s, log_s, m, options))
+            if gradient and (weight == zero or coef == zero):
                 for c in range(classes):
                     put(out, base + c * inner, zero)
 
     return kernel
 
 
-def soft_targets(kind, sm80, gradient, soft):
-    """See ``registers.soft_targets``."""
-    real, gap, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
-    scan = make_scan(kind, sm80, True, soft)
-    mass_of = probability_target if soft else smoothing_target
-    zero, one, two, inverse = real(0), real(1), real(2), real(1 / unit)
+def soft_targets(kind, sm80, gradient, soft, optioned):
+    """The cross entropy of probabilities (``soft``), or of class numbers with label smoothing: see ``rows.soft_targets``."""
+    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
+    scan, read_options = make_scan(kind, sm80, True, soft), options_reader(optioned)
+    soft_target = make_soft_target(soft)
+    zero, one, inverse, confident = real(0), real(1), real(1 / unit), real(CONFIDENT)
 
-    def kernel(x, masses, w, a, b, target, mask, scale, spread, upstream, step, loss, out, classes, inner, count):
+    def kernel(x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out, classes, inner, count):
         p = thread_position()
         if p < count:
+            options = read_options(lse_square_scale)
             base = position_offset(p, classes, inner)
-            hit, floor, y, g = zero, b, np.int64(-1), zero
-            nothing = False
+            hit, share, t, g = zero, b, np.int64(-1), zero
+            ignored = False
             if not soft:
-                hit, floor = get(scale, p), get(spread, p)
-                nothing = floor == zero
-                y = np.int64(-1) if nothing else integer(target, p) & mask
+                hit, share = get(scale, p), get(spread, p)
+                ignored = share == zero
+                t = np.int64(-1) if ignored else integer(target, p) & mask
             if gradient:
-                g = get(upstream, p * step)
-            if nothing:
+                g = get(upstream, p * upstream_stride)
+            if ignored:
                 put(loss, p, zero)
             else:
-                x_y = get(x, base + (np.int64(0) if soft else y) * inner)
-                m, rest, total, gaps = scan(x, base, classes, inner, masses, w, a, floor)
+                x_t = get(x, base + (np.int64(0) if soft else t) * inner)
+                m, rest, smooth, gaps = scan(x, base, classes, inner, y, w, a, share)
                 s = rest + one
                 log_s = log1p(rest)
-                value = soft_loss(total, log_s, gaps)
+                value = soft_loss(smooth, log_s, gaps, m, options)
                 if not soft:
-                    value += zero if hit == zero else index_loss(hit, log_s, m - x_y)
+                    value += zero if hit == zero else index_loss(hit, log_s, m - x_t, m, options)
                 put(loss, p, value)
                 if gradient and g != zero:
-                    top = unit if s < two else -one
-                    factor = (total + hit) / s * inverse
-                    away = (total + hit) * (rest / s)
+                    peak = unit if s < confident else -one  # no exponential is negative: -1 matches none
+                    total = smooth + hit
+                    factor, away = soft_factors(total, rest, s, log_s, m, options)
+                    factor *= inverse
                     for k in range(classes):
                         c = classes - 1 - k
-                        place = base + c * inner
-                        q = mass_of(masses, place, w, c, a, floor)
-                        e = gap(get(x, place), m)
-                        here = zero if c == y else hit
-                        there = hit if c == y else zero
-                        d = ((total - q) + here) - away if e == top else (e * factor - q) - there
-                        put(out, place, d * g)
-            if gradient and (nothing or g == zero):
+                        offset = base + c * inner
+                        q = soft_target(y, offset, w, c, a, share)
+                        e = exp_shifted(get(x, offset), m)
+                        d = soft_gradient(e, q, total, factor, away, peak)
+                        if not soft and c == t:
+                            d = smoothed_at_target(e, q, hit, smooth, factor, away, e == peak)
+                        put(out, offset, d * g)
+            if gradient and (ignored or g == zero):
                 for c in range(classes):
                     put(out, base + c * inner, zero)
 

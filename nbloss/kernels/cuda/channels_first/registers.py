@@ -1,47 +1,62 @@
-"""TODO"""
+"""Strided classes that fit into the registers of one thread. Every kernel is compiled for one number of classes.
+
+======  ====================================================================================================
+symbol  meaning
+======  ====================================================================================================
+m       maximum of the position's logits
+s       sum of exp(x - m)
+rest    s - 1: the sum without one of the terms of the maximum, which keeps its digits where s rounds to 1
+ties    how many terms equal that of the maximum, minus 1; they are counted, the other terms are added
+======  ====================================================================================================
+
+m - m is added to rest: it is nan where m is not finite, so that the whole position becomes nan, and 0 otherwise.
+"""
 
 import numpy as np
 from numba import cuda
 
-from nbloss.kernels.cuda.channels_first.online_softmax import add_compensated, probability_target, smoothing_target
+from nbloss.kernels.cuda.channels_first.arithmetic import add_compensated, make_soft_target
+from nbloss.kernels.cuda.epilogue import (
+    index_at_target,
+    index_factor,
+    index_loss,
+    options_reader,
+    smoothed_at_target,
+    soft_factors,
+    soft_gradient,
+    soft_loss,
+)
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put
-from nbloss.kernels.math import rowmath
-
-HELD = 32  # classes
-
-index_loss = device(rowmath.loss)
-
-grad_at_target = device(rowmath.pull)
-
-soft_loss = device(rowmath.mass_loss)
+from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_old, put
+from nbloss.kernels.math.epilogue import CONFIDENT
 
 
 def log_softmax(classes, kind, sm80):
-    real, gap, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
+    """(x - m) - log s."""
+    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     larger = maximum if sm80 else maximum_old
-    zero, one, least, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
+    zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
 
     def kernel(x, out, inner, count):
         p = thread_position()
         if p < count:
             base = position_offset(p, classes, inner)
             held = cuda.local.array(classes, real)
-            m = least
+            m = lowest
             for c in range(classes):
                 held[c] = get(x, base + c * inner)
                 m = larger(m, held[c])
             even, odd, ties = zero, zero, -one
             for c in range(classes):
                 tie = held[c] == m
-                e = zero if tie else gap(held[c], m)
+                e = zero if tie else exp_shifted(held[c], m)
                 ties += one if tie else zero
                 if c % 2:
                     odd += e
                 else:
                     even += e
-            log_s = log1p((even + odd) * inverse + ties + (m - m))  # m - m: a row of -inf, or with +inf, is nan
+            log_s = log1p((even + odd) * inverse + ties + (m - m))
             for c in range(classes):
                 put(out, base + c * inner, (held[c] - m) - log_s)
 
@@ -69,19 +84,21 @@ def log_softmax_backward(classes, kind, sm80):
     return kernel
 
 
-def cross_entropy(classes, kind, sm80, gradient):
-    real, gap, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
-    larger = maximum if sm80 else maximum_old
-    zero, one, least, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
+def cross_entropy(classes, kind, sm80, gradient, optioned):
+    """Losses of class numbers, and with ``gradient`` their gradient."""
+    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
+    larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
+    zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
 
-    def kernel(x, target, mask, scale, upstream, step, loss, out, inner, count):
+    def kernel(x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, inner, count):
         p = thread_position()
         if p < count:
+            options = read_options(lse_square_scale)
             base = position_offset(p, classes, inner)
-            each = get(scale, p)
-            y = integer(target, p) & mask  # of a position that does not count: any number
+            weight = get(scale, p)
+            y = integer(target, p) & mask  # any number where the position is ignored
             held = cuda.local.array(classes, real)
-            m = least
+            m = lowest
             for c in range(classes):
                 held[c] = get(x, base + c * inner)
                 m = larger(m, held[c])
@@ -89,7 +106,7 @@ def cross_entropy(classes, kind, sm80, gradient):
             x_y, e_y = m, unit
             for c in range(classes):
                 v = held[c]
-                e = gap(v, m)
+                e = exp_shifted(v, m)
                 tie = v == m
                 ties += one if tie else zero
                 if c % 2:
@@ -101,71 +118,79 @@ def cross_entropy(classes, kind, sm80, gradient):
                 held[c] = e
             rest = (even + odd) * inverse + ties + (m - m)
             s = rest + one
-            put(loss, p, zero if each == zero else index_loss(each, log1p(rest), m - x_y))
+            value, log_s = zero, zero
+            if weight != zero:
+                log_s = log1p(rest)
+                value = index_loss(weight, log_s, m - x_y, m, options)
+            put(loss, p, value)
             if gradient:
-                coef = each * get(upstream, p * step)
-                nothing = each == zero or coef == zero
-                factor = coef / s * inverse
-                own_pull = grad_at_target(coef, s - e_y * inverse if x_y < m else rest, s)
+                coef = weight * get(upstream, p * upstream_stride)
+                is_zero = weight == zero or coef == zero
+                factor = index_factor(coef, log_s, m, options) / s * inverse
+                own = e_y * inverse
+                at_target = index_at_target(coef, s - own if x_y < m else rest, own, s, log_s, m, options)
                 for c in range(classes):
-                    d = own_pull if c == y else held[c] * factor
-                    put(out, base + c * inner, zero if nothing else d)
+                    d = at_target if c == y else held[c] * factor
+                    put(out, base + c * inner, zero if is_zero else d)
 
     return kernel
 
 
-def soft_targets(classes, kind, sm80, gradient, soft):
-    """Cross entropy against masses q = w (a y + b) on every class (``soft``), or q = b w, b = spread, and ``hit`` more at the target."""
-    real, gap, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
-    mass_of = probability_target if soft else smoothing_target
-    larger = maximum if sm80 else maximum_old
-    zero, one, two, least, inverse = real(0), real(1), real(2), real(-np.inf), real(1 / unit)
+def soft_targets(classes, kind, sm80, gradient, soft, optioned):
+    """The cross entropy of probabilities (``soft``), or of class numbers with label smoothing: see ``rows.soft_targets``."""
+    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
+    larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
+    soft_target = make_soft_target(soft)
+    zero, one, lowest, inverse, confident = real(0), real(1), real(-np.inf), real(1 / unit), real(CONFIDENT)
 
-    def kernel(x, masses, w, a, b, target, mask, scale, spread, upstream, step, loss, out, inner, count):
+    def kernel(x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out, inner, count):
         p = thread_position()
         if p < count:
+            options = read_options(lse_square_scale)
             base = position_offset(p, classes, inner)
-            hit, floor, y = zero, b, np.int64(-1)
+            hit, share, t = zero, b, np.int64(-1)
             if not soft:
-                hit, floor = get(scale, p), get(spread, p)
-                y = integer(target, p) & mask
+                hit, share = get(scale, p), get(spread, p)
+                t = integer(target, p) & mask
             held = cuda.local.array(classes, real)
-            m = least
+            m = lowest
             for c in range(classes):
                 held[c] = get(x, base + c * inner)
                 m = larger(m, held[c])
-            rest, ties, total, gaps, x_y = zero, -one, zero, zero, m
+            rest, ties, smooth, gaps, x_t = zero, -one, zero, zero, m
             for c in range(classes):
                 v = held[c]
-                e = gap(v, m)
+                e = exp_shifted(v, m)
                 tie = v == m
                 ties += one if tie else zero
                 rest += zero if tie else e
-                q = mass_of(masses, base + c * inner, w, c, a, floor)
-                total += q
+                q = soft_target(y, base + c * inner, w, c, a, share)
+                smooth += q
                 gaps += zero if q == zero else q * (m - v)
-                if c == y:
-                    x_y = v
+                if c == t:
+                    x_t = v
                 held[c] = e
             rest = rest * inverse + ties + (m - m)
             s = rest + one
             log_s = log1p(rest)
-            value = soft_loss(total, log_s, gaps)
+            value = soft_loss(smooth, log_s, gaps, m, options)
             if not soft:
-                value += zero if hit == zero else index_loss(hit, log_s, m - x_y)
-                value = zero if floor == zero else value
+                value += zero if hit == zero else index_loss(hit, log_s, m - x_t, m, options)
+                value = zero if share == zero else value
             put(loss, p, value)
             if gradient:
-                g = get(upstream, p * step)
-                nothing = g == zero or (not soft and floor == zero)
-                top = unit if s < two else -one  # a confident row's maximum is written with the other terms
-                factor = (total + hit) / s * inverse
-                away = (total + hit) * (rest / s)
+                g = get(upstream, p * upstream_stride)
+                is_zero = g == zero or (not soft and share == zero)
+                peak = unit if s < confident else -one  # no exponential is negative: -1 matches none
+                total = smooth + hit
+                factor, away = soft_factors(total, rest, s, log_s, m, options)
+                factor *= inverse
                 for c in range(classes):
-                    q = mass_of(masses, base + c * inner, w, c, a, floor)
-                    here = zero if c == y else hit
-                    there = hit if c == y else zero
-                    d = ((total - q) + here) - away if held[c] == top else (held[c] * factor - q) - there
-                    put(out, base + c * inner, zero if nothing else d * g)
+                    q = soft_target(y, base + c * inner, w, c, a, share)
+                    e = held[c]
+                    at_target = smoothed_at_target(e, q, hit, smooth, factor, away, e == peak)
+                    elsewhere = soft_gradient(e, q, total, factor, away, peak)
+                    d = at_target if c == t else elsewhere
+                    put(out, base + c * inner, zero if is_zero else d * g)
 
     return kernel

@@ -1,35 +1,33 @@
-"""Float64 sums of one number per position, in a shape that depends on nothing but their count.
+"""Float64 sums of one number per position. The order of the additions depends only on the count, so the bits do not vary.
 
-A block adds up GROUP numbers: each thread every THREADS-th of them, then a tree. A second launch adds up the blocks' sums in the same way.
-Up to GROUP numbers one launch does both.
+A block adds BLOCK_NUMBERS numbers: each thread adds every BLOCK_THREADS-th of them, then a tree adds the threads. A second launch adds the
+sums of the blocks in the same way. Up to BLOCK_NUMBERS numbers need only the second launch.
 """
 
 import numpy as np
 from numba import cuda, float64
 
-from nbloss.kernels.cuda.indexing import THREADS
 from nbloss.kernels.cuda.prims.api import barrier, device, get, integer, number, put
 from nbloss.kernels.cuda.runtime import launch, memory
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_NUMBERS_PER_THREAD
 from nbloss.kernels.math import rowmath
 
 mean = device(rowmath.mean)
 
-EACH = 32
-
-GROUP = THREADS * EACH
+BLOCK_NUMBERS = BLOCK_THREADS * SUM_NUMBERS_PER_THREAD
 
 
-def groups(count):
-    """How many blocks add up ``count`` numbers."""
-    return max(1, -(-count // GROUP))
+def sum_blocks(count):
+    """How many blocks it takes to add ``count`` numbers."""
+    return max(1, -(-count // BLOCK_NUMBERS))
 
 
 @device
 def block_sum(value, shared):
-    """The sum over the block's threads, in every thread."""
+    """The sum over the threads of the block, in every thread."""
     t = cuda.threadIdx.x
     shared[t] = value
-    half = THREADS // 2
+    half = BLOCK_THREADS // 2
     while half > 0:
         barrier()
         if t < half:
@@ -41,31 +39,37 @@ def block_sum(value, shared):
 
 @device
 def strided_sum(values, start, stop):
-    """This thread's part of values[start:stop], in float64."""
+    """The sum of this thread's share of values[start:stop], in float64."""
     total = 0.0
     p = start + np.int64(cuda.threadIdx.x)
     while p < stop:
         total += np.float64(get(values, p))
-        p += THREADS
+        p += BLOCK_THREADS
     return total
 
 
 def partial_sums():
+    """totals[b] = sum of the numbers of block b."""
+
     def kernel(values, count, totals):
-        shared = cuda.shared.array(THREADS, float64)
-        group = np.int64(cuda.blockIdx.x)
-        total = block_sum(strided_sum(values, group * GROUP, min(count, (group + 1) * GROUP)), shared)
+        shared = cuda.shared.array(BLOCK_THREADS, float64)
+        block = np.int64(cuda.blockIdx.x)
+        start, stop = block * BLOCK_NUMBERS, min(count, (block + 1) * BLOCK_NUMBERS)
+        total = block_sum(strided_sum(values, start, stop), shared)
         if cuda.threadIdx.x == 0:
-            put(totals, group, total)
+            put(totals, block, total)
 
     return kernel
 
 
 def final_sum(reported, divided):
-    """out[0] = sum of values, over the report's divisor or a given one if ``divided``; nan if the report knows of a bad target."""
+    """out[0] = sum of values. ``divided``: over the divisor of the report (``reported``), or over ``divisor``.
+
+    The result is nan if the report counts bad targets.
+    """
 
     def kernel(values, count, report, divisor, out):
-        shared = cuda.shared.array(THREADS, float64)
+        shared = cuda.shared.array(BLOCK_THREADS, float64)
         total = block_sum(strided_sum(values, np.int64(0), count), shared)
         if cuda.threadIdx.x == 0:
             if reported:
@@ -83,20 +87,20 @@ def final_sum(reported, divided):
 def reduced(kernels, losses, report, divide, divisor, out):
     """out = sum of losses; see ``final_sum``."""
     values, count = losses, losses.size
-    if count > GROUP:
-        values = memory.empty(groups(count), np.float64, kernels.device, kernels.stream)
-        launch.run(kernels, partial_sums, (), groups(count), THREADS, losses, count, values)
+    if count > BLOCK_NUMBERS:
+        values = memory.empty(sum_blocks(count), np.float64, kernels.device, kernels.stream)
+        launch.run(kernels, partial_sums, (), sum_blocks(count), BLOCK_THREADS, losses, count, values)
         count = values.size
     reported = report is not None
-    given = report if reported else memory.empty(1, np.int64, kernels.device, kernels.stream)
-    launch.run(kernels, final_sum, (reported, divide), 1, THREADS, values, count, given, float(divisor), out)
+    report = report if reported else memory.empty(1, np.int64, kernels.device, kernels.stream)
+    launch.run(kernels, final_sum, (reported, divide), 1, BLOCK_THREADS, values, count, report, float(divisor), out)
 
 
 def over_divisor(reported, stored):
-    """upstream[0] = g, over the report's divisor if there is one. g stands in an array if ``stored``."""
+    """upstream[0] = g, over the divisor of the report if ``reported``. g is in an array if ``stored``, otherwise a scalar argument."""
 
-    def kernel(g, given, report, upstream):
-        value = given
+    def kernel(g, scalar, report, upstream):
+        value = scalar
         if stored:
             value = np.float64(get(g, 0))
         if reported:
@@ -107,9 +111,9 @@ def over_divisor(reported, stored):
 
 
 def ratio(kernels, g, report, upstream):
-    """upstream = ``rowmath.mean`` of g over the divisor, computed in float64; ``g`` is a number or an Array of one."""
+    """upstream = ``rowmath.mean`` of g and the divisor of the report, in float64. ``g`` is a number, or a DeviceArray with one element."""
     stored, reported = isinstance(g, memory.DeviceArray), report is not None
-    room = memory.empty(1, np.int64, kernels.device, kernels.stream)
-    given = 0.0 if stored else float(g)
-    arguments = g if stored else upstream, given, report if reported else room, upstream
+    unused = memory.empty(1, np.int64, kernels.device, kernels.stream)
+    scalar = 0.0 if stored else float(g)
+    arguments = g if stored else upstream, scalar, report if reported else unused, upstream
     launch.run(kernels, over_divisor, (reported, stored), 1, 1, *arguments)

@@ -1,21 +1,26 @@
-"""TODO"""
+"""Checks of the targets, and the weight of each position: ``row_scale`` of the contract.
+
+A bad target is neither a class nor ignore_index. ``report`` holds four int64: the bits of the sum of w[target], the number of bad targets,
+the position of the first one or -1, and its value. ``sticky`` holds five: the number of the first call that found bad targets, how many it
+found, position and value of the first one, and the number of classes. It stays until the host has read it.
+"""
 
 import numpy as np
 from numba import cuda, float64, int64
 
-from nbloss.kernels.cuda.indexing import THREADS
-from nbloss.kernels.cuda.per_target.sums import EACH, GROUP, block_sum, groups, strided_sum
+from nbloss.kernels.cuda.per_target.sums import BLOCK_NUMBERS, block_sum, strided_sum, sum_blocks
 from nbloss.kernels.cuda.prims.api import barrier, bits, device, get, integer, put, put_integer, swap_integer
 from nbloss.kernels.cuda.runtime import launch, memory
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_NUMBERS_PER_THREAD
 
 
 @device
 def block_count(wrong, first, counts, firsts):
-    """How many over the block's threads, and the smallest of their firsts, in every thread."""
+    """The sum of ``wrong`` and the minimum of ``first`` over the threads of the block, in every thread."""
     t = cuda.threadIdx.x
     counts[t] = wrong
     firsts[t] = first
-    half = THREADS // 2
+    half = BLOCK_THREADS // 2
     while half > 0:
         barrier()
         if t < half:
@@ -27,8 +32,8 @@ def block_count(wrong, first, counts, firsts):
 
 
 @device
-def conclude(total, wrong, first, target, mask, classes, report, sticky, serial):
-    """Write the report; the first call that finds a bad target leaves a note that stays until the host has read it."""
+def write_report(total, wrong, first, target, mask, classes, report, sticky, serial):
+    """Write ``report``, and ``sticky`` if this is the first call that found a bad target."""
     put_integer(report, 0, bits(total))
     put_integer(report, 1, wrong)
     value = np.int64(0)
@@ -44,20 +49,20 @@ def conclude(total, wrong, first, target, mask, classes, report, sticky, serial)
 
 
 def check_targets(weighted, spreads, alone):
-    """scale = hit * w[y] and spread = share, both 0 where ignored or bad; per block: sum of w[y], how many are bad, the first.
+    """scale = hit * w[y] and spread = share, both 0 where the target is ignored or bad.
 
-    ``mask`` undoes the sign that an unsigned target seems to have, ``wide`` says that a negative one is a uint64 beyond int64.
-    ``alone``: there is one block, and it concludes.
+    Each block finds its sum of w[y], its number of bad targets and the first of them. A single block (``alone``) writes the report.
+    ``mask`` undoes the sign of unsigned targets. ``wide``: a negative target is a uint64 of 2**63 or more.
     """
 
     def kernel(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, count, totals, bad, report, sticky, serial):
-        shared = cuda.shared.array(THREADS, float64)
-        counts = cuda.shared.array(THREADS, int64)
-        firsts = cuda.shared.array(THREADS, int64)
-        group = np.int64(cuda.blockIdx.x)
+        shared = cuda.shared.array(BLOCK_THREADS, float64)
+        counts = cuda.shared.array(BLOCK_THREADS, int64)
+        firsts = cuda.shared.array(BLOCK_THREADS, int64)
+        block = np.int64(cuda.blockIdx.x)
         total, wrong, first = 0.0, np.int64(0), count
-        for k in range(EACH):
-            p = group * GROUP + np.int64(k * THREADS) + np.int64(cuda.threadIdx.x)
+        for k in range(SUM_NUMBERS_PER_THREAD):
+            p = block * BLOCK_NUMBERS + np.int64(k * BLOCK_THREADS) + np.int64(cuda.threadIdx.x)
             if p < count:
                 y = integer(target, p) & mask
                 kept = y != ignore_index or (wide != 0 and y < 0)
@@ -76,45 +81,45 @@ def check_targets(weighted, spreads, alone):
         wrong, first = block_count(wrong, first, counts, firsts)
         if cuda.threadIdx.x == 0:
             if alone:
-                conclude(total, wrong, first, target, mask, classes, report, sticky, serial)
+                write_report(total, wrong, first, target, mask, classes, report, sticky, serial)
             else:
-                put(totals, group, total)
-                put_integer(bad, 2 * group, wrong)
-                put_integer(bad, 2 * group + 1, first)
+                put(totals, block, total)
+                put_integer(bad, 2 * block, wrong)
+                put_integer(bad, 2 * block + 1, first)
 
     return kernel
 
 
 def finish_check():
-    """The blocks' parts of ``judged``, put together by one block."""
+    """One block adds what the blocks of ``check_targets`` found, and writes the report."""
 
     def kernel(target, mask, classes, count, totals, bad, parts, report, sticky, serial):
-        shared = cuda.shared.array(THREADS, float64)
-        counts = cuda.shared.array(THREADS, int64)
-        firsts = cuda.shared.array(THREADS, int64)
+        shared = cuda.shared.array(BLOCK_THREADS, float64)
+        counts = cuda.shared.array(BLOCK_THREADS, int64)
+        firsts = cuda.shared.array(BLOCK_THREADS, int64)
         total = block_sum(strided_sum(totals, np.int64(0), parts), shared)
         wrong, first = np.int64(0), count
         k = np.int64(cuda.threadIdx.x)
         while k < parts:
             wrong += integer(bad, 2 * k)
             first = min(first, integer(bad, 2 * k + 1))
-            k += THREADS
+            k += BLOCK_THREADS
         wrong, first = block_count(wrong, first, counts, firsts)
         if cuda.threadIdx.x == 0:
-            conclude(total, wrong, first, target, mask, classes, report, sticky, serial)
+            write_report(total, wrong, first, target, mask, classes, report, sticky, serial)
 
     return kernel
 
 
 def row_scale(kernels, target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial):
     count = target.size
-    parts = groups(count)
+    parts = sum_blocks(count)
     totals = memory.empty(parts, np.float64, kernels.device, kernels.stream)
     bad = memory.empty(2 * parts, np.int64, kernels.device, kernels.stream)
     constants = weight is not None, spread is not None, parts == 1
-    given = target, int(mask), int(wide), scale if weight is None else weight, classes, ignore_index, float(hit), float(share)
-    made = scale, scale if spread is None else spread, count, totals, bad, report, sticky, serial
-    launch.run(kernels, check_targets, constants, parts, THREADS, *given, *made)
+    inputs = target, int(mask), int(wide), scale if weight is None else weight, classes, ignore_index, float(hit), float(share)
+    outputs = scale, scale if spread is None else spread, count, totals, bad, report, sticky, serial
+    launch.run(kernels, check_targets, constants, parts, BLOCK_THREADS, *inputs, *outputs)
     if parts > 1:
         arguments = target, int(mask), classes, count, totals, bad, parts, report, sticky, serial
-        launch.run(kernels, finish_check, (), 1, THREADS, *arguments)
+        launch.run(kernels, finish_check, (), 1, BLOCK_THREADS, *arguments)

@@ -1,30 +1,30 @@
-"""What a kernel cannot say in Python: memory in 16-byte vectors, half types, lanes of a warp, single instructions.
+"""Primitives that Python cannot express: memory access in 16-byte vectors, half types, lanes of a warp, single instructions.
 
-Two forms with the same names: ``prims_hw`` (LLVM IR and PTX, for numba-cuda's compiler) and ``prims_sim`` (plain NumPy, for its simulator,
-NUMBA_ENABLE_CUDASIM=1). A kernel that touches memory, other lanes or bits only through these names has one source for both.
+They exist twice, with the same names: in ``hardware`` (LLVM IR and PTX, for numba-cuda's compiler) and in ``simulator`` (NumPy, for its
+simulator, NUMBA_ENABLE_CUDASIM=1). A kernel that accesses memory, other lanes and bits only through these names has one source for both.
 
-Pointers are ``CPointer`` of the stored type on hardware and flat arrays in the simulator; places count numbers, in int64. Logits are stored
-as float64, float32, uint16 (float16) or int16 (bfloat16); the arithmetic is in float32, or float64 for float64. A *word* is what a register
-holds of a vector: one float64, one float32, or two half numbers in a uint32.
+Pointers p are ``CPointer`` of the stored type on hardware and flat arrays in the simulator. Offsets i count elements, in int64. Logits are
+stored as float64, float32, uint16 (float16) or int16 (bfloat16). The computed type is float64 for float64, otherwise float32. A word is
+what one register holds of a vector: one float64, one float32, or two half numbers in a uint32.
 
 ==================================  ==================================================================================================
-``get(p, i)``, ``put(p, i, v)``     one number, in the type that is computed in
-``get_shared(p, i)``                the same from what other blocks have just written (past the first cache)
-``integer(p, i)``                   one signed integer of any size, as int64;  ``put_integer(p, i, v)`` stores an int64
-``vector(p, i)``                    16 bytes at a multiple of 16, as a tuple of words;  ``put_vector(p, i, words)``
-``unpack(p, word)``                 the word's numbers (a tuple of 1 or 2);  ``pack(p, numbers)``, ``pack_old`` before sm_80
+``get(p, i)``, ``put(p, i, v)``     load and store one number, in the computed type
+``get_shared(p, i)``                load what other blocks have just written: it bypasses the L1 cache
+``integer(p, i)``                   load a signed integer of any size as int64;  ``put_integer(p, i, v)`` stores an int64
+``vector(p, i)``                    load 16 aligned bytes as a tuple of words;  ``put_vector(p, i, words)``
+``unpack(p, word)``                 the numbers of a word (a tuple of 1 or 2);  ``pack(p, numbers)``, ``pack_old`` before sm_80
 ``maximum(a, b)``                   the larger; nan if either is nan;  ``maximum_old`` before sm_80
-``larger_words(p, a, b)``           ``maximum`` number by number on words (sm_80 and later)
+``larger_words(p, a, b)``           ``maximum`` of the numbers of two words (sm_80 and later)
 ``fma``, ``exp2``                   a * b + c rounded once; 2**x of float32 in one instruction (2 ulp; results below 2**-126 are 0)
-``exp``, ``log1p``                  the accurate library's
-``power2(x, z, k)``                 x * 2**(n + k) for z = 1.5 * 2**23 + n, by z's low bits; float32, n + k in [-126, 127]
-``shuffle_xor(v, mask)``            the value of lane ^ mask;  ``barrier()`` of a block
-``cluster_rank()``                  of a block (sm_90 and later);  ``cluster_put(shared, i, rank, v)`` writes into block rank's
-``cluster_arrive``, ``..._wait``    the two halves of a cluster's barrier
-``add_integer(p, i, v)``            integer atomics on int64, the old value back;  ``min_integer``, ``swap_integer(p, i, old, new)``
-``fence()``                         writes before it are seen by other blocks before writes after it
+``exp``, ``log1p``                  accurate, from libdevice
+``power2(x, z, k)``                 x * 2**(n + k), where z = 1.5 * 2**23 + n holds n in its low bits; float32, n + k in [-126, 127]
+``shuffle_xor(v, mask)``            the value of lane ^ mask;  ``barrier()`` of the block
+``cluster_rank()``                  of this block (sm_90 and later);  ``cluster_put(shared, i, rank, v)`` writes to block ``rank``
+``cluster_arrive``, ``..._wait``    the two halves of the barrier of a cluster
+``add_integer(p, i, v)``            atomic on int64, returns the old value;  ``min_integer``, ``swap_integer(p, i, old, new)``
+``fence()``                         other blocks see the writes before it before the writes after it
 ``bits``, ``number``                a float64 as int64 and back
-``device``                          the decorator of a function that kernels call
+``device``                          the decorator of functions that kernels call
 ==================================  ==================================================================================================
 """
 

@@ -1,7 +1,7 @@
-"""``prims`` for hardware. The only file of the twin that knows LLVM IR and PTX.
+"""The primitives for hardware. No other file contains LLVM IR or PTX.
 
-Numba emits scalar loads for vector types, records and adjacent elements alike; only an intrinsic gives the 16-byte instructions. Loads
-that are kept out of the first cache, and stores that are the first to leave the second, are PTX.
+Numba emits scalar loads for vector types, for records and for adjacent elements; only an intrinsic gives the 16-byte instructions. Loads
+that bypass the L1 cache, and stores that the L2 cache evicts first, are PTX.
 """
 
 import math
@@ -15,13 +15,13 @@ I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
-WIDE_NAN = 0x7FFF  # a bfloat16 nan
+BFLOAT16_NAN = 0x7FFF
 
-device = cuda.jit(device=True, forceinline=True)  # a call would put a row that is held in registers into memory
+device = cuda.jit(device=True, forceinline=True)  # a call would move the registers of a row to memory
 
 
 def _computed(pointer):
-    """The type that numbers behind a pointer are computed in."""
+    """The computed type of the numbers behind a pointer."""
     return types.float64 if pointer.dtype == types.float64 else types.float32
 
 
@@ -35,7 +35,7 @@ def _count(pointer):
 
 
 def _is_half(pointer):
-    """Whether 16 bits are float16 (uint16) rather than bfloat16 (int16)."""
+    """Whether a stored half type is float16 (uint16); otherwise it is bfloat16 (int16)."""
     return not pointer.dtype.signed
 
 
@@ -49,36 +49,36 @@ def _address(builder, args):
 
 
 def _from_bits(builder, pointer, bits):
-    """float32 of 16 bits that are zero-extended to 32."""
+    """16 bits, zero-extended to 32, as float32."""
     if _is_half(pointer):
         return builder.fpext(builder.bitcast(builder.trunc(bits, I16), HALF), FLOAT)
     return builder.bitcast(builder.shl(bits, I32(16)), FLOAT)
 
 
 def _to_bits(builder, pointer, value):
-    """16 bits of a float32, rounded to nearest even, zero-extended to 32; integer instructions alone for bfloat16."""
+    """A float32 as 16 bits, rounded to nearest even and zero-extended to 32. bfloat16 takes integer instructions only."""
     if _is_half(pointer):
         return builder.zext(builder.bitcast(builder.fptrunc(value, HALF), I16), I32)
     bits = builder.bitcast(value, I32)
     odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
     rounded = builder.lshr(builder.add(builder.add(bits, I32(0x7FFF)), odd), I32(16))
-    return builder.select(builder.fcmp_unordered("uno", value, value), I32(WIDE_NAN), rounded)
+    return builder.select(builder.fcmp_unordered("uno", value, value), I32(BFLOAT16_NAN), rounded)
 
 
 @intrinsic
 def get(typingctx, p, i):
     def codegen(context, builder, sig, args):
-        place = builder.gep(args[0], [args[1]])
+        address = builder.gep(args[0], [args[1]])
         if p.dtype.bitwidth > 16:
-            return builder.load(place, align=p.dtype.bitwidth // 8)
-        return _from_bits(builder, p, builder.zext(builder.load(place, align=2), I32))
+            return builder.load(address, align=p.dtype.bitwidth // 8)
+        return _from_bits(builder, p, builder.zext(builder.load(address, align=2), I32))
 
     return _computed(p)(p, types.int64), codegen
 
 
 @intrinsic
 def get_shared(typingctx, p, i):
-    """ld.volatile: another block may have written it while this kernel ran."""
+    """ld.volatile: another block may have written the number while this kernel was running."""
 
     def codegen(context, builder, sig, args):
         kind, letter, result = {
@@ -94,11 +94,11 @@ def get_shared(typingctx, p, i):
 @intrinsic
 def put(typingctx, p, i, v):
     def codegen(context, builder, sig, args):
-        place = builder.gep(args[0], [args[1]])
+        address = builder.gep(args[0], [args[1]])
         if p.dtype.bitwidth > 16:
-            builder.store(args[2], place, align=p.dtype.bitwidth // 8)
+            builder.store(args[2], address, align=p.dtype.bitwidth // 8)
         else:
-            builder.store(builder.trunc(_to_bits(builder, p, args[2]), I16), place, align=2)
+            builder.store(builder.trunc(_to_bits(builder, p, args[2]), I16), address, align=2)
         return context.get_dummy_value()
 
     return types.void(p, types.int64, _computed(p)), codegen
@@ -133,7 +133,7 @@ def vector(typingctx, p, i):
         kind, letter, element, count = _PTX[word]
         names = ",".join(f"${k}" for k in range(count))
         text = f"ld.global.L1::no_allocate.v{count}.{kind} {{{names}}}, [${count}];"
-        constraints = f"={letter}," * count + "l,~{memory}"  # not to be moved behind a store: out may be x
+        constraints = f"={letter}," * count + "l,~{memory}"  # the load must stay before stores: out may be x
         loaded = _inline(builder, ir.LiteralStructType([element] * count), [_address(builder, args)], text, constraints, True)
         return context.make_tuple(builder, sig.return_type, [builder.extract_value(loaded, k) for k in range(count)])
 
@@ -170,14 +170,14 @@ def unpack(typingctx, p, word):
     return types.UniTuple(_computed(p), _count(p))(p, _word(p)), codegen
 
 
-def _packer(rounded_by_hardware):
+def _make_pack(has_instruction):
     @intrinsic
     def pack(typingctx, p, numbers):
         def codegen(context, builder, sig, args):
             values = [builder.extract_value(args[1], k) for k in range(_count(p))]
             if _count(p) == 1:
                 return values[0]
-            if rounded_by_hardware:
+            if has_instruction:
                 kind = "f16x2" if _is_half(p) else "bf16x2"
                 return _inline(builder, I32, values, f"cvt.rn.{kind}.f32 $0, $2, $1;", "=r,f,f")
             low, high = (_to_bits(builder, p, value) for value in values)
@@ -188,7 +188,7 @@ def _packer(rounded_by_hardware):
     return pack
 
 
-pack, pack_old = _packer(True), _packer(False)
+pack, pack_old = _make_pack(True), _make_pack(False)
 
 
 def _maximum_ptx(builder, a, b, kind):
@@ -201,11 +201,11 @@ def _maximum_selected(builder, a, b):
     return builder.select(chosen, a, b)
 
 
-def _larger(by_hardware):
+def _make_maximum(has_instruction):
     @intrinsic
     def maximum(typingctx, a, b):
         def codegen(context, builder, sig, args):
-            if by_hardware and sig.return_type == types.float32:
+            if has_instruction and sig.return_type == types.float32:
                 return _maximum_ptx(builder, *args, "f32")
             return _maximum_selected(builder, *args)
 
@@ -214,7 +214,7 @@ def _larger(by_hardware):
     return maximum
 
 
-maximum, maximum_old = _larger(True), _larger(False)
+maximum, maximum_old = _make_maximum(True), _make_maximum(False)
 
 
 @intrinsic
@@ -260,7 +260,7 @@ def log1p(x):
 
 @intrinsic
 def power2(typingctx, x, z, shift):
-    """The low bits of z move into the exponent of 1.0, and the product keeps x's nan."""
+    """The low bits of z become the exponent of a factor. The product keeps a nan of x."""
 
     def codegen(context, builder, sig, args):
         exponent = builder.add(builder.bitcast(args[1], I32), builder.add(builder.trunc(args[2], I32), I32(127)))
@@ -312,8 +312,8 @@ add_integer, min_integer = _atomic("add"), _atomic("min")
 @intrinsic
 def swap_integer(typingctx, p, i, old, new):
     def codegen(context, builder, sig, args):
-        place = builder.gep(args[0], [args[1]])
-        return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "monotonic", "monotonic"), 0)
+        address = builder.gep(args[0], [args[1]])
+        return builder.extract_value(builder.cmpxchg(address, args[2], args[3], "monotonic", "monotonic"), 0)
 
     return types.int64(p, types.int64, types.int64, types.int64), codegen
 
@@ -347,10 +347,10 @@ cluster_wait = _cluster_barrier("barrier.cluster.wait.acquire;")
 def cluster_put(typingctx, shared, i, rank, v):
     def codegen(context, builder, sig, args):
         array = context.make_array(sig.args[0])(context, builder, value=args[0])
-        place = builder.bitcast(builder.gep(array.data, [args[1]]), I8.as_pointer())
-        address = builder.ptrtoint(builder.addrspacecast(place, I8.as_pointer(3)), I32)
+        generic = builder.bitcast(builder.gep(array.data, [args[1]]), I8.as_pointer())
+        address = builder.ptrtoint(builder.addrspacecast(generic, I8.as_pointer(3)), I32)
         kind, letter = ("f64", "d") if shared.dtype == types.float64 else ("f32", "f")
-        text = f"{{ .reg .u32 far; mapa.shared::cluster.u32 far, $0, $1; st.shared::cluster.{kind} [far], $2; }}"
+        text = f"{{ .reg .u32 remote; mapa.shared::cluster.u32 remote, $0, $1; st.shared::cluster.{kind} [remote], $2; }}"
         operands = [address, builder.trunc(args[2], I32), args[3]]
         _inline(builder, ir.VoidType(), operands, text, f"r,r,{letter},~{{memory}}", True)
         return context.get_dummy_value()

@@ -1,8 +1,7 @@
-"""``prims`` for numba-cuda's simulator: plain NumPy, with the checks that hardware does not make.
+"""The primitives for numba-cuda's simulator, in NumPy, with checks that the hardware does not make.
 
-Every access is checked against the array's bounds (a negative place too), every 16-byte access against its alignment in the array.
-Single instructions give what IEEE asks of them, so that a kernel's rounding is that of the hardware; ``exp2`` is exact where the hardware
-may be two units off.
+Every access is checked against the bounds of the array (negative offsets too), and every 16-byte access for its alignment. Instructions
+round as IEEE defines, so that kernels round as on the hardware. ``exp2`` is exact; on the hardware it may be wrong by two units.
 """
 
 from fractions import Fraction
@@ -10,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numba import cuda
 
-FULL = 0xFFFFFFFF
+ALL_LANES = 0xFFFFFFFF
 
 
 def device(function):
@@ -18,16 +17,17 @@ def device(function):
 
 
 def _flat(p):
-    """The plain array behind what the simulator hands to a kernel."""
+    """The NumPy array behind a kernel argument of the simulator."""
     return p.view(np.ndarray)
 
 
-def _place(p, i, count=1):
+def _checked(p, i, count=1):
+    """The array, after a check of offset and alignment."""
     array = _flat(p)
     if not 0 <= i <= array.size - count:
-        raise IndexError(f"[{i}:{i + count}] lies outside an array of {array.size}")
+        raise IndexError(f"[{i}:{i + count}] is outside an array of {array.size} elements")
     if count > 1 and (array.ctypes.data + int(i) * array.itemsize) % 16:
-        raise ValueError(f"a 16-byte access at number {i} is not aligned")
+        raise ValueError(f"a 16-byte access at offset {i} is not aligned")
     return array
 
 
@@ -36,7 +36,7 @@ def _computed(p):
 
 
 def _to_computed(bits):
-    """Half numbers as float32; the array's dtype says which half."""
+    """Half numbers as float32; the dtype of the array says which half type."""
     if bits.dtype == np.uint16:
         return bits.view(np.float16).astype(np.float32)
     return (bits.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
@@ -51,25 +51,25 @@ def _to_stored(values, dtype):
 
 
 def get(p, i):
-    array = _place(p, i)
+    array = _checked(p, i)
     return array[i] if array.itemsize > 2 else _to_computed(array[i : i + 1])[0]
 
 
 def get_shared(p, i):
-    return _place(p, i)[i]
+    return _checked(p, i)[i]
 
 
 def put(p, i, v):
-    array = _place(p, i)
+    array = _checked(p, i)
     array[i] = v if array.itemsize > 2 else _to_stored(np.array([v], np.float32), array.dtype)[0]
 
 
 def integer(p, i):
-    return int(_place(p, i)[i])
+    return int(_checked(p, i)[i])
 
 
 def put_integer(p, i, v):
-    _place(p, i)[i] = v
+    _checked(p, i)[i] = v
 
 
 def _word(dtype):
@@ -78,13 +78,13 @@ def _word(dtype):
 
 def vector(p, i):
     count = 16 // _flat(p).itemsize
-    array = _place(p, i, count)
+    array = _checked(p, i, count)
     return tuple(array[i : i + count].view(_word(array.dtype)))
 
 
 def put_vector(p, i, words):
     count = 16 // _flat(p).itemsize
-    array = _place(p, i, count)
+    array = _checked(p, i, count)
     array[i : i + count].view(_word(array.dtype))[:] = words
 
 
@@ -117,7 +117,7 @@ def larger_words(p, a, b):
 
 
 def fma(a, b, c):
-    """The product of two float32 is exact in 64 bits; of two float64 it is split (Dekker) before the sum is rounded."""
+    """One rounding. The product of two float32 is exact in the wider type; for float64 exact fractions are used."""
     if a.dtype == np.float32:
         return np.float32(np.longdouble(a) * np.longdouble(b) + np.longdouble(c))
     if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
@@ -142,7 +142,7 @@ def log1p(x):
 def power2(x, z, shift):
     n = int(np.float32(z).view(np.int32)) - int(np.float32(1.5 * 2.0**23).view(np.int32)) + shift
     if z == z and not -126 <= n <= 127:
-        raise OverflowError(f"2**{n} is no normal float32")
+        raise OverflowError(f"2**{n} is not a normal float32")
     return x * np.float32(2.0**n if z == z else np.nan)
 
 
@@ -155,7 +155,7 @@ def number(v):
 
 
 def shuffle_xor(v, mask):
-    return cuda.shfl_xor_sync(FULL, v, mask)
+    return cuda.shfl_xor_sync(ALL_LANES, v, mask)
 
 
 def barrier():
@@ -163,25 +163,25 @@ def barrier():
 
 
 def fence():
-    """The simulator's memory is one."""
+    """The simulator has no caches and reorders nothing."""
 
 
 def add_integer(p, i, v):
-    array = _place(p, i)
+    array = _checked(p, i)
     old = int(array[i])
     array[i] = old + v
     return old
 
 
 def min_integer(p, i, v):
-    array = _place(p, i)
+    array = _checked(p, i)
     old = int(array[i])
     array[i] = min(old, v)
     return old
 
 
 def swap_integer(p, i, old, new):
-    array = _place(p, i)
+    array = _checked(p, i)
     found = int(array[i])
     if found == old:
         array[i] = new

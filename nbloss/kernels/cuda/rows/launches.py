@@ -1,44 +1,57 @@
-"""Rows whose classes lie side by side. A group of threads per row: lanes of a warp, a block, or a cluster of blocks.
+"""Launches of the kernels of contiguous rows. A group of threads works on each row: lanes of a warp, a block, or a cluster of blocks.
 
-Three passes over a row: its maximum, the sum of exponentials, the output. Where the group's registers hold the row (``resident``) memory
-is read once and written once; a longer row is read again, chunk by chunk, mostly from the second cache.
+A kernel passes over a row three times: for the maximum, for the sum of exponentials, and to write the output. If the registers of the group
+hold the row (``resident``), memory is read once and written once. A longer row is read again chunk by chunk, mostly from the L2 cache.
+
+The kernels take these arguments; those of the contract have the names that it gives them.
+
+====================  ================================================================================================
+name                  meaning
+====================  ================================================================================================
+lse_square_scale      the row option; 0 for a kernel that is not ``optioned``
+upstream_stride       0 where one upstream number stands for all positions, otherwise 1
+rows, classes         shape of the logits
+stride, stride_y      elements from one row to the next, of the first and the second input; outputs are C-ordered
+offset                address of the first input in elements, modulo the elements of a vector
+====================  ================================================================================================
 """
 
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.runtime import launch, plan
+from nbloss.kernels.cuda.runtime.arguments import gradient_arguments, option_arguments
 
 _NAMES = {"f": "float32", "d": "float64", "H": "uint16", "h": "int16"}  # NumPy takes microseconds to name a dtype
 
 
-def _packed(kernels, array):
-    """The array itself where a kernel can walk its rows, else a copy."""
+def _contiguous_rows(kernels, array):
+    """The array itself if the elements of each row are adjacent and the row stride is not negative, otherwise a C-ordered copy."""
     if array.contiguous or ((array.strides[1] == array.itemsize or array.shape[1] == 1) and array.strides[0] >= 0):
         return array
     return kernels.packed(array)
 
 
-def _stride(array):
+def _row_stride(array):
     return array.shape[1] if array.contiguous else array.strides[0] // array.itemsize
 
 
-def _aligned(arrays):
-    """Whether every row of every array begins as many numbers behind a multiple of 16 bytes, as far as vectors are concerned."""
-    first, apart = arrays[0].address // arrays[0].itemsize, _stride(arrays[0])
+def _aligned_alike(arrays):
+    """Whether row r of every array has the same offset from a multiple of 16 bytes, for every r: then all are read in the same vectors."""
+    first, stride = arrays[0].address // arrays[0].itemsize, _row_stride(arrays[0])
     for array in arrays[1:]:
         width = 16 // array.itemsize
-        if (array.address // array.itemsize - first) % width or (_stride(array) - apart) % width:
+        if (array.address // array.itemsize - first) % width or (_row_stride(array) - stride) % width:
             return False
     return True
 
 
-def _run(kernels, make, constants, inputs, result, before, heavy=False):
-    """Launch a kernel over the rows of ``inputs``: arguments ``before``, count of rows, classes, strides, alignment."""
+def _run(kernels, make, constants, inputs, result, arguments, heavy=False):
+    """Launch a kernel over the rows of ``inputs``: ``arguments``, then number of rows, classes, strides and offset."""
     x = inputs[0]
     count, classes, _ = x.shape
     stored = _NAMES[x.dtype.char]
-    aligned = _aligned(inputs if result is None else [*inputs, result])
+    aligned = _aligned_alike(inputs if result is None else [*inputs, result])
     p = plan.rows(stored, count, classes, aligned, kernels.capability, kernels.multiprocessors, heavy)
     launch.run(
         kernels,
@@ -46,48 +59,40 @@ def _run(kernels, make, constants, inputs, result, before, heavy=False):
         (stored, p.width, p.group, p.vectors, p.resident, kernels.sm80, *constants),
         p.grid,
         p.threads,
-        *before,
+        *arguments,
         count,
         classes,
-        *map(_stride, inputs),
+        *map(_row_stride, inputs),
         x.address // x.itemsize % (16 // x.itemsize),
         cluster=p.cluster,
-        at_once=p.at_once,
+        min_blocks=p.min_blocks,
     )
 
 
 def log_softmax(kernels, x, out):
-    x = _packed(kernels, x)
+    x = _contiguous_rows(kernels, x)
     _run(kernels, log_softmax_rows, (), [x], out, (x, out), heavy=x.itemsize == 2)
 
 
 def log_softmax_backward(kernels, g, y, out):
-    g, y = _packed(kernels, g), _packed(kernels, y)
+    g, y = _contiguous_rows(kernels, g), _contiguous_rows(kernels, y)
     _run(kernels, log_softmax_backward_rows, (), [g, y], out, (g, y, out))
 
 
-def _gradient(loss, upstream, out):
-    """What stands for upstream and out in a launch, and how far apart upstream's numbers are."""
-    return (loss, 0, loss) if out is None else (upstream, int(upstream.size > 1), out)
+def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out):
+    x = _contiguous_rows(kernels, x)
+    constants = out is not None, options is not None
+    option = option_arguments(options, loss.dtype.type)
+    arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out)
+    _run(kernels, cross_entropy_rows, constants, [x], out, arguments)
 
 
-def cross_entropy(kernels, x, target, mask, scale, upstream, loss, out):
-    x = _packed(kernels, x)
-    upstream, step, result = _gradient(loss, upstream, out)
-    _run(kernels, cross_entropy_rows, (out is not None,), [x], out, (x, target, int(mask), scale, upstream, step, loss, result))
-
-
-def cross_entropy_smooth(kernels, x, target, mask, scale, spread, w, upstream, loss, out):
-    x = _packed(kernels, x)
-    upstream, step, result = _gradient(loss, upstream, out)
-    zero = loss.dtype.type(0)
-    given = x, x, w, zero, zero, target, int(mask), scale, spread, upstream, step, loss, result
-    _run(kernels, soft_target_rows, (out is not None, False), [x, x], out, given, heavy=True)
-
-
-def cross_entropy_soft(kernels, x, y, w, a, b, upstream, loss, out):
-    x, y = _packed(kernels, x), _packed(kernels, y)
-    upstream, step, result = _gradient(loss, upstream, out)
-    real = loss.dtype.type
-    given = x, y, w, real(a), real(b), loss, 0, loss, loss, upstream, step, loss, result
-    _run(kernels, soft_target_rows, (out is not None, True), [x, y], out, given, heavy=True)
+def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
+    """A kernel for probabilities reads no target, and one for class numbers no y: other arrays fill those arguments."""
+    soft, real = y is not None, loss.dtype.type
+    x = _contiguous_rows(kernels, x)
+    y = _contiguous_rows(kernels, y) if soft else x
+    classes = (loss, 0, loss, loss) if soft else (target, int(mask), scale, spread)
+    option = option_arguments(options, real)
+    arguments = x, y, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out)
+    _run(kernels, soft_target_rows, (out is not None, soft, options is not None), [x, y], out, arguments, heavy=True)

@@ -1,4 +1,4 @@
-"""TODO"""
+"""log_softmax of contiguous rows, and its gradient."""
 
 from numba import cuda
 
@@ -10,42 +10,44 @@ from nbloss.kernels.cuda.rows.thread_group import add, make_reduce, make_row_ind
 
 
 def log_softmax_rows(stored, width, group, vectors, resident, sm80):
+    """(x - m) - log s."""
     tile = RowTile(stored, width, group, vectors, resident, sm80)
     keep = resident and not tile.packed
-    place, peak, total = make_row_index(group), make_row_max(tile, group), make_row_sum(tile, group, "gaps" if keep else None)
-    split, edge_of, chunks, at, fill, renew, opened, write = tile.steps
-    zero = tile.number(0)
-    kind, word, numbers, words = tile.shared, tile.word, shared_size(group, 3), tile.held
+    row_index, row_max = make_row_index(group), make_row_max(tile, group)
+    row_sum = make_row_sum(tile, group, "differences" if keep else None)
+    split_row, edge_value, chunk_count, vector_index, load_chunk, make_opaque, unpack_vector, write_vector = tile.steps
+    zero = tile.real(0)
+    real_type, word_type, shared_numbers, words = tile.real_type, tile.word_type, shared_size(group, 3), tile.words
 
-    def write_vector(v, x, out, place_out, chunk, count, rank, held, m, log_s):
-        j = at(chunk, v, rank)
+    def write_one_vector(v, x, out, base_out, chunk, count, rank, held, shift, log_s):
+        j = vector_index(chunk, v, rank)
         if j < count:
-            result = cuda.local.array(width, kind)
-            opened(x, held, v, result)
+            result = cuda.local.array(width, real_type)
+            unpack_vector(x, held, v, result)
             for n in range(width):
-                result[n] = (result[n] - m) - log_s
-            write(out, place_out + j * width, result)
+                result[n] = (result[n] - shift) - log_s
+            write_vector(out, base_out + j * width, result)
 
-    write_vectors = unrolled(write_vector, vectors)
+    write_chunk = unrolled(write_one_vector, vectors)
 
     def kernel(x, out, rows, classes, stride, offset):
-        shared = cuda.shared.array(numbers, kind)
-        held = cuda.local.array(words, word)
-        row, rank = place()
+        shared = cuda.shared.array(shared_numbers, real_type)
+        held = cuda.local.array(words, word_type)
+        row, rank = row_index()
         base, base_out = row * stride, row * classes
-        head, count, edge = split(base + offset, classes, rank)
+        head, count, edge = split_row(base + offset, classes, rank)
         if row >= rows:
             count, edge = 0, -1
-        x_edge = edge_of(x, base, edge)
-        m = peak(x, base + head, count, x_edge, rank, held, shared)
-        _, rest = total(x, base + head, count, x_edge, m, rank, held, shared)
+        x_edge = edge_value(x, base, edge)
+        m = row_max(x, base + head, count, x_edge, rank, held, shared)
+        _, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
         log_s = log1p(rest)
-        taken = zero if keep else m
-        renew(held, offset)
-        for chunk in range(chunks(count)):
+        shift = zero if keep else m
+        make_opaque(held, offset)
+        for chunk in range(chunk_count(count)):
             if not resident:
-                fill(x, base + head, chunk, count, rank, held)
-            write_vectors(x, out, base_out + head, chunk, count, rank, held, taken, log_s)
+                load_chunk(x, base + head, chunk, count, rank, held)
+            write_chunk(x, out, base_out + head, chunk, count, rank, held, shift, log_s)
         if edge >= 0:
             put(out, base_out + edge, (x_edge - m) - log_s)
 
@@ -53,61 +55,63 @@ def log_softmax_rows(stored, width, group, vectors, resident, sm80):
 
 
 def log_softmax_backward_rows(stored, width, group, vectors, resident, sm80):
+    """g - exp(y) sum g."""
     tile = RowTile(stored, width, group, vectors, resident, sm80)
-    place, fold, power = make_row_index(group), make_reduce(group, add), EXP[tile.kind]
-    zero, inverse = tile.number(0), tile.number(1) / EXP_SCALE[tile.kind]
-    split, edge_of, chunks, at, fill, renew, opened, write = tile.steps
-    load, open_, per_vector, per_word = tile.load, tile.open, tile.per_vector, width // tile.per_vector
-    kind, word, numbers, words = tile.shared, tile.word, shared_size(group, 1), tile.held
+    row_index, reduce, exp = make_row_index(group), make_reduce(group, add), EXP[tile.kind]
+    zero, inverse = tile.real(0), tile.real(1) / EXP_SCALE[tile.kind]
+    split_row, edge_value, chunk_count, vector_index, load_chunk, make_opaque, unpack_vector, write_vector = tile.steps
+    load_vector, unpack_word = tile.load_vector, tile.unpack_word
+    words_per_vector, numbers_per_word = tile.words_per_vector, width // tile.words_per_vector
+    real_type, word_type, shared_numbers, words = tile.real_type, tile.word_type, shared_size(group, 1), tile.words
 
-    def add_vector(v, sums, lost, g, chunk, count, rank, held):
-        if at(chunk, v, rank) < count:
-            result = cuda.local.array(width, kind)
-            opened(g, held, v, result)
+    def add_vector(v, total, low, g, chunk, count, rank, held):
+        if vector_index(chunk, v, rank) < count:
+            result = cuda.local.array(width, real_type)
+            unpack_vector(g, held, v, result)
             part = zero
             for n in range(width):
                 part += result[n]
-            grown = sums + part
+            new_total = total + part
             if not resident:
-                lost += part - (grown - sums)
-            sums = grown
-        return sums, lost
+                low += part - (new_total - total)
+            total = new_total
+        return total, low
 
-    def write_vector(v, g, y, out, place_y, place_out, chunk, count, rank, held, factor):
-        j = at(chunk, v, rank)
+    def write_one_vector(v, g, y, out, base_y, base_out, chunk, count, rank, held, factor):
+        j = vector_index(chunk, v, rank)
         if j < count:
-            result = cuda.local.array(width, kind)
-            opened(g, held, v, result)
-            words_y = load(y, place_y + j * width)
-            for k in range(per_vector):
-                values = open_(y, words_y[k])
-                for n in range(per_word):
-                    result[k * per_word + n] -= power(values[n]) * factor
-            write(out, place_out + j * width, result)
+            result = cuda.local.array(width, real_type)
+            unpack_vector(g, held, v, result)
+            words_y = load_vector(y, base_y + j * width)
+            for k in range(words_per_vector):
+                values = unpack_word(y, words_y[k])
+                for n in range(numbers_per_word):
+                    result[k * numbers_per_word + n] -= exp(values[n]) * factor
+            write_vector(out, base_out + j * width, result)
 
-    add_vectors, write_vectors = unrolled(add_vector, vectors, carried=2), unrolled(write_vector, vectors)
+    add_chunk, write_chunk = unrolled(add_vector, vectors, carried=2), unrolled(write_one_vector, vectors)
 
     def kernel(g, y, out, rows, classes, stride, stride_y, offset):
-        shared = cuda.shared.array(numbers, kind)
-        held = cuda.local.array(words, word)
-        row, rank = place()
+        shared = cuda.shared.array(shared_numbers, real_type)
+        held = cuda.local.array(words, word_type)
+        row, rank = row_index()
         base, base_y, base_out = row * stride, row * stride_y, row * classes
-        head, count, edge = split(base + offset, classes, rank)
+        head, count, edge = split_row(base + offset, classes, rank)
         if row >= rows:
             count, edge = 0, -1
-        g_edge = edge_of(g, base, edge) if edge >= 0 else zero
-        y_edge = edge_of(y, base_y, edge)
-        sums, lost = g_edge, zero
-        for chunk in range(chunks(count)):
-            fill(g, base + head, chunk, count, rank, held)
-            sums, lost = add_vectors(sums, lost, g, chunk, count, rank, held)
-        factor = fold(sums + lost, shared, 0) * inverse
-        renew(held, offset)
-        for chunk in range(chunks(count)):
+        g_edge = edge_value(g, base, edge) if edge >= 0 else zero
+        y_edge = edge_value(y, base_y, edge)
+        total, low = g_edge, zero
+        for chunk in range(chunk_count(count)):
+            load_chunk(g, base + head, chunk, count, rank, held)
+            total, low = add_chunk(total, low, g, chunk, count, rank, held)
+        factor = reduce(total + low, shared, 0) * inverse
+        make_opaque(held, offset)
+        for chunk in range(chunk_count(count)):
             if not resident:
-                fill(g, base + head, chunk, count, rank, held)
-            write_vectors(g, y, out, base_y + head, base_out + head, chunk, count, rank, held, factor)
+                load_chunk(g, base + head, chunk, count, rank, held)
+            write_chunk(g, y, out, base_y + head, base_out + head, chunk, count, rank, held, factor)
         if edge >= 0:
-            put(out, base_out + edge, g_edge - power(y_edge) * factor)
+            put(out, base_out + edge, g_edge - exp(y_edge) * factor)
 
     return kernel

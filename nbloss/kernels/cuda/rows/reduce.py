@@ -1,101 +1,102 @@
-"""What the kernels of contiguous rows have in common: a row's maximum, its sum, its probabilities.
+"""What the kernels of contiguous rows share: the maximum of a row, its sum of exponentials, its probabilities.
 
-The maximum keeps nan. ``rest``, the sum without one of the maximum's own terms, is what ``rowmath`` asks for: terms below the maximum and
-maxima are summed apart. A row whose maximum is no finite number becomes nan as a whole: m - m is nan then, and 0 otherwise.
+======  ====================================================================================================
+symbol  meaning
+======  ====================================================================================================
+m       maximum of the row; it is nan if any logit is nan
+s       sum of exp(x - m)
+rest    s - 1: the sum without one of the terms of the maximum, which keeps its digits where s rounds to 1
+ties    how many terms equal that of the maximum; they are counted, the other terms are added
+======  ====================================================================================================
+
+m - m is added to rest: it is nan where m is not finite, so that the whole row becomes nan, and 0 otherwise.
 """
 
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED, LOG2E
 from nbloss.kernels.cuda.prims.api import device, exp2
 from nbloss.kernels.cuda.rows.row_tile import unrolled
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce
-from nbloss.kernels.math import rowmath
-
-index_loss = device(rowmath.loss)
-
-grad_at_target = device(rowmath.pull)
-
-soft_loss = device(rowmath.mass_loss)
 
 
 def make_row_max(tile, group):
-    """``peak(x, base, count, edge, rank, held, shared)``: the row's maximum. The last chunk stays held."""
-    fold, chunks, fill, top = make_reduce(group, tile.maximum), tile.chunks, tile.fill, tile.top
+    """``row_max(x, base, count, edge, rank, held, shared)``: the maximum of the row. Its last chunk stays in ``held``."""
+    reduce, chunk_count, load_chunk, held_max = make_reduce(group, tile.maximum), tile.chunk_count, tile.load_chunk, tile.held_max
 
     @device
-    def peak(x, base, count, edge, rank, held, shared):
+    def row_max(x, base, count, edge, rank, held, shared):
         m = edge
-        for chunk in range(chunks(count)):
-            fill(x, base, chunk, count, rank, held)
-            m = top(x, held, m)
-        return fold(m, shared, 0)
+        for chunk in range(chunk_count(count)):
+            load_chunk(x, base, chunk, count, rank, held)
+            m = held_max(x, held, m)
+        return reduce(m, shared, 0)
 
-    return peak
+    return row_max
 
 
 def make_row_sum(tile, group, keep):
-    """``total(x, base, count, edge, m, rank, held, shared)``: (s, rest) of the row.
+    """``row_sum(x, base, count, edge, m, rank, held, shared)``: (s, rest) of the row.
 
-    ``keep`` says what takes the place of the logits x that are held: their "powers" exp(x - m), their "gaps" x - m, or None.
+    ``keep`` says what replaces the logits x in ``held``: "exponentials" exp(x - m), "differences" x - m, or None.
     """
-    gap, unit, zero, one = EXP_SHIFTED[tile.kind], EXP_SCALE[tile.kind], tile.number(0), tile.number(1)
+    exp_shifted, unit, zero, one = EXP_SHIFTED[tile.kind], EXP_SCALE[tile.kind], tile.real(0), tile.real(1)
     inverse = one / unit
-    chunks, fill, open_ = tile.chunks, tile.fill, tile.open
-    per_vector, resident = tile.per_vector, tile.resident
-    powers, gaps = keep == "powers", keep == "gaps"
-    fold = make_reduce(group, add)
+    chunk_count, load_chunk, unpack_word = tile.chunk_count, tile.load_chunk, tile.unpack_word
+    words_per_vector, resident = tile.words_per_vector, tile.resident
+    exponentials, differences = keep == "exponentials", keep == "differences"
+    reduce = make_reduce(group, add)
 
-    def add_vector(v, below, lost, ties, x, m, held):
+    def add_vector(v, total, low, ties, x, m, held):
         part = zero
-        for k in range(per_vector):
-            for value in open_(x, held[v * per_vector + k]):
-                e = gap(value, m)
+        for k in range(words_per_vector):
+            for value in unpack_word(x, held[v * words_per_vector + k]):
+                e = exp_shifted(value, m)
                 if e < unit:
                     part += e
                 else:
                     ties += one
-                if powers:
-                    held[v * per_vector + k] = e
-                if gaps:
-                    held[v * per_vector + k] = value - m
-        grown = below + part
-        if not resident:  # thousands of chunks: what each addition loses is kept
-            lost += part - (grown - below)
-        return grown, lost, ties
+                if exponentials:
+                    held[v * words_per_vector + k] = e
+                if differences:
+                    held[v * words_per_vector + k] = value - m
+        new_total = total + part
+        if not resident:  # a long row has thousands of chunks: low collects the rounding errors of their sum
+            low += part - (new_total - total)
+        return new_total, low, ties
 
     add_vectors = unrolled(add_vector, tile.vectors, carried=3)
 
     @device
-    def total(x, base, count, edge, m, rank, held, shared):
-        below, ties, lost = zero, zero, zero
-        e = gap(edge, m)
+    def row_sum(x, base, count, edge, m, rank, held, shared):
+        total, ties, low = zero, zero, zero
+        e = exp_shifted(edge, m)
         if e < unit:
-            below = e
+            total = e
         else:
             ties = one
-        for chunk in range(chunks(count)):
+        for chunk in range(chunk_count(count)):
             if not resident:
-                fill(x, base, chunk, count, rank, held)
-            below, lost, ties = add_vectors(below, lost, ties, x, m, held)
-        rest = fold(below + lost, shared, 1) * inverse + (fold(ties, shared, 2) - one) + (m - m)
+                load_chunk(x, base, chunk, count, rank, held)
+            total, low, ties = add_vectors(total, low, ties, x, m, held)
+        rest = reduce(total + low, shared, 1) * inverse + (reduce(ties, shared, 2) - one) + (m - m)
         return rest + one, rest
 
-    return total
+    return row_sum
 
 
 def make_probability(tile, kept):
-    """``share(v, m, factor)``: factor exp(v - m), where v is a logit, or its exponential if that was kept."""
-    gap, inverse = EXP_SHIFTED[tile.kind], tile.number(1) / EXP_SCALE[tile.kind]
+    """``probability(v, m, factor)``: factor exp(v - m), where v is a logit, or its exponential if ``kept``."""
+    exp_shifted, inverse = EXP_SHIFTED[tile.kind], tile.real(1) / EXP_SCALE[tile.kind]
 
     @device
-    def of_kept(e, m, factor):
+    def of_exponential(e, m, factor):
         return e * (factor * inverse)
 
     @device
-    def of_half(v, m, factor):
-        return exp2((v - m) * LOG2E) * factor  # to the digits that a half type has
+    def of_half_logit(v, m, factor):
+        return exp2((v - m) * LOG2E) * factor  # as exact as a half type can store
 
     @device
     def of_logit(v, m, factor):
-        return gap(v, m) * (factor * inverse)
+        return exp_shifted(v, m) * (factor * inverse)
 
-    return of_kept if kept else of_half if tile.kind == "half" else of_logit
+    return of_exponential if kept else of_half_logit if tile.kind == "half" else of_logit

@@ -1,10 +1,11 @@
-"""How a group of threads walks a row: 16 bytes per thread and step, whatever the row's alignment.
+"""How a group of threads reads and writes a row: 16 bytes per thread and access, for any alignment of the row.
 
-A row is a head of single numbers up to the first multiple of 16 bytes, whole vectors, and a tail. A thread holds ``vectors`` vectors at
-a time (what the group holds is a chunk of the row) and at most one number of head or tail, its edge. ``width`` is how many numbers a
-vector has; arrays that are not aligned alike are walked with width 1: single numbers, neighbours still side by side.
+A row consists of a head, vectors and a tail. The head has single numbers up to the first multiple of 16 bytes; the tail has those after
+the last whole vector. A thread holds ``vectors`` vectors at a time, and at most one number of the head or tail, its edge. The vectors that
+the group holds at one time are a chunk of the row. ``width`` is how many numbers a vector has. Arrays that are not aligned alike are read
+with width 1: single numbers, and neighbouring threads still access neighbouring addresses (coalesced).
 
-What a thread holds are words, as ``prims`` has them, and with width 1 numbers.
+A thread holds words, as ``prims`` defines them; with width 1 a word is one number.
 """
 
 import inspect
@@ -15,13 +16,14 @@ from numba.cuda import types
 from nbloss.kernels.cuda.prims.api import device, get, larger_words, maximum, maximum_old, pack, pack_old, put, put_vector, unpack, vector
 from nbloss.kernels.cuda.rows.thread_group import group_size
 
-HALVES = {"uint16": np.uint32(0xFC00FC00), "int16": np.uint32(0xFF80FF80)}  # a stored half type: its -inf, twice
+PACKED_LOWEST = {"uint16": np.uint32(0xFC00FC00), "int16": np.uint32(0xFF80FF80)}  # by stored half type: two times -inf in one word
 
 
 def unrolled(step, count, carried=0):
-    """``run(*arguments)``: step(0, *arguments), step(1, *arguments), ..., written out; the first ``carried`` arguments are its results.
+    """``run(*arguments)``: calls step(0, *arguments), step(1, *arguments), ...; ``step`` returns new values of its first ``carried`` ones.
 
-    No loop: compilers do not unroll long ones, and an array that a loop's variable indexes is in memory, not in registers.
+    The calls are written out as source. The compiler does not unroll long loops, and an array indexed by the variable of a loop is in local
+    memory instead of in registers.
     """
     names = list(inspect.signature(step).parameters)[1:]
     given, state = ", ".join(names), ", ".join(names[:carried])
@@ -33,47 +35,68 @@ def unrolled(step, count, carried=0):
 
 
 @device
-def _load_one(p, i):
+def _load_number(p, i):
     return (get(p, i),)
 
 
 @device
-def _open_one(p, word):
+def _unpack_number(p, word):
     return (word,)
 
 
 class RowTile:
-    """The device functions of one way to walk rows of a stored type, for the kernels that a factory makes.
+    """The device functions that read and write rows of one stored type, for the kernels that a factory makes.
 
-    ``number`` and ``kind`` name what is computed in (for ``maths``: "half" too), ``word`` and ``held`` what a thread holds.
-    ``load`` and ``open`` are for words of any kind, ``maximum`` is that of the architecture.
+    ====================  ==============================================================================================
+    attribute             meaning
+    ====================  ==============================================================================================
+    kind                  "float32", "float64" or "half", as in ``exp``
+    real, real_type       the computed type, as NumPy's and as Numba's
+    word_type, words      type and number of the words that a thread holds
+    packed                whether a word is a pair of half numbers
+    maximum               of two numbers, for the architecture
+    ====================  ==============================================================================================
     """
 
     def __init__(self, stored, width, group, vectors, resident, sm80):
-        packed = stored in HALVES and width > 1
-        self.kind = "half" if stored in HALVES else stored
-        self.number = np.float64 if stored == "float64" else np.float32
-        self.shared = types.float64 if stored == "float64" else types.float32
-        self.word = types.uint32 if packed else self.shared
+        half = stored in PACKED_LOWEST
+        packed = half and width > 1
+        self.kind = "half" if half else stored
+        self.real = np.float64 if stored == "float64" else np.float32
+        self.real_type = types.float64 if stored == "float64" else types.float32
+        self.word_type = types.uint32 if packed else self.real_type
         self.packed, self.width, self.vectors, self.resident = packed, width, vectors, resident
-        self.per_vector = 4 if packed else width
-        self.held = vectors * self.per_vector
+        self.words_per_vector = 4 if packed else width
+        self.words = vectors * self.words_per_vector
         self.maximum = maximum if sm80 else maximum_old
-        self.load, self.open = vector if width > 1 else _load_one, unpack if packed else _open_one
-        self.close = pack if sm80 else pack_old
-        self._walk(group_size(group), HALVES[stored] if packed else self.number(-np.inf))
-        self._search(larger_words if packed and sm80 else self._larger())
-        self.write = self._writing()
-        self.steps = self.split, self.edge_of, self.chunks, self.at, self.fill, self.renew, self.opened, self.write
+        self.load_vector, self.unpack_word = vector if width > 1 else _load_number, unpack if packed else _unpack_number
+        self.pack_word = pack if sm80 else pack_old
+        self._make_reading(group_size(group), PACKED_LOWEST[stored] if packed else self.real(-np.inf))
+        self._make_held_max(larger_words if packed and sm80 else self._larger_words())
+        self.write_vector = self._make_writing()
+        self.steps = (
+            self.split_row,
+            self.edge_value,
+            self.chunk_count,
+            self.vector_index,
+            self.load_chunk,
+            self.make_opaque,
+            self.unpack_vector,
+            self.write_vector,
+        )
 
-    def _walk(self, threads, lowest):
-        width, vectors, resident, load, per_vector = self.width, self.vectors, self.resident, self.load, self.per_vector
-        packed, words = self.packed and resident, self.held
-        number_lowest, open_, per_word = self.number(-np.inf), self.open, width // per_vector
+    def _make_reading(self, threads, lowest_word):
+        width, vectors, resident, words = self.width, self.vectors, self.resident, self.words
+        load_vector, unpack_word, words_per_vector = self.load_vector, self.unpack_word, self.words_per_vector
+        numbers_per_word = width // words_per_vector
+        kept_packed, lowest = self.packed and resident, self.real(-np.inf)
 
         @device
-        def split(first, classes, rank):
-            """Head, count of vectors, this thread's edge or -1, of a row that begins ``first`` numbers behind a multiple of 16 bytes."""
+        def split_row(first, classes, rank):
+            """Length of the head, number of vectors, offset of this thread's edge or -1.
+
+            ``first`` is the offset of the row from a multiple of 16 bytes, in numbers.
+            """
             head = min((width - first % width) % width, classes)
             count = (classes - head) // width
             tail = head + count * width
@@ -85,95 +108,99 @@ class RowTile:
             return head, count, edge
 
         @device
-        def edge_of(p, base, edge):
-            return get(p, base + edge) if edge >= 0 else number_lowest
+        def edge_value(p, base, edge):
+            return get(p, base + edge) if edge >= 0 else lowest
 
         @device
-        def chunks(count):
+        def chunk_count(count):
             return 1 if resident else (count + vectors * threads - 1) // (vectors * threads)
 
         @device
-        def at(chunk, v, rank):
-            """The number of a vector in its row."""
+        def vector_index(chunk, v, rank):
+            """The number within the row of the vector that this thread holds as its vector v of a chunk."""
             return (chunk * vectors + v) * threads + rank
 
-        def fill_vector(v, p, base, chunk, count, rank, held):
-            """Read vector v of a chunk of those that begin at ``base``; the lowest number where there is none."""
-            j = at(chunk, v, rank)
+        def load_one_vector(v, p, base, chunk, count, rank, held):
+            """Read vector v of a chunk; the vectors begin at ``base``. Past the end of the row the words are -inf."""
+            j = vector_index(chunk, v, rank)
             if j < count:
-                words = load(p, base + j * width)
-                for k in range(per_vector):
-                    held[v * per_vector + k] = words[k]
+                loaded = load_vector(p, base + j * width)
+                for k in range(words_per_vector):
+                    held[v * words_per_vector + k] = loaded[k]
             else:
-                for k in range(per_vector):
-                    held[v * per_vector + k] = lowest
+                for k in range(words_per_vector):
+                    held[v * words_per_vector + k] = lowest_word
 
-        fill = unrolled(fill_vector, vectors)
+        load_chunk = unrolled(load_one_vector, vectors)
 
         @device
-        def renew(held, zero):
-            """Words that the compiler has not seen before, or it would keep what it unpacked in twice the registers; 0 <= zero < 256."""
-            if packed:
+        def make_opaque(held, number):
+            """Keep the compiler from using the unpacked values of ``held`` again: it would hold them in twice as many registers.
+
+            It does not know that 0 <= number < 256, so it cannot see that the words stay the same.
+            """
+            if kept_packed:
                 for k in range(words):
-                    held[k] = held[k] ^ np.uint32(zero >> 8)
+                    held[k] = held[k] ^ np.uint32(number >> 8)
 
         @device
-        def opened(p, held, v, numbers):
-            """The numbers of a vector that is held."""
-            for k in range(per_vector):
-                values = open_(p, held[v * per_vector + k])
-                for n in range(per_word):
-                    numbers[k * per_word + n] = values[n]
+        def unpack_vector(p, held, v, numbers):
+            """The numbers of a vector in ``held``."""
+            for k in range(words_per_vector):
+                values = unpack_word(p, held[v * words_per_vector + k])
+                for n in range(numbers_per_word):
+                    numbers[k * numbers_per_word + n] = values[n]
 
         @device
-        def owner(c, head, count):
-            """The rank of the thread that has class c."""
+        def owner_rank(c, head, count):
+            """The rank of the thread that writes class c."""
             if c < head:
                 return c
             if c >= head + count * width:
                 return width + c - head - count * width
             return ((c - head) // width) % threads
 
-        self.split, self.edge_of, self.chunks, self.at, self.fill = split, edge_of, chunks, at, fill
-        self.renew, self.opened, self.owner = renew, opened, owner
+        self.split_row, self.edge_value, self.chunk_count, self.vector_index = split_row, edge_value, chunk_count, vector_index
+        self.load_chunk, self.make_opaque, self.unpack_vector, self.owner_rank = load_chunk, make_opaque, unpack_vector, owner_rank
 
-    def _larger(self):
-        """Word by word the larger numbers, where there is no instruction for it."""
-        largest, close = self.maximum, self.close
+    def _larger_words(self):
+        """The larger numbers of two words, for words that have no instruction for it."""
+        maximum, pack_word = self.maximum, self.pack_word
 
         @device
         def of_pairs(p, a, b):
             u, v = unpack(p, a), unpack(p, b)
-            return close(p, (largest(u[0], v[0]), largest(u[1], v[1])))
+            return pack_word(p, (maximum(u[0], v[0]), maximum(u[1], v[1])))
 
         @device
         def of_numbers(p, a, b):
-            return largest(a, b)
+            return maximum(a, b)
 
         return of_pairs if self.packed else of_numbers
 
-    def _search(self, larger):
-        count, largest, open_ = self.held, self.maximum, self.open
+    def _make_held_max(self, larger):
+        words, maximum, unpack_word = self.words, self.maximum, self.unpack_word
 
         @device
-        def top(p, held, m):
-            """The largest of m and the numbers held."""
+        def held_max(p, held, m):
+            """The maximum of m and the numbers in ``held``."""
             word = held[0]
-            for k in range(1, count):
+            for k in range(1, words):
                 word = larger(p, word, held[k])
-            for number in open_(p, word):
-                m = largest(m, number)
+            for number in unpack_word(p, word):
+                m = maximum(m, number)
             return m
 
-        self.top = top
+        self.held_max = held_max
 
-    def _writing(self):
-        """``write(p, i, numbers)``: a vector made of the numbers of a local array."""
-        close = self.close
+    def _make_writing(self):
+        """``write_vector(p, i, numbers)``: store the numbers of a local array as one vector."""
+        pack_word = self.pack_word
 
         @device
         def eight(p, i, n):
-            put_vector(p, i, (close(p, (n[0], n[1])), close(p, (n[2], n[3])), close(p, (n[4], n[5])), close(p, (n[6], n[7]))))
+            words = pack_word(p, (n[0], n[1])), pack_word(p, (n[2], n[3])), pack_word(p, (n[4], n[5])), pack_word(p, (n[6], n[7]))
+            put_vector(p, i, words)
 
         @device
         def four(p, i, n):

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What surrounds a kernel: device memory, the choice of a plan, compilation, and launches."""

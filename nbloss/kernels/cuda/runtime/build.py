@@ -1,7 +1,7 @@
-"""From a kernel's source to a cubin, with no driver and no device at hand: Numba, NVVM, LTO-IR, nvJitLink.
+"""From the source of a kernel to a cubin, through Numba, NVVM, LTO-IR and nvJitLink. This needs no driver and no device.
 
-A kernel is made by a factory, a plain function of constants (numbers and strings) that returns the function to compile; what depends on
-the constants is decided there, once. A compiled kernel is a file in the cache folder, named by all that it depends on.
+A factory makes a kernel: it is a plain function of constants (numbers, strings, tuples) that returns the function to compile. It evaluates
+everything that depends on the constants once. A compiled kernel is a file in the cache folder, named by a hash of all that it depends on.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ _compiling = threading.Lock()
 
 
 @lru_cache(maxsize=256)
-def _made(make, constants):
-    """One function for all that is compiled of it: what it calls is compiled once in a process."""
+def _kernel_function(make, constants):
+    """The kernel as one Python function per process, so that Numba compiles the functions it calls only once."""
     return make(*constants)
 
 
@@ -31,40 +31,40 @@ def _stamp():
 
 
 def _numba_type(name):
-    """The Numba type of "float32", or of "*float32" for a pointer."""
+    """The Numba type of a name such as "float32", or "*float32" for a pointer."""
     from numba.cuda import types
 
     return types.CPointer(getattr(types, name[1:])) if name.startswith("*") else getattr(types, name)
 
 
 @contextlib.contextmanager
-def _pretending(capability):
-    """Functions that a kernel calls are compiled for the current device; here there may be none, or another one."""
+def _target_device(capability):
+    """Numba compiles the functions that a kernel calls for the current device. There may be none: this replaces it."""
     from numba.cuda import dispatcher
 
     class Device:
         compute_capability = capability
 
-    real = dispatcher.get_current_device
+    original = dispatcher.get_current_device
     dispatcher.get_current_device = Device
     try:
         yield
     finally:
-        dispatcher.get_current_device = real
+        dispatcher.get_current_device = original
 
 
-def compile_kernel(function, signature, capability, threads, at_once=1):
-    """The cubin of a Python function for a compute capability, (9, 0) say, and blocks of at most ``threads`` threads.
+def compile_kernel(function, signature, capability, threads, min_blocks=1):
+    """The cubin of a Python function for a compute capability such as (9, 0) and blocks of at most ``threads`` threads.
 
-    Registers are given out so that ``at_once`` such blocks fit on a multiprocessor.
+    The compiler limits registers so that ``min_blocks`` such blocks fit on a multiprocessor.
     """
     from cuda.core import Linker, LinkerOptions, ObjectCode
     from numba import cuda
     from numba.cuda import types
 
     kinds = types.void(*(_numba_type(name) for name in signature))
-    with _compiling, _pretending(capability):
-        ir, _ = cuda.compile(function, kinds, device=False, abi="numba", cc=capability, output="ltoir", launch_bounds=(threads, at_once))
+    with _compiling, _target_device(capability):
+        ir, _ = cuda.compile(function, kinds, device=False, abi="numba", cc=capability, output="ltoir", launch_bounds=(threads, min_blocks))
         options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", link_time_optimization=True)
         return bytes(Linker(ObjectCode.from_ltoir(ir), options=options).link("cubin").code)
 
@@ -75,14 +75,14 @@ def _file_name(make, constants, signature, capability, bounds):
     return f"cuda-{_stamp()}/{name}-sm{capability[0]}{capability[1]}-{key}{disk.GPU}"
 
 
-def cubin(make, constants, signature, capability, threads, at_once=1):
-    """The cubin of ``make(*constants)``, from disk if it was ever built here."""
-    name = _file_name(make, constants, signature, capability, (threads, at_once))
+def cubin(make, constants, signature, capability, threads, min_blocks=1):
+    """The cubin of ``make(*constants)``, from the cache folder if it is there."""
+    name = _file_name(make, constants, signature, capability, (threads, min_blocks))
     found = disk.read(name)
     if found:
         return found[0]
     with compile_notice.compiling():
-        code = compile_kernel(_made(make, constants), signature, capability, threads, at_once)
+        code = compile_kernel(_kernel_function(make, constants), signature, capability, threads, min_blocks)
     why = disk.write(name, code)
     if why:
         disk.complain_of_writing(why)
@@ -91,5 +91,5 @@ def cubin(make, constants, signature, capability, threads, at_once=1):
 
 
 def entry(code):
-    """The kernel's name in a cubin: that of its one section of instructions."""
+    """The name of the kernel in a cubin: the name of its only section of instructions."""
     return re.search(rb"\0\.text\.([\w$.]+)\0", code)[1].decode()

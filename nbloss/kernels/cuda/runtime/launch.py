@@ -1,6 +1,6 @@
-"""Kernels on a stream. On hardware cubins through cuda.core, with raw pointers; in Numba's simulator the same source, on arrays.
+"""Launches of kernels on a stream: cubins through cuda.core with raw pointers, or the same source on arrays in Numba's simulator.
 
-Numba's own dispatcher would cost 10 to 60 us a launch, most of it in taking arrays apart.
+Numba's own dispatcher would take 10 to 60 us per launch, most of it to convert array arguments.
 """
 
 import threading
@@ -25,21 +25,21 @@ def _config(grid, threads, cluster):
     return LaunchConfig(grid=grid // cluster, cluster=cluster, block=threads)
 
 
-# An argument's name in a signature, by its type or by the dtype of its array; NumPy takes 10 us to name a dtype.
-_NUMBERS = {int: "int64", bool: "int64", float: "float64", np.float32: "float32", np.float64: "float64"}
+# How a signature names an argument, by its type or by the dtype of its array. NumPy takes 10 us to name a dtype.
+_SCALARS = {int: "int64", bool: "int64", float: "float64", np.float32: "float32", np.float64: "float64"}
 
 _POINTERS = {code: f"*{np.dtype(code).name}" for code in "?bBhHiIlLqQfd"}
 
 
-def _kind(argument):
-    return _NUMBERS.get(type(argument)) or _POINTERS[argument.dtype.char]
+def _type_name(argument):
+    return _SCALARS.get(type(argument)) or _POINTERS[argument.dtype.char]
 
 
-def _load(make, constants, signature, device, threads, at_once):
+def _load(make, constants, signature, device, threads, min_blocks):
     from cuda.core import Device, ObjectCode
 
     capability = Device(device).compute_capability
-    code = build.cubin(make, constants, signature, (capability.major, capability.minor), threads, at_once)
+    code = build.cubin(make, constants, signature, (capability.major, capability.minor), threads, min_blocks)
     return ObjectCode.from_cubin(code).get_kernel(build.entry(code))
 
 
@@ -52,18 +52,25 @@ def _simulated(make, constants, cluster):
 
 
 def _simulated_value(argument):
-    """What the simulator passes for an argument: NumPy's floats, which divide by zero as the hardware does."""
+    """The form of an argument in the simulator. NumPy's floats divide by zero as the hardware does; Python's do not."""
     return np.float64(argument) if type(argument) is float else getattr(argument, "pointer", argument)
 
 
-def run(kernels, make, constants, grid, threads, *arguments, cluster=1, at_once=1):
-    """Launch the kernel ``make(*constants)`` asynchronously on the device and stream of ``twin``.
+def run(kernels, make, constants, grid, threads, *arguments, cluster=1, min_blocks=1):
+    """Launch the kernel ``make(*constants)`` asynchronously on the device and stream of a KernelSet.
 
-    ``arguments`` are Arrays (passed as pointers to their stored type), Python integers (int64), floats (float64) and np.float32; their
-    types make the kernel's signature. ``grid`` counts blocks, ``cluster`` those of a cluster, of which there is a whole number,
-    ``at_once`` the blocks that the registers of a multiprocessor shall have room for.
+    ==============  ==================================================================================================
+    argument        meaning
+    ==============  ==================================================================================================
+    arguments       DeviceArrays, passed as pointers to their stored type; Python integers (int64); floats (float64);
+                    np.float32 and np.float64. Their types are the signature of the kernel
+    grid            blocks of the launch, a multiple of ``cluster``
+    threads         threads of a block
+    cluster         blocks of a cluster
+    min_blocks      blocks that must fit on a multiprocessor; the compiler limits the registers of a thread accordingly
+    ==============  ==================================================================================================
     """
-    signature = tuple(map(_kind, arguments))
+    signature = tuple(map(_type_name, arguments))
     key = make, constants, signature, kernels.device
     kernel = _loaded.get(key)
     if kernel is None:
@@ -73,7 +80,7 @@ def run(kernels, make, constants, grid, threads, *arguments, cluster=1, at_once=
                 if SIMULATED:
                     kernel = _simulated(make, constants, cluster)
                 else:
-                    kernel = _load(make, constants, signature, kernels.device, threads, at_once)
+                    kernel = _load(make, constants, signature, kernels.device, threads, min_blocks)
                 _loaded[key] = kernel
     if SIMULATED:
         kernel[grid, threads](*map(_simulated_value, arguments))

@@ -1,7 +1,8 @@
-"""Device memory: arrays, the pool they come from, copies to and from the host. The only file that speaks of memory to the driver.
+"""Device memory: arrays, the pool that they come from, copies to and from the host. No other file asks the driver for memory.
 
-A `DeviceArray` keeps its geometry as a NumPy array whose data pointer *is* the device's address. Reshaping, slicing and asking for overlaps
-are arithmetic on that geometry; nothing here may read through it on the host. In Numba's simulator the "device" is the host's memory.
+A `DeviceArray` keeps its shape and strides as a NumPy array whose data pointer is an address on the device (``geometry``). Reshaping,
+slicing and tests for overlap are arithmetic on that array. Its values must never be read on the host. In Numba's simulator the device's
+memory is the host's memory.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 OLDEST_DRIVER = 13000  # numba-cuda[cu13]
 
 
-class _Seen:
-    """What NumPy asks of memory that it shall look at."""
+class _Memory:
+    """An object from which NumPy makes an array of existing memory."""
 
     def __init__(self, interface):
         self.__array_interface__ = interface
 
 
 class DeviceArray:
-    """An array in the memory of a GPU, for people who have no library of device arrays.
+    """An array in the memory of a GPU, for callers without a library of device arrays.
 
-    `nbloss.to_device` makes one; every function of nbloss takes it, `nbloss.to_host` reads it. CuPy, PyTorch and Numba take it without a
-    copy (``__cuda_array_interface__``, ``__dlpack__``).
+    `nbloss.to_device` makes one, every function of nbloss accepts it, and `nbloss.to_host` reads it. CuPy, PyTorch and Numba use it without
+    a copy (``__cuda_array_interface__``, ``__dlpack__``).
 
     Attributes
     ----------
@@ -53,7 +54,7 @@ class DeviceArray:
 
     @property
     def geometry(self):
-        """Made when somebody asks: a call on C-ordered arrays never does, and NumPy's arrays are dear."""
+        """The NumPy array of the same address, shape and strides. It is made on demand: calls on C-ordered arrays do not need it."""
         if self._geometry is None:
             self._geometry = _geometry(self.address, self.shape, self._strides, self.dtype, self.writeable)
         return self._geometry
@@ -76,7 +77,7 @@ class DeviceArray:
 
     @property
     def pointer(self):
-        """What a kernel takes: the address, or the simulator's flat array from the first element to the last."""
+        """The argument of a kernel: the address, or in the simulator a flat array from the first element to the last."""
         if not SIMULATED:
             return self.address
         a = self.geometry
@@ -86,12 +87,12 @@ class DeviceArray:
         return np.lib.stride_tricks.as_strided(a, (span,), (a.itemsize,))
 
     def seen(self, geometry):
-        """The same memory under another geometry, a view of the present one."""
+        """The same memory with another geometry, which is a view of the present one."""
         address = self.address if geometry.size == 0 else geometry.__array_interface__["data"][0]
         return DeviceArray(geometry, address, self.device, self.owner)
 
     def reshape(self, *shape):
-        """The same memory in another shape; ValueError where no strides can say it."""
+        """The same memory in another shape; ValueError where that needs a copy."""
         shape = shape[0] if isinstance(shape[0], tuple) else shape
         if shape == self.shape:
             return self
@@ -108,16 +109,16 @@ class DeviceArray:
         return self._as(self.shape, np.dtype(dtype))
 
     def _as(self, shape, dtype):
-        """The same C-ordered memory under another description."""
+        """The same C-ordered memory with another shape and dtype."""
         return DeviceArray.__new__(DeviceArray)._set(shape, None, dtype, self.address, self.device, self.owner, self.writeable)
 
     @property
     def __cuda_array_interface__(self):
         if SIMULATED:
-            raise AttributeError("the simulator's arrays live on the host")
-        plain = self.dtype.str  # bfloat16 is "<V2", as everywhere
+            raise AttributeError("arrays of the simulator are in host memory")
+        typestr = self.dtype.str  # "<V2" for bfloat16, as other libraries have it
         data = (self.address if self.size else 0, not self.writeable)
-        return {"shape": self.shape, "strides": self._strides, "typestr": plain, "data": data, "version": 3, "stream": 1}
+        return {"shape": self.shape, "strides": self._strides, "typestr": typestr, "data": data, "version": 3, "stream": 1}
 
     def __dlpack_device__(self):
         return (1, 0) if SIMULATED else (2, self.device)
@@ -144,15 +145,15 @@ def _c_strides(shape, itemsize):
 
 
 def _geometry(address, shape, strides, dtype, writeable):
-    """A NumPy array that has device memory's address: for arithmetic on strides, never for its values."""
+    """A NumPy array with an address on the device. It serves arithmetic on strides; its values must not be read."""
     if 0 in shape:
         return np.empty(shape, dtype)
     interface = {"data": (address, not writeable), "shape": shape, "strides": strides, "typestr": f"|V{dtype.itemsize}", "version": 3}
-    return np.asarray(_Seen(interface)).view(dtype)
+    return np.asarray(_Memory(interface)).view(dtype)
 
 
 def at(address, shape, strides, dtype, device, owner, writeable=True) -> DeviceArray:
-    """The array of memory that somebody else owns; ``owner`` is kept alive with it."""
+    """An array of memory that another object owns. The array keeps ``owner`` alive."""
     dtype = np.dtype(dtype)
     if strides is not None and (0 in shape or strides == _c_strides(shape, dtype.itemsize)):
         strides = None
@@ -160,7 +161,7 @@ def at(address, shape, strides, dtype, device, owner, writeable=True) -> DeviceA
 
 
 def empty(shape, dtype, device, stream) -> DeviceArray:
-    """New C-ordered memory from the device's stream-ordered pool; it goes back there when nobody holds the array any more."""
+    """A new C-ordered array from the stream-ordered memory pool of the device. Its memory returns to the pool with the last reference."""
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if SIMULATED:
@@ -171,7 +172,7 @@ def empty(shape, dtype, device, stream) -> DeviceArray:
 
 
 def upload(host: np.ndarray, device, stream) -> DeviceArray:
-    """A NumPy array's values in new device memory, C-ordered. The host's array may change as soon as this returns."""
+    """The values of a NumPy array in new C-ordered device memory. The host array may change as soon as this returns."""
     host = np.ascontiguousarray(host) if host.ndim else host
     array = empty(host.shape, host.dtype, device, stream)
     put(host, array, stream)
@@ -179,7 +180,7 @@ def upload(host: np.ndarray, device, stream) -> DeviceArray:
 
 
 def put(host: np.ndarray, array: DeviceArray, stream) -> None:
-    """Host values into device memory; both C-ordered."""
+    """Copy host values into device memory; both are C-ordered."""
     if SIMULATED:
         array.geometry[...] = host
     elif host.size:
@@ -188,7 +189,7 @@ def put(host: np.ndarray, array: DeviceArray, stream) -> None:
 
 
 def download(array: DeviceArray, host: np.ndarray, stream) -> None:
-    """Device values into a C-ordered host array of the same bytes; waits for them."""
+    """Copy device values into a C-ordered host array of the same size, and wait for them."""
     if SIMULATED:
         host[...] = array.geometry.reshape(host.shape).view(host.dtype)
     elif host.size:
@@ -197,7 +198,7 @@ def download(array: DeviceArray, host: np.ndarray, stream) -> None:
 
 
 def clear(array: DeviceArray, stream) -> None:
-    """Zeros, in stream order."""
+    """Fill an array with zeros, in stream order."""
     if SIMULATED:
         array.geometry[...] = np.zeros((), array.dtype)
     elif array.size:
@@ -213,22 +214,22 @@ def driver() -> Any:
 
 
 def count():
-    """``(how many GPUs there are, why there are none)``."""
+    """``(number of GPUs, what was found)``; the text explains a number of 0."""
     try:
         code, *_ = driver().cuInit(0)
     except RuntimeError:  # cuda.pathfinder's DynamicLibNotFoundError
         return 0, 'looked for NVIDIA\'s driver (libcuda), which is not installed: install it; `pip install "nbloss[cuda]"` is done'
     if int(code):
-        return 0, f"NVIDIA's driver finds no device that it can use ({code.name}); looked for GPUs with cuInit"
+        return 0, f"NVIDIA's driver finds no usable GPU (cuInit answered {code.name})"
     version = driver().cuDriverGetVersion()[1]
     if version < OLDEST_DRIVER:
-        return 0, f"NVIDIA's driver speaks CUDA {version // 1000}.{version % 1000 // 10}; nbloss needs 13.0 or newer: update the driver"
+        return 0, f"NVIDIA's driver supports CUDA {version // 1000}.{version % 1000 // 10}; nbloss needs 13.0 or newer: update the driver"
     found = int(driver().cuDeviceGetCount()[1])
     return found, f"NVIDIA's driver finds {found} GPU{'s' * (found != 1)} (see nvidia-smi and CUDA_VISIBLE_DEVICES)"
 
 
 def describe(device):
-    """A GPU's name, compute capability and size, for people."""
+    """Name, compute capability and size of a GPU, as text."""
     if SIMULATED:
         return "Numba's simulator"
     from cuda.core import Device
@@ -242,7 +243,7 @@ _contexts: dict = {}
 
 
 def enter(device):
-    """Make a device the current one of this thread; returns what `leave` needs to undo it."""
+    """Make a device the current one of this thread. Returns what `leave` needs to undo this."""
     if SIMULATED:
         return None
     before = int(driver().cuCtxGetCurrent()[1])
@@ -270,7 +271,7 @@ def synchronize(device):
 
 @cache
 def pool(device):
-    """The device's stream-ordered memory pool: freed memory is handed out again instead of going back to the system."""
+    """The stream-ordered memory pool of the device. It reuses freed memory instead of returning it to the system."""
     from cuda.core import Device
 
     return Device(device).memory_resource
@@ -295,5 +296,5 @@ def _streams(handle):
 
 
 def stream(handle=0):
-    """The stream of a driver's handle; 0 is the legacy default stream."""
+    """The stream of a driver handle; 0 is the legacy default stream."""
     return None if SIMULATED else _streams(handle)

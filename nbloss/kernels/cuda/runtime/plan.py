@@ -1,34 +1,47 @@
-"""Shape, type and device -> which kernel walks the rows, and with how many threads. Pure Python: no CUDA is needed to ask.
+"""From shape, type and device to the threads that work on contiguous rows. It is pure Python and needs no CUDA.
 
-- Short rows share a warp: up to 4 numbers a thread, so that (65536, 10) has 8 rows per warp and neighbours in memory are neighbours in it.
-- A warp per row while 32 registers a thread hold it; it needs no barrier.
-- A block per row, the row in its registers: two blocks on a multiprocessor where they fit, so that one loads while the other reduces.
-- From sm_90 on a cluster of up to 8 blocks: 128k float32 classes in registers.
-- Whatever is longer is read again from the caches, chunk by chunk; by a cluster where there are any, so that fewer rows are under way.
+- Short rows share a warp. A thread holds up to 4 numbers: at (65536, 10) a warp has 8 rows, and its threads access adjacent addresses.
+- Longer rows take a warp each while 32 registers per thread hold the row. A warp needs no barrier.
+- Then a row takes a block, in whose registers it stays. Where possible two blocks fit on a multiprocessor: one loads, the other reduces.
+- From sm_90 on a row takes a cluster of up to 8 blocks: up to 131072 float32 classes in registers.
+- A longer row is read again from the caches, chunk by chunk. A cluster reads it where the device has clusters, so that fewer rows are in
+  flight and share the cache.
 """
 
 from functools import lru_cache
 from typing import NamedTuple
 
-WIDTH = {"float32": 4, "float64": 2, "uint16": 8, "int16": 8}  # numbers in 16 bytes, by stored type
+from nbloss.kernels.cuda.tuning import (
+    BLOCK_MAX_THREADS,
+    BLOCK_MIN_VECTORS_PER_THREAD,
+    BLOCK_SIZES_THREADS,
+    CLUSTER_SIZES_BLOCKS,
+    HELD_VECTORS_PER_THREAD,
+    HELD_VECTORS_STEP,
+    ROW_GROUP_BLOCK_THREADS,
+    ROW_GROUP_MAX_CLASSES,
+    ROW_GROUP_NUMBERS_PER_THREAD,
+    THREADS_WITH_128_REGISTERS,
+    WARP_PER_ROW_MIN_ROWS_PER_MULTIPROCESSOR,
+    WARP_THREADS,
+)
 
-WARP = 32
-
-SHORT = 128  # classes: up to here single numbers, 4 to a thread
-
-HELD = 8  # vectors a thread holds: 32 registers
-
-MOST = 1024  # threads of a block
-
-LONE = 512  # threads of a block of which two fit
-
-SPARE = 512  # threads of a multiprocessor that have 128 registers each: for heavy kernels, and warps that need no others beside them
+NUMBERS_PER_VECTOR = {"float32": 4, "float64": 2, "uint16": 8, "int16": 8}  # numbers in 16 bytes, by stored type
 
 
 class Plan(NamedTuple):
-    """How rows are walked: ``group`` is (lanes of a warp or 0, threads of a block, blocks of a cluster) that share a row.
+    """Which threads work on a row.
 
-    ``at_once`` blocks must find registers on a multiprocessor.
+    ==========  ============================================================================================
+    field       meaning
+    ==========  ============================================================================================
+    width       numbers that one access moves: a whole vector, or 1
+    group       (lanes, threads, blocks) that share a row: lanes of a warp or 0, threads of a block, blocks of a cluster
+    vectors     vectors of ``width`` numbers that a thread holds at a time
+    resident    whether the group holds the whole row, so that memory is read once
+    grid        blocks of the launch
+    min_blocks  blocks that must fit on a multiprocessor: the compiler limits the registers of a thread accordingly
+    ==========  ============================================================================================
     """
 
     width: int
@@ -36,7 +49,7 @@ class Plan(NamedTuple):
     vectors: int
     resident: bool
     grid: int
-    at_once: int = 1
+    min_blocks: int = 1
 
     @property
     def threads(self):
@@ -47,52 +60,60 @@ class Plan(NamedTuple):
         return self.group[2]
 
 
-def _up(a, b):
+def _divided_up(a, b):
     return -(-a // b)
 
 
-def _power(n):
-    """The least power of two that is not below n."""
+def _power_of_two(n):
+    """The smallest power of two that is at least n."""
     return 1 << max(0, n - 1).bit_length()
 
 
-def _few(vectors):
-    """Not a kernel for every length: beyond 8 vectors multiples of 8."""
-    return vectors if vectors <= 8 else _up(vectors, 8) * 8
+def _rounded_vectors(vectors):
+    """A kernel is compiled for each number of vectors: large ones are rounded up, so that there are few."""
+    return vectors if vectors <= HELD_VECTORS_STEP else _divided_up(vectors, HELD_VECTORS_STEP) * HELD_VECTORS_STEP
 
 
 @lru_cache(maxsize=4096)
 def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=False):
     """The plan for ``count`` rows of contiguous classes.
 
-    ``aligned``: every array's rows begin alike behind a multiple of 16 bytes; ``heavy``: the kernel needs registers for more than the row.
+    ``aligned``: row r of every array has the same offset from a multiple of 16 bytes, for every r. ``heavy``: the kernel needs registers
+    for more than the row.
     """
-    heavy |= capability < (8, 0) or WIDTH[stored] == 8  # half numbers are unpacked; before sm_80 a maximum that keeps nan takes several
+    # Half numbers are unpacked into more registers. Before sm_80 a maximum that keeps nan takes several instructions and registers.
+    heavy |= capability < (8, 0) or NUMBERS_PER_VECTOR[stored] == 8
     plan = _rows(stored, count, classes, aligned, capability >= (9, 0), multiprocessors, heavy)
-    return plan._replace(at_once=max(1, (SPARE if heavy or plan.group[0] else MOST) // plan.threads))
+    threads_per_multiprocessor = THREADS_WITH_128_REGISTERS if heavy or plan.group[0] else BLOCK_MAX_THREADS
+    return plan._replace(min_blocks=max(1, threads_per_multiprocessor // plan.threads))
 
 
 def _rows(stored, count, classes, aligned, clusters, multiprocessors, heavy):
-    most = LONE if heavy else MOST
-    if classes <= SHORT:
-        lanes = min(WARP, _power(_up(classes, 4)))
-        return Plan(1, (lanes, 128, 1), max(1, _up(classes, lanes)), True, _up(count, 128 // lanes))
-    width = WIDTH[stored] if aligned else 1
-    held = (HELD if width > 1 else HELD * min(WIDTH[stored], 4)) // (1 + heavy)
-    if classes <= WARP * held * width and count >= 4 * multiprocessors:
-        return Plan(width, (WARP, 128, 1), _few(_up(classes, WARP * width)), True, _up(count, 128 // WARP))
-    for threads, blocks, vectors in _blocks(held, clusters, most):
+    row_threads = ROW_GROUP_BLOCK_THREADS
+    if classes <= ROW_GROUP_MAX_CLASSES:
+        lanes = min(WARP_THREADS, _power_of_two(_divided_up(classes, ROW_GROUP_NUMBERS_PER_THREAD)))
+        vectors = max(1, _divided_up(classes, lanes))
+        return Plan(1, (lanes, row_threads, 1), vectors, True, _divided_up(count, row_threads // lanes))
+    width = NUMBERS_PER_VECTOR[stored] if aligned else 1
+    numbers_per_32_registers = HELD_VECTORS_PER_THREAD * min(NUMBERS_PER_VECTOR[stored], 4)
+    held = (HELD_VECTORS_PER_THREAD if width > 1 else numbers_per_32_registers) // (1 + heavy)
+    if classes <= WARP_THREADS * held * width and count >= WARP_PER_ROW_MIN_ROWS_PER_MULTIPROCESSOR * multiprocessors:
+        vectors = _rounded_vectors(_divided_up(classes, WARP_THREADS * width))
+        return Plan(width, (WARP_THREADS, row_threads, 1), vectors, True, _divided_up(count, row_threads // WARP_THREADS))
+    largest = BLOCK_SIZES_THREADS[-1] if heavy else BLOCK_MAX_THREADS
+    for threads, blocks, vectors in _block_sizes(held, clusters, largest):
         if classes <= threads * blocks * vectors * width:
-            needed = _few(_up(classes, threads * blocks * width))
+            needed = _rounded_vectors(_divided_up(classes, threads * blocks * width))
             return Plan(width, (0, threads, blocks), needed, True, count * blocks)
-    blocks = 8 if clusters else 1
-    return Plan(width, (0, LONE if clusters else most, blocks), held // 2, False, count * blocks)
+    threads, blocks = (BLOCK_SIZES_THREADS[-1], CLUSTER_SIZES_BLOCKS[-1]) if clusters else (largest, 1)
+    return Plan(width, (0, threads, blocks), held // 2, False, count * blocks)
 
 
-def _blocks(held, clusters, most):
-    """Sizes of blocks, smallest first: (threads, blocks, most vectors a thread)."""
-    yield from ((threads, 1, max(held // 2, 4)) for threads in (128, 256, LONE))
-    yield LONE, 1, held
+def _block_sizes(held, clusters, largest):
+    """Block sizes to try in order, smallest first: (threads, blocks of a cluster, most vectors per thread)."""
+    *_, pair = BLOCK_SIZES_THREADS
+    yield from ((threads, 1, max(held // 2, BLOCK_MIN_VECTORS_PER_THREAD)) for threads in BLOCK_SIZES_THREADS)
+    yield pair, 1, held
     if clusters:
-        yield from ((LONE, blocks, held) for blocks in (2, 4, 8))
-    yield most, 8 if clusters else 1, held
+        yield from ((pair, blocks, held) for blocks in CLUSTER_SIZES_BLOCKS)
+    yield largest, CLUSTER_SIZES_BLOCKS[-1] if clusters else 1, held

@@ -1,4 +1,4 @@
-"""Copies on the device: NumPy's `astype` and `ascontiguousarray` say what they should give."""
+"""Copies on the device give the same as NumPy's `astype` and `ascontiguousarray`."""
 
 import calls
 import numpy as np
@@ -22,7 +22,7 @@ def assert_same(actual, expected):
 
 
 def numbers(rng, dtype):
-    """Small and large ones, both signs, ties of rounding, and what is special."""
+    """Small and large numbers of both signs, special values, and numbers near the middle between two float16."""
     if dtype.kind == "b":
         return rng.random(40) < 0.5
     if dtype.kind in "iu":
@@ -31,7 +31,7 @@ def numbers(rng, dtype):
             [rng.integers(limits.min, limits.max, 40, dtype, endpoint=True), np.array([limits.min, limits.max, 0, 1], dtype)]
         )
     special = np.array([0.0, -0.0, np.inf, -np.inf, 1e-6, -6e-8, 65519.9, 65520, 1e30])
-    ties = 1 + 2.0**-11 + np.array([0, 2.0**-30, -(2.0**-30), 2.0**-40])  # beside the middle of two float16
+    ties = 1 + 2.0**-11 + np.array([0, 2.0**-30, -(2.0**-30), 2.0**-40])  # in and near the middle between two float16
     with np.errstate(over="ignore"):
         return np.concatenate([rng.normal(0, 100, 40), special, ties]).astype(dtype)
 
@@ -71,7 +71,7 @@ def views(a):
 
 @pytest.mark.parametrize("to", [np.float32, np.float64], ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("layout", [label for label, _ in views(np.zeros((4, 3, 5, 2)))])
-def test_a_copy_walks_any_strides(rng, layout, to):
+def test_a_copy_takes_any_strides(rng, layout, to):
     view = np.asarray(dict(views(rng.normal(size=(4, 3, 5, 2)).astype(np.float32)))[layout])
     assert_same(copied(view, to), view.astype(to))
 
@@ -82,7 +82,7 @@ def test_eight_dimensions_that_do_not_merge(rng):
     assert_same(copied(view, np.float32), view)
 
 
-def test_dimensions_that_are_one_step_merge():
+def test_dimensions_with_one_common_stride_merge():
     a = np.zeros((4, 3, 5, 2), np.float32)
     assert merged_dimensions(a.shape, a.strides) == [(120, 4)]
     assert merged_dimensions(a[::2].shape, a[::2].strides) == [(2, 240), (30, 4)]

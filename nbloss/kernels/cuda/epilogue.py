@@ -1,0 +1,44 @@
+"""The row epilogue of ``math.epilogue``, compiled for CUDA: from the reductions of a row to its loss and gradient.
+
+A kernel without row options passes ``options = None``. Numba then removes every branch that reads them.
+"""
+
+from nbloss.kernels.cuda.prims.api import device
+from nbloss.kernels.math import epilogue
+from nbloss.kernels.math.epilogue import RowOptions
+
+
+@device
+def _select(mask, a, b):
+    return a if mask else b
+
+
+@device
+def _equal(a, b):
+    return a == b
+
+
+_formulas = epilogue.make(device, _select, _equal)
+
+index_loss = _formulas.index_loss
+index_factor = _formulas.index_factor
+index_at_target = _formulas.index_at_target
+soft_loss = _formulas.soft_loss
+soft_factors = _formulas.soft_factors
+soft_gradient = _formulas.soft_gradient
+smoothed_at_target = _formulas.smoothed_at_target
+
+
+@device
+def _row_options(lse_square_scale):
+    return RowOptions(lse_square_scale)
+
+
+@device
+def _no_options(lse_square_scale):
+    return None
+
+
+def options_reader(optioned):
+    """A device function from a kernel's scalar argument to `RowOptions`, or to None for kernels without options."""
+    return _row_options if optioned else _no_options

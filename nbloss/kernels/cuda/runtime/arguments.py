@@ -1,0 +1,21 @@
+"""Arguments that several launches share."""
+
+
+def c_ordered(kernels, array):
+    """The array itself if it is C-ordered, otherwise a C-ordered copy; None stays None."""
+    return array if array is None or array.contiguous else kernels.packed(array)
+
+
+def upstream_stride(upstream):
+    """0 where one upstream number stands for all positions, otherwise 1."""
+    return int(upstream.size > 1)
+
+
+def gradient_arguments(upstream, loss, out):
+    """``(upstream, its stride, loss, out)``. A kernel that writes no gradient reads no upstream and no out: ``loss`` fills both."""
+    return (loss, 0, loss, loss) if out is None else (upstream, upstream_stride(upstream), loss, out)
+
+
+def option_arguments(options, real):
+    """The scalars that ``epilogue.options_reader`` reads, in the computed type; 0 for a call without row options."""
+    return (real(0.0 if options is None else options.lse_square_scale),)
