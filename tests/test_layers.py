@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "nbloss"
 # The highest layer first. A name stands for the module and for everything inside it, unless another entry names that more closely.
 CPU = "nbloss.kernels.cpu"
 LAYERS = [
-    {"nbloss.__main__", "nbloss.demo", "nbloss.warmup", "nbloss.bench"},  # commands
+    {"nbloss.__main__", "nbloss.demo", "nbloss.info", "nbloss.warmup", "nbloss.bench"},  # commands
     {"nbloss"},  # the public names
     {"nbloss.interop"},
     {"nbloss.modules"},
@@ -33,7 +33,7 @@ LAYERS = [
     {CPU, f"{CPU}.channels_first"},
     {f"{CPU}.row_per_lane"},
     {f"{CPU}.vector_per_row"},
-    {f"{CPU}.per_target"},
+    {f"{CPU}.per_target", f"{CPU}.epilogue"},
     {f"{CPU}.compile", f"{CPU}.compile.jit"},
     {f"{CPU}.compile.build"},  # links kernels with the loop over chunks, which is written in simd's words
     {f"{CPU}.compile.parallel_for"},
