@@ -7,7 +7,7 @@ bfloat16 as int16. The arithmetic is in float32, or in float64 for float64 logit
 name          shape               meaning
 ============  ==================  ======================================================================================
 x             (outer, C, inner)   logits; ``logp`` log-probabilities; ``y`` probabilities, in the computed type
-m, s, rest    per position        max x, sum exp(x - m), s - 1 (``math.rowmath``); p = softmax(x); L = m + log s
+m, s, rest    per position        max x, sum exp(x - m), s - 1 (``math.epilogue``); p = softmax(x); L = m + log s
 target        (positions,)        class numbers, any integer dtype, seen as signed; ``mask`` (an int) undoes the sign of unsigned ones
 scale         (positions,) or 1   weight of the target's class, 0 where the target is ignored; one number stands for all positions
 spread        (positions,)        what label smoothing gives every class, before class weights; 0 where the target is ignored

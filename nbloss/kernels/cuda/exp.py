@@ -13,6 +13,7 @@ are exact and fast. The factor cancels in exp / sum.
 import numpy as np
 
 from nbloss.kernels.cuda.prims.api import device, exp, exp2, fma, power2
+from nbloss.kernels.math import logit_map
 
 EXP_SCALE = {"float32": np.float32(2.0**32), "half": np.float32(2.0**32), "float64": np.float64(1)}
 
@@ -39,11 +40,7 @@ C1, C2, C3 = np.float32(0.6931472), np.float32(0.24022648), np.float32(0.0555036
 C4, C5, C6 = np.float32(0.009618506), np.float32(0.0013390806), np.float32(0.00015326473)
 
 
-@device
-def _rounding_error(x, m, t):
-    """(x - m) - t exactly, where t = x - m was rounded."""
-    b = t - x
-    return (x - (t - b)) - (m + b)
+_rounding_error = device(logit_map.rounding_error)
 
 
 @device

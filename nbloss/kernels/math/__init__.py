@@ -1,1 +1,4 @@
-"""Formulas that both devices and the reference share."""
+"""Formulas that the CPU's kernels, the CUDA kernels and the NumPy reference share. Each backend compiles them with its own decorator.
+
+Read ``logit_map`` (one logit), ``epilogue`` (one row), ``rowmath`` (many rows).
+"""

@@ -24,6 +24,7 @@ from numba.extending import intrinsic, overload
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.exp2 import MAGIC32, MAGIC64, SCALE32, SCALE64, exp2_float64, multiply_exp2
 from nbloss.kernels.cpu.simd.vec import approximate_reciprocal, call_llvm, fma, minimum, select_less, split_exponent, zero_below
+from nbloss.kernels.math import logit_map
 
 
 def exp_scale(x):
@@ -153,11 +154,7 @@ def _typed_exp_unshifted(x):
     return lambda x: _exp64(minimum(x, MAX_UNSHIFTED64), None)
 
 
-@njit(**INLINE)
-def rounding_error(x, m, t):
-    """The exact rounding error of t = x - m (Knuth's TwoSum)."""
-    b = t - x
-    return (x - (t - b)) - (m + b)
+rounding_error = njit(**INLINE)(logit_map.rounding_error)
 
 
 @njit(**INLINE)
