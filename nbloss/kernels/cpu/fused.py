@@ -24,7 +24,7 @@ from nbloss.kernels.cpu.per_target.sums import row_sum
 from nbloss.kernels.cpu.per_target.targets import row_scale
 from nbloss.kernels.cpu.row_per_lane.cross_entropy import cross_entropy as row_per_lane
 from nbloss.kernels.cpu.simd.pointers import address, min_int, offset, pointer
-from nbloss.kernels.cpu.simd.workspace import alloc, as_array, free, stack_alloc
+from nbloss.kernels.cpu.simd.workspace import as_array, carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, FUSED_SUM_ROWS, SUM_GROUP_ROWS, SUM_RUN_ROWS
 from nbloss.kernels.cpu.vector_per_row.cross_entropy import cross_entropy as vector_per_row
 
@@ -64,8 +64,8 @@ def _fused(run_rows, accepts_one_scale=True):
         if not _fits(out, x, target, weight):
             return False
         groups = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS
-        numbers = alloc(pointer(x, 0), count + 1)
-        upstream = as_array(offset(numbers, count), 1)
+        numbers, one = carve(pointer(x, 0), (count, 1))
+        upstream = as_array(one, 1)
         totals, wrong = as_array(stack_alloc(np.float64, _GROUPS), groups), as_array(stack_alloc(np.int64, _GROUPS), groups)
         divisor, size = 0.0, 1 if accepts_one_scale and weight.size == 0 else count
         for attempt in range(2):
@@ -122,12 +122,12 @@ def _sum_body(run_rows):
     def sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
         size, base = target.size, pointer(x, 0)
         capacity = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # the last vector of rows may extend beyond ``stop``
-        losses = alloc(base, 2 * capacity + 1)
-        one = as_array(offset(losses, 2 * capacity), 1)
+        losses, weights, single = carve(base, (capacity, capacity, 1))
+        one = as_array(single, 1)
         one[0] = 1.0
         for start in range(lo, hi, FUSED_SUM_ROWS):
             stop, scale, divisor = min_int(hi, start + FUSED_SUM_ROWS), one, 0.0
-            loss, scales = as_array(offset(losses, -start), size), as_array(offset(losses, capacity - start), size)
+            loss, scales = as_array(offset(losses, -start), size), as_array(offset(weights, -start), size)
             if weight.size > 0:
                 scale = scales
             _row_scale(
@@ -153,11 +153,11 @@ def _sum_kernel(body, name):
 
     def sum_of_losses(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
         runs = (count + SUM_RUN_ROWS - 1) // SUM_RUN_ROWS
-        numbers = alloc(stack_alloc(np.float64, 1), 3 * runs)
-        totals, divisors, wrong = as_array(numbers, runs), as_array(offset(numbers, runs), runs), as_array(offset(numbers, 2 * runs), runs)
+        first, second, third = carve(stack_alloc(np.float64, 1), (runs, runs, runs))
+        totals, divisors, wrong = as_array(first, runs), as_array(second, runs), as_array(third, runs)
         run_rows(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, count, chunk, workers, loop)
         total, divisor, outside = _added(totals), _added(divisors), _added(wrong)
-        free(numbers)
+        free(first)
         if outside > 0.0 or (divides and not divisor > 0.0):
             return False
         loss[0] = total / (divisor if divides else 1.0)

@@ -16,7 +16,7 @@ from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, prefetch_read, prefetch_write, stride
 from nbloss.kernels.cpu.simd.vec import concat_x4, demote, extract_x4, maximum, minimum, promote, repeat_x4
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled, log1p
-from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
+from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
 
@@ -86,8 +86,8 @@ def log_softmax(x, out, lo, hi):
     width = lanes(base)
     part = PIPELINE_TILES * width
     full = 2 * part
-    block, float64_sums = alloc(base, (n + 2) * full + partial_sums_size(width) * width), stack_alloc(np.float64, 256)
-    maxima, logs, sums = offset(block, n * full), offset(block, (n + 1) * full), offset(block, (n + 2) * full)
+    block, maxima, logs, sums = carve(base, (n * full, full, full, partial_sums_size(width) * width))
+    float64_sums = stack_alloc(np.float64, 256)
     before, large_output, ahead = positions_to_line(base, out), channels_bypass_caches(out, base), classes_to_prefetch(x, n)
     p = lo
     while p < hi:
@@ -135,8 +135,8 @@ def log_softmax_backward(g, y, out, lo, hi):
     width = lanes(base)
     part = PIPELINE_TILES * width
     full = 2 * part  # longer runs than in ``pipeline``, which reads and writes at the same time
-    saved_upstream = alloc(base, (n + 1) * full)
-    factors, zero, one = offset(saved_upstream, n * full), repeat_x4(splat(base, 0.0)), np.float64(exp_scale(get(saved_upstream, 0)))
+    saved_upstream, factors = carve(base, (n * full, full))
+    zero, one = repeat_x4(splat(base, 0.0)), np.float64(exp_scale(get(saved_upstream, 0)))
     before, large_output, ahead = positions_to_line(base, out), channels_bypass_caches(out, base), classes_to_prefetch(y, n)
     p = lo
     while p < hi:

@@ -23,7 +23,7 @@ from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offse
 from nbloss.kernels.cpu.simd.transpose import transpose_in, transpose_width
 from nbloss.kernels.cpu.simd.vec import demote, extract_x4, minimum
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
-from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
+from nbloss.kernels.cpu.simd.workspace import alloc, carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import MANY_CLASSES_PREFETCH, MANY_CLASSES_TILES, PIPELINE_TILES, SUM_BLOCK_CLASSES, TRANSPOSE_CLASSES
 
 
@@ -111,16 +111,9 @@ def log_softmax_backward(g, y, out, lo, hi):
     base = pointer(y, 0)
     width = lanes(base)
     to_rows = out_position_stride != 1
-    part, max_positions = (
-        PIPELINE_TILES * width,
-        (MANY_CLASSES_TILES // 2 if to_rows else MANY_CLASSES_TILES) * width,
-    )  # fewer positions for rows, whose blocks have to fit the first cache
-    factors = alloc(base, (1 + 3 * TRANSPOSE_CLASSES) * max_positions + MANY_CLASSES_TILES * partial_sums_size(width) * width)
-    block, row_blocks, sums = (
-        offset(factors, max_positions),
-        offset(factors, (1 + TRANSPOSE_CLASSES) * max_positions),
-        offset(factors, (1 + 3 * TRANSPOSE_CLASSES) * max_positions),
-    )
+    tiles = MANY_CLASSES_TILES // 2 if to_rows else MANY_CLASSES_TILES  # fewer for rows, whose blocks have to fit the first cache
+    part, max_positions, area = PIPELINE_TILES * width, tiles * width, TRANSPOSE_CLASSES * tiles * width
+    factors, block, row_blocks, sums = carve(base, (max_positions, area, 2 * area, tiles * partial_sums_size(width) * width))
     float64_sums = alloc(stack_alloc(np.float64, 1), MANY_CLASSES_TILES * width * width)
     before, nontemporal = elements_to_aligned(base) if to_rows else elements_to_aligned(pointer(out, 0)), channels_bypass_caches(out, base)
     # align the positions of a chunk to vectors, too: otherwise each chunk ends with a run of a few positions
@@ -136,11 +129,11 @@ def log_softmax_backward(g, y, out, lo, hi):
             for j in range(TRANSPOSE_CLASSES):
                 for k in range(0, count, part):
                     d = _gradient(row, class_stride, upstream, upstream_stride, c + j, k, count, factors)
-                    tiles = offset(block, TRANSPOSE_CLASSES * k + j * width)
-                    store(tiles, 0, extract_x4(d, 0))
-                    store(tiles, TRANSPOSE_CLASSES * width, extract_x4(d, 1))
-                    store(tiles, 2 * TRANSPOSE_CLASSES * width, extract_x4(d, 2))
-                    store(tiles, 3 * TRANSPOSE_CLASSES * width, extract_x4(d, 3))
+                    here = offset(block, TRANSPOSE_CLASSES * k + j * width)
+                    store(here, 0, extract_x4(d, 0))
+                    store(here, TRANSPOSE_CLASSES * width, extract_x4(d, 1))
+                    store(here, 2 * TRANSPOSE_CLASSES * width, extract_x4(d, 2))
+                    store(here, 3 * TRANSPOSE_CLASSES * width, extract_x4(d, 3))
             for k in range(0, count, width):
                 _transpose_tile(offset(block, TRANSPOSE_CLASSES * k), offset(row_blocks, 2 * TRANSPOSE_CLASSES * k))
             _write_rows(result, out_position_stride, count, c, n, row_blocks)

@@ -10,10 +10,10 @@ from numba import njit
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_float64, load_n, put, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, stride
+from nbloss.kernels.cpu.simd.pointers import min_int, pointer, stride
 from nbloss.kernels.cpu.simd.vec import insert_lane, promote, reduce_add
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
-from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
+from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
 from nbloss.kernels.cpu.vector_per_row.reduce import prefetch_distance, row_exp_sums, row_max, row_rest, row_total, rows_per_group
 from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_gradient, write_logs
@@ -26,8 +26,7 @@ def log_softmax(x, out, lo, hi):
     base = pointer(x, 0)
     width = lanes(base)
     size, ring = rows_per_group(width, n), 2 * width - 1
-    maxima = alloc(base, 3 * width)
-    logs = offset(maxima, 2 * width)
+    maxima, logs = carve(base, (2 * width, width))
     rest = splat(base, 0.0)
     terms = stack_alloc(np.float64, 256)
     nontemporal = rows_bypass_caches(out, n, base)
