@@ -57,7 +57,15 @@ def main():
     c.box(22.7, 4.4, 4.7, 1.6, "cuda/prims", ["PTX, or a simulator"], PURPLE, size=8, small=6.5)
     c.arrow((10.8, 6.9), (10.8, 6.1))
     c.arrow((25, 6.9), (25, 6.1))
-    c.box(1.2, 2, 26.2, 1.5, "kernels/math: logit_map, epilogue, rowmath", ["a row's formulas, one source for the CPU, CUDA and the reference"], GREEN)
+    c.box(
+        1.2,
+        2,
+        26.2,
+        1.5,
+        "kernels/math: logit_map, epilogue, rowmath",
+        ["a row's formulas, one source for the CPU, CUDA and the reference"],
+        GREEN,
+    )
     c.box(1.2, 0.3, 26.2, 1.2, "_fork_safety, disk, levels: import nothing of the package above them", [], PALE, size=8)
     for x in (10.8, 25):
         c.arrow((x, 4.3), (x, 3.6))

@@ -9,7 +9,7 @@ name          shape               meaning
 x             (outer, C, inner)   logits; ``logp`` log-probabilities; ``y`` probabilities, in the computed type
 m, s, rest    per position        max x, sum exp(x - m), s - 1 (``math.epilogue``); p = softmax(x); L = m + log s
 target        (positions,)        class numbers, any integer dtype, seen as signed; ``mask`` (an int) undoes the sign of unsigned ones
-scale         (positions,) or 1   weight of the target's class, 0 where the target is ignored; one number stands for all positions
+scale         (positions,) or 1   weight of the target's class, 0 where the target is ignored; one number applies to all positions
 spread        (positions,)        what label smoothing gives every class, before class weights; 0 where the target is ignored
 w             (C,)                class weights
 q             (outer, C, inner)   target distribution; M = sum of q over the classes

@@ -135,7 +135,7 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
     outer, _, inner = inputs[0].shape
     chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
     if operation == "log_softmax_backward" and _many_channels(inputs, out):
-        # about 128 chunks, each of whole multiples of 64 positions: no chunk ends in a short run through all classes
+        # about 128 chunks, each of whole multiples of 64 positions: no chunk ends with a short run through all classes
         grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
         return choice("channels_first", "log_softmax_many", grain, "many channels", view)
     if classes > TILE_MAX_CLASSES:
@@ -150,7 +150,7 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
 
 
 def one_scale_for_all(classes):
-    """Whether the kernels of so many classes take one number that all rows share instead of one per row."""
+    """Whether the kernels for this number of classes take one number that all rows share instead of one per row."""
     return classes <= LANES_MAX_CLASSES
 
 

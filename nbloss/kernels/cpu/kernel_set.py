@@ -129,7 +129,7 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, sums, div
     """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``; for arrays in C order; no weights are an empty array.
 
     The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss, and
-    without a gradient needs room for one number where ``choose.sums_without_array``; that of "nll" takes rows of any strides. Returns
+    without a gradient needs an array of one number where ``choose.sums_without_array``; that of "nll" takes rows of any strides. Returns
     whether that was done. It is not where a target is out of range, a mean has no positive sum of weights, or ``out`` shares memory that
     it may not; then nothing has been written.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 # ------------------------------ which algorithm (choose.py) ------------------------------
 
-# Classes. Contiguous rows of at most so many classes go one row per lane; longer ones go vector per row. At 48 both take as long; at 64
+# Classes. Contiguous rows with at most this many classes go one row per lane; longer ones go vector per row. At 48 both take equally long; at 64
 # the vector per row takes half the time (2026-11-22).
 LANES_MAX_CLASSES = 48
 
@@ -23,11 +23,11 @@ TILE_MAX_CLASSES = 4096
 # Positions. Images with fewer positions go one row per lane: a pipelined block would be mostly tail (2026-11-23).
 CHANNELS_MIN_POSITIONS = 64
 
-# Classes. From so many on, the gradient of log_softmax of transposed logits writes whole lines of rows: 0.55 to 0.66; with 100 classes it
+# Classes. From this number on, the gradient of log_softmax of transposed logits writes whole lines of rows: 0.55 to 0.66; with 100 classes it
 # would be 1.4, as short rows stay in a cache (2026-11-23).
 TRANSPOSED_MIN_CLASSES = 192
 
-# Rows. The fused kernels judge targets and add losses on the calling thread; beyond so many rows that work is worth several threads:
+# Rows. The fused kernels check targets and add losses on the calling thread; with more rows that work is worth several threads:
 # (131072, 10) 0.8 (2026-11-23).
 FUSED_MAX_ROWS = 262144
 
@@ -36,15 +36,14 @@ FUSED_MAX_ROWS = 262144
 # Elements touched by a call. Below, waking a thread (10 to 30 us) costs more than it gains (2026-11-22).
 SERIAL_BELOW_ELEMENTS = 98304
 
-# Elements per chunk, at least 20 us of work; a ticket costs a thousandth of that. Rows that are walked along their classes; short rows,
-# whose elements take longer while the last chunk is waited for; channels first, where a chunk begins in as many places as there are
-# classes (2026-11-22).
+# Elements per chunk, at least 20 us of work; taking a chunk costs a thousandth of that. For vector per row; for short rows, where smaller
+# chunks shorten the wait for the last one; for channels first, where a chunk reads one run of memory per class (2026-11-22).
 CHUNK_ELEMENTS_ROWS, CHUNK_ELEMENTS_SHORT_ROWS, CHUNK_ELEMENTS_CHANNELS = 65536, 16384, 262144
 
 # Rows. A chunk has no fewer, however long they are: what a thread prefetches is its own next row (2026-11-22).
 CHUNK_MIN_ROWS = 8
 
-# Elements. One read from an unpredictable place of a row (the target's) takes as long as so many read in order (2026-11-23).
+# Elements. One read at an unpredictable offset of a row (the target's) takes as long as this many read in order (2026-11-23).
 TARGET_READ_ELEMENTS = 4
 
 # ------------------------------ the order of sums: changing these changes results ------------------------------
@@ -79,16 +78,16 @@ BLOCK_MAX_TILES = 12
 # Elements of a block: 16 kB of float32, a third of a first cache, as the next block and the output's lines come too (2026-11-22).
 BLOCK_ELEMENTS = 4096
 
-# Lines that lie a multiple of so many bytes apart share the places of one set of a second cache, of which there are 8 to 20 (2026-11-22).
+# Lines whose distance is a multiple of CACHE_ALIAS_BYTES share one set of a second cache, which has 8 to 20 ways (2026-11-22).
 CACHE_WAYS, CACHE_ALIAS_BYTES = 12, 65536
 
-# Classes. Blocks of at most so many classes fit a first cache together with the next one, so all its lines are prefetched (2026-11-22).
+# Classes. Blocks with at most this many classes fit a first cache together with the next one, so all its lines are prefetched (2026-11-22).
 PREFETCH_ALL_MAX_CLASSES = 64
 
 # ------------------------------ channels first ------------------------------
 
-# Tiles that go through the pipeline together. Runs of single lines, instead of four, took three times as long where classes lie 1 MiB
-# apart (2026-11-23).
+# Tiles that go through the pipeline together. Runs of single lines, instead of four, took three times as long where the class stride
+# is 1 MiB (2026-11-23).
 PIPELINE_TILES = 4
 
 # Classes that are prefetched before the pipeline loads them (2026-11-23).
@@ -133,14 +132,14 @@ def _cache(level, otherwise, root=Path("/sys/devices/system/cpu/cpu0/cache")):
         return otherwise
 
 
-# Bytes. A virtual machine is told the size of the whole last cache of a processor that it shares: of 260 MB, 64 MB of logits and output
+# Bytes. A virtual machine reports the size of the whole last cache of a processor that it shares: of 260 MB, 64 MB of logits and output
 # stayed there and 80 MB did not (2026-11-23).
 SECOND_CACHE, LAST_CACHE = _cache(2, 1 << 20), min(_cache(3, 32 << 20), 72 << 20)
 
 MACHINE = {
     # Bytes of output from which on it is written with nontemporal stores. Rows: about what the last cache does not hold beside the
     # logits; (256, 50257) 0.68. Long rows sooner, as the output's lines need no place in the second cache: (128, 128256) 0.82. So do
-    # channels, whose lines lie far apart: (8, 21, 128, 128) 0.82 (2026-11-23).
+    # channels, whose lines are far apart: (8, 21, 128, 128) 0.82 (2026-11-23).
     "nontemporal_rows": LAST_CACHE // 2,
     "nontemporal_long_rows": LAST_CACHE // 6,
     "nontemporal_channels": 2 * SECOND_CACHE,

@@ -19,7 +19,7 @@ BLOCK_THREADS = 128
 
 # ------------------------------ contiguous rows (runtime/plan.py) ------------------------------
 
-# Classes. Rows of at most so many classes share a warp, and their numbers are read one by one: vectors would not be aligned. Not measured.
+# Classes. Rows with at most this many classes share a warp, and their numbers are read one by one: vectors would not be aligned. Not measured.
 ROW_GROUP_MAX_CLASSES = 128
 
 # Numbers of a short row that one thread holds; with 4 a row of 10 classes takes 4 threads, and a warp has 8 rows. Not measured.
@@ -35,7 +35,7 @@ WARP_PER_ROW_MIN_ROWS_PER_MULTIPROCESSOR = 4
 # of the compiler, 2026-11.
 HELD_VECTORS_PER_THREAD = 8
 
-# Vectors. Beyond so many, their number is rounded up to a multiple of it: not a kernel for every length. Not measured.
+# Vectors. A larger number of vectors is rounded up to a multiple of it, so that not every length needs a kernel. Not measured.
 HELD_VECTORS_STEP = 8
 
 # Vectors that a thread of a block holds before the block gets more threads. Not measured.

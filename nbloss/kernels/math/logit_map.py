@@ -1,6 +1,6 @@
 """The logit map: from a logit x to the argument of its exponential.
 
-Today that is t = x - m alone, and what rounding took from it. An option that acts on each logit (a scale, a cap, a mask of classes) belongs
+Today that is t = x - m alone, and its rounding error. An option that acts on each logit (a scale, a cap, a mask of classes) belongs
 here: applied where a logit is loaded, and its derivative where the gradient is stored.
 """
 

@@ -39,21 +39,21 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
     width = lanes(base)
     full = PIPELINE_TILES * width
     area, sums_size = n * full, partial_sums_size(width) * width
-    buffer, following, last, saved, terms, sums, numbers, spare = carve(
+    buffer, following, last, saved, terms, sums, numbers, copy = carve(
         base, (area, area, area, SAVED * full, 3 * full, sums_size, width, n * width)
     )
     block, float64_sums, offsets = buffer, stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     before = positions_to_line(base, out)
-    out_stride, streamed = stride(out, 1), channels_bypass_caches(out, base)
-    line, written, past = pointer(out, 0), 0, False
+    out_stride, large_output = stride(out, 1), channels_bypass_caches(out, base)
+    line, written, nontemporal = pointer(out, 0), 0, False
     p, stop = lo, block_end(inner, lo, hi, full, before)
     for c in range(n):
         load_class(n, c, (position_pointer(x, p), class_stride, stop - p, block))
     while p < hi:
         after = block_end(inner, stop, hi, full, before) if stop < hi else stop
-        inward = position_pointer(x, stop), class_stride, after - stop, following
-        transfers = n, inward, (line, out_stride, written, last, terms, past)
+        source = position_pointer(x, stop), class_stride, after - stop, following
+        transfers = n, source, (line, out_stride, written, last, terms, nontemporal)
         run = 0
         for q in range(p, stop, width):
             k = (q - p) // width
@@ -62,7 +62,7 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
             y = load_classes(targets, target.size, mask, q, stop, numbers)
             ignored = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
             exact = unshifted_tile(at, PIPELINE_TILES, tile, n, y, ignored, tile, transfer_class, transfers, run)
-            repair_unshifted(at, PIPELINE_TILES, x, n, q, stop, y, exact, tile, offsets, spare, sums, float64_sums)
+            repair_unshifted(at, PIPELINE_TILES, x, n, q, stop, y, exact, tile, offsets, copy, sums, float64_sums)
             run += (n + 3) // 4
         for c in range(run, n):
             transfer_class(transfers, c)
@@ -79,11 +79,11 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
             store(term, width, at_target)
             store(term, 2 * width, y)
         line, written = position_pointer(out, p), stop - p
-        past = streamed and elements_to_aligned(line) == 0 and out_stride % width == 0
+        nontemporal = large_output and elements_to_aligned(line) == 0 and out_stride % width == 0
         block, following, last = following, last, block
         p, stop = stop, after
     for c in range(n):
-        store_class(n, c, (line, out_stride, written, last, terms, past))
+        store_class(n, c, (line, out_stride, written, last, terms, nontemporal))
     free(buffer)
 
 

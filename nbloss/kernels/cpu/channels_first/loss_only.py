@@ -31,7 +31,7 @@ from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, LOSS_ONLY_TILES
 
 @njit(**INLINE)
 def _line(row, class_stride, c, n, k, count):
-    """The k-th vector of pixels of class c; the class after the next three, or of the next run, is asked for."""
+    """The k-th vector of positions of class c. Prefetches the class after the next three, or that of the next run."""
     width = lanes(row)
     later = (c + 4) * class_stride if c + 4 < n else (c + 4 - n) * class_stride + LOSS_ONLY_TILES * width
     prefetch_read(row, later + k)
@@ -45,7 +45,7 @@ def losses_only(x, target, mask, scale, loss, lo, hi):
     base = pointer(x, 0)
     width = lanes(base)
     most = LOSS_ONLY_TILES * width
-    owns, totals, lows, classes, saved, sums, numbers, spare = carve(
+    owns, totals, lows, classes, saved, sums, numbers, copy = carve(
         base, (most, most, most, most, SAVED * most, partial_sums_size(width) * width, width, n * width)
     )
     float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
@@ -79,7 +79,7 @@ def losses_only(x, target, mask, scale, loss, lo, hi):
             ignored = equal(load_per_row(scales, scale.size, p + k, stop, numbers), 0.0)
             own, others, low, s = finish_sums(load(owns, k), load(totals, k), load(lows, k))
             exact = mask_or(ignored, save_unshifted(at, LOSS_ONLY_TILES, own, others, low, s, y, None))
-            repair_unshifted(at, LOSS_ONLY_TILES, x, n, p + k, stop, y, exact, None, offsets, spare, sums, float64_sums)
+            repair_unshifted(at, LOSS_ONLY_TILES, x, n, p + k, stop, y, exact, None, offsets, copy, sums, float64_sums)
         tile_logs(saved, LOSS_ONLY_TILES, (count + width - 1) // width, None)
         for k in range(0, count, width):
             each = load_per_row(scales, scale.size, p + k, stop, numbers)

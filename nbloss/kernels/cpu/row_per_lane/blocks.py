@@ -26,7 +26,7 @@ def block_tiles(n, width):
 
 @njit(**INLINE)
 def positions_to_line(base, out):
-    """How many positions lie before the first cache line of the output, or of the input where there is no output."""
+    """The number of positions before the first cache line of the output, or of the input where there is no output."""
     if out is None:
         return elements_to_aligned(base)
     return elements_to_aligned(pointer(out, 0))
@@ -34,7 +34,7 @@ def positions_to_line(base, out):
 
 @njit(**INLINE)
 def block_end(inner, p, hi, most, before):
-    """Where a block of at most so many positions ends that begins at p.
+    """The end of a block of at most ``most`` positions that begins at p.
 
     It ends at the end of its image, so that it has one layout. Otherwise it ends so that the next one begins at a cache line, ``before``
     positions and whole vectors after the start of the image. Images shorter than a vector are ignored.
@@ -70,7 +70,7 @@ def _packed_row_length(array):
 def classes_to_prefetch(array, n):
     """How many classes of the next channels-first block are prefetched.
 
-    Classes that lie a power of two apart share the places of a cache set: more of them would evict each other. Many classes do not fit.
+    Classes whose stride is a power of two map to the same cache set: more of them would evict each other. Many classes do not fit.
     """
     class_stride = stride(array, 1) * array.itemsize
     aliasing = max_int(1, min_int(CACHE_ALIAS_BYTES, class_stride & -class_stride))

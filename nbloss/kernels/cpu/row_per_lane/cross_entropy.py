@@ -60,7 +60,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
     base = pointer(x, 0)
     width = lanes(base)
     size, unshifted = block_tiles(n, width), _sums_unshifted(n, options)
-    block, sums, numbers, saved, spare = carve(
+    block, sums, numbers, saved, copy = carve(
         base, (size * n * width, partial_sums_size(width) * width, width, SAVED * BLOCK_MAX_TILES * width, n * width)
     )
     float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
@@ -81,9 +81,9 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
             if unshifted:
                 ignored = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
                 exact = unshifted_tile(at, BLOCK_MAX_TILES, tile, n, y, ignored, keep)
-                repair_unshifted(at, BLOCK_MAX_TILES, x, n, q, stop, y, exact, keep, offsets, spare, sums, float64_sums)
+                repair_unshifted(at, BLOCK_MAX_TILES, x, n, q, stop, y, exact, keep, offsets, copy, sums, float64_sums)
             else:
-                shifted_tile(at, BLOCK_MAX_TILES, tile, n, y, less(y, y), keep, spare, sums, float64_sums)
+                shifted_tile(at, BLOCK_MAX_TILES, tile, n, y, less(y, y), keep, copy, sums, float64_sums)
         tile_logs(saved, BLOCK_MAX_TILES, tiles, out)
         for k in range(tiles):
             tile, at, q = offset(block, k * n * width), offset(saved, k * width), p + k * width

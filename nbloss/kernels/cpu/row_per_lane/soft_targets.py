@@ -32,7 +32,7 @@ def _write_gradient(keep, w, y, a, b, n, total, factor, away, peak, g, nothing):
 
 @njit(**INLINE)
 def _target_offsets(targets, mask, counts, p, hi, width, hits):
-    """Where each lane's target stands in a tile; class 0 for an ignored row, whose target may be any number."""
+    """The offset of each lane's target in a tile; that of class 0 for an ignored row, whose target may be any number."""
     for lane in range(width):
         q = min_int(p + lane, hi - 1)
         put(hits, lane, (get_integer(targets, q) & mask if get(counts, q) != 0 else 0) * width + lane)

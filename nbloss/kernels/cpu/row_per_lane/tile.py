@@ -21,7 +21,7 @@ from nbloss.kernels.cpu.simd.vecmath import divide, exp_scale, exp_scaled, log1p
 # GAP          m - x[target]; 0 for unshifted sums
 # NUMERATOR    the sum without the term that DENOMINATOR holds; later log s
 # DENOMINATOR  the target's exponential (unshifted) or 1 (shifted); later 1 / SUM
-# LOW          what rounding took from NUMERATOR
+# LOW          rounding error of NUMERATOR
 # SUM          s, in the scale of the exponentials            |
 # OTHERS       the sum without the target's term, alike       | where there is a gradient
 # CLASS        the target                                     |
@@ -43,7 +43,7 @@ def _if_given(array, value):
 
 @njit(**INLINE)
 def load_per_row(base, count, p, stop, into):
-    """One number per position of a tile, from an array of ``count`` numbers; an array of one number stands for all positions."""
+    """One number per position of a tile, from an array of ``count`` numbers; an array of one number applies to all positions."""
     width = lanes(into)
     if count == 1:
         return splat(into, get(base, 0))
@@ -89,14 +89,14 @@ def slot_of(at, kind, span):
 
 @njit(**INLINE)
 def unshifted_tile(at, span, tile, n, y, ignored, keep, transfer=None, transfers=None, run=0):
-    """Save a tile's unshifted sums; returns in which lanes they keep every digit. Lanes of ``ignored`` rows always pass."""
+    """Save a tile's unshifted sums; returns in which lanes they have full precision. Lanes of ``ignored`` rows always pass."""
     own, others, low, s = unshifted_sums(tile, n, y, keep, transfer, transfers, run)
     return mask_or(ignored, save_unshifted(at, span, own, others, low, s, y, keep))
 
 
 @njit(**INLINE)
 def save_unshifted(at, span, own, others, low, s, y, gradient):
-    """Save unshifted sums, and what a ``gradient`` needs of them; returns in which lanes they keep every digit."""
+    """Save unshifted sums, and what a ``gradient`` needs of them; returns in which lanes they have full precision."""
     store(slot_of(at, GAP, span), 0, splat(at, 0.0))
     store(slot_of(at, NUMERATOR, span), 0, others)
     store(slot_of(at, DENOMINATOR, span), 0, own)
@@ -109,17 +109,17 @@ def save_unshifted(at, span, own, others, low, s, y, gradient):
 
 
 @njit(**INLINE)
-def shifted_tile(at, span, tile, n, y, done, keep, spare, sums, float64_sums):
+def shifted_tile(at, span, tile, n, y, done, keep, copy, sums, float64_sums):
     """Save a tile's maxima and exact sums, except in the lanes that are ``done``.
 
-    ``tile`` may be ``keep``, which takes the exponentials; or it may be ``spare``, while ``keep`` holds other exponentials.
+    ``tile`` may be ``keep``, which takes the exponentials; or it may be ``copy``, while ``keep`` holds other exponentials.
     """
     one = exp_scale(get(at, 0))
     m, x_y = _top_and_own(tile, n, y)
     if keep is None:
         s, rest = tile_sums(tile, n, m, None, None, sums, float64_sums)
     else:
-        s, rest = tile_sums(tile, n, m, tile, spare, sums, float64_sums)
+        s, rest = tile_sums(tile, n, m, tile, copy, sums, float64_sums)
     store(slot_of(at, TOP, span), 0, m)
     _replace(slot_of(at, GAP, span), done, m - x_y)
     _replace(slot_of(at, NUMERATOR, span), done, rest)
@@ -133,13 +133,13 @@ def shifted_tile(at, span, tile, n, y, done, keep, spare, sums, float64_sums):
 
 
 @njit(**INLINE)
-def repair_unshifted(at, span, x, n, q, stop, y, exact, keep, offsets, spare, sums, float64_sums):
+def repair_unshifted(at, span, x, n, q, stop, y, exact, keep, offsets, copy, sums, float64_sums):
     """Compute a tile's lanes again from the logits, with the maximum, where its unshifted sums are not ``exact``."""
     if not all_true(exact):
-        pack(x, n, q, min_int(q + lanes(at), stop), offsets, spare)
-        shifted_tile(at, span, spare, n, y, exact, keep, spare, sums, float64_sums)
+        pack(x, n, q, min_int(q + lanes(at), stop), offsets, copy)
+        shifted_tile(at, span, copy, n, y, exact, keep, copy, sums, float64_sums)
         if keep is not None:
-            _blend(keep, spare, n, exact)
+            _blend(keep, copy, n, exact)
 
 
 @njit(**INLINE)
@@ -190,7 +190,7 @@ def gradient_factors(at, span, tile, n, each, above, unshifted, options):
     s, others, y = load(slot_of(at, SUM, span), 0), load(slot_of(at, OTHERS, span), 0), load(slot_of(at, CLASS, span), 0)
     r = load(slot_of(at, DENOMINATOR, span), 0)
     coef = select(equal(each, 0.0), 0.0, each * above)  # the upstream gradient of a mean over no rows is nan
-    whole = coef  # what p is multiplied by
+    multiplier = coef  # of p
     if unshifted:
         factor = divide(coef, s, r)
         at_target = -(factor * others)
@@ -200,15 +200,15 @@ def gradient_factors(at, span, tile, n, each, above, unshifted, options):
     else:  # the operations of ``vector_per_row``, so that a row has the same bits
         one, log_s = exp_scale(get(at, 0)), load(slot_of(at, NUMERATOR, span), 0)
         gap, top = load(slot_of(at, GAP, span), 0), load(slot_of(at, TOP, span), 0)
-        whole = index_factor(coef, log_s, top, options)
-        factor = whole / (s / one) / one
+        multiplier = index_factor(coef, log_s, top, options)
+        factor = multiplier / (s / one) / one
         at_target = index_at_target(coef, others, exp_scaled(-gap, None), s, log_s, top, options)
         fine = mask_or(less(factor, 0.0), less(0.0, factor))
     if not all_true(fine):
         nothing = equal(coef, 0.0)
         if unshifted:
             at_target = select(fine, at_target, -(coef * divide(others, s, r)))
-        first, second = select(fine, factor, r), select(fine, 1.0, whole)
+        first, second = select(fine, factor, r), select(fine, 1.0, multiplier)
         for c in range(n):
             d = select(equal(y, 0.0), at_target, (load(tile, c * width) * first) * second)
             store(tile, c * width, select(nothing, 0.0, d))

@@ -36,10 +36,10 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
     width = lanes(base)
     one = exp_scale(loss.dtype.type(0))
     near = rows_per_group(width, n)
-    size, pitch, streamed = width, 0, False
+    size, pitch, nontemporal = width, 0, False
     if out is not None:
         size, pitch = near, exp_buffer_size(base, n)
-        streamed = rows_bypass_caches(out, n, base)
+        nontemporal = rows_bypass_caches(out, n, base)
     # the maxima of this group and the next one in a ring; then one number per row of the group; then exponentials
     tops, gaps, maxima, coefs, factors, at_targets, kept = carve(base, (2 * width, width, width, width, width, width, size * pitch))
     ring = 2 * width - 1
@@ -69,7 +69,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
                 if get(scales, p + k) != 0:
                     row, m, later = pointer(x, (p + k) * row_stride), get(tops, (p + k) & ring), p + k + near
                     following = pointer(x, later * row_stride) if later < hi and get(scales, later) != 0 else row
-                    lines = output_lines(row, out, p + k, streamed)
+                    lines = output_lines(row, out, p + k, nontemporal)
                     if out is None:
                         sums, top = row_exp_sums(row, n, m, None, ahead, None, following)
                     elif again:
@@ -111,8 +111,10 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
                     fill_row(result, n, 0.0)
                 else:
                     if again and not confident >> k & 1:
-                        write_recomputed(pointer(x, (p + k) * row_stride), result, n, get(tops, (p + k) & ring), get(factors, k), streamed)
+                        write_recomputed(
+                            pointer(x, (p + k) * row_stride), result, n, get(tops, (p + k) & ring), get(factors, k), nontemporal
+                        )
                     else:
-                        write_kept(offset(kept, k * pitch), result, n, get(factors, k), streamed)
+                        write_kept(offset(kept, k * pitch), result, n, get(factors, k), nontemporal)
                     put(result, get(classes, k), get(at_targets, k))
     free(tops)

@@ -9,7 +9,7 @@ The kernels take these arguments; those of the contract have the names that it g
 name                  meaning
 ====================  ================================================================================================
 lse_square_scale      the row option; 0 for a kernel that is not ``optioned``
-upstream_stride       0 where one upstream number stands for all positions, otherwise 1
+upstream_stride       0 where one upstream number applies to all positions, otherwise 1
 rows, classes         shape of the logits
 stride, stride_y      elements from one row to the next, of the first and the second input; outputs are C-ordered
 offset                address of the first input in elements, modulo the elements of a vector

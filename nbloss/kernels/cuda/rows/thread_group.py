@@ -22,7 +22,7 @@ def group_size(group):
 
 
 def shared_size(group, reductions):
-    """How many numbers of shared memory so many reductions need."""
+    """How many numbers of shared memory this many reductions need."""
     lanes, threads, blocks = group
     return 1 if lanes else reductions * (threads // WARP_THREADS + blocks)
 

@@ -7,7 +7,7 @@ def c_ordered(kernels, array):
 
 
 def upstream_stride(upstream):
-    """0 where one upstream number stands for all positions, otherwise 1."""
+    """0 where one upstream number applies to all positions, otherwise 1."""
     return int(upstream.size > 1)
 
 
