@@ -12,8 +12,8 @@ from pathlib import Path
 
 # ------------------------------ which algorithm (choose.py) ------------------------------
 
-# Classes. Contiguous rows with at most this many classes go one row per lane; longer ones go vector per row. At 48 both take equally long; at 64
-# the vector per row takes half the time (2026-11-22).
+# Classes. Contiguous rows with at most this many classes go one row per lane; longer ones go vector per row. At 48 both take equally
+# long; at 64 the vector per row takes half the time (2026-11-22).
 LANES_MAX_CLASSES = 48
 
 # Classes. More classes that are not contiguous are copied first: a tile of 4096 float32 classes is 256 kB, and the copy that its
@@ -23,8 +23,8 @@ TILE_MAX_CLASSES = 4096
 # Positions. Images with fewer positions go one row per lane: a pipelined block would be mostly tail (2026-11-23).
 CHANNELS_MIN_POSITIONS = 64
 
-# Classes. From this number on, the gradient of log_softmax of transposed logits writes whole lines of rows: 0.55 to 0.66; with 100 classes it
-# would be 1.4, as short rows stay in a cache (2026-11-23).
+# Classes. From this number on, the gradient of log_softmax of transposed logits writes whole lines of rows: 0.55 to 0.66; with 100
+# classes it would be 1.4, as short rows stay in a cache (2026-11-23).
 TRANSPOSED_MIN_CLASSES = 192
 
 # Rows. The fused kernels check targets and add losses on the calling thread; with more rows that work is worth several threads:

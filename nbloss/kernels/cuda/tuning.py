@@ -19,7 +19,8 @@ BLOCK_THREADS = 128
 
 # ------------------------------ contiguous rows (runtime/plan.py) ------------------------------
 
-# Classes. Rows with at most this many classes share a warp, and their numbers are read one by one: vectors would not be aligned. Not measured.
+# Classes. Rows with at most this many classes share a warp, and their numbers are read one by one: vectors would not be aligned. Not
+# measured.
 ROW_GROUP_MAX_CLASSES = 128
 
 # Numbers of a short row that one thread holds; with 4 a row of 10 classes takes 4 threads, and a warp has 8 rows. Not measured.

@@ -33,7 +33,7 @@ from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
 @njit(**INLINE)
 def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
-    n = min_int(x.shape[1], LANES_MAX_CLASSES)  # which says to the compiler that there are no more
+    n = min_int(x.shape[1], LANES_MAX_CLASSES)  # tells the compiler an upper bound
     inner, class_stride = x.shape[2], stride(x, 1)
     base = pointer(x, 0)
     width = lanes(base)

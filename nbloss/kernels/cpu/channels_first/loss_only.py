@@ -40,7 +40,7 @@ def _line(row, class_stride, c, n, k, count):
 
 @njit(**INLINE)
 def losses_only(x, target, mask, scale, loss, lo, hi):
-    n = min_int(x.shape[1], LANES_MAX_CLASSES)  # which says to the compiler that there are no more
+    n = min_int(x.shape[1], LANES_MAX_CLASSES)  # tells the compiler an upper bound
     inner, class_stride = x.shape[2], stride(x, 1)
     base = pointer(x, 0)
     width = lanes(base)
