@@ -1,10 +1,10 @@
 """The number of threads, and whether a call may use several.
 
-Numba's parallel loops run on a threading layer: TBB, OpenMP or Numba's own work queue, whichever can be loaded first. TBB is the best one:
-several Python threads may use it at the same time, it works after a fork, and it does not compete with OpenBLAS for processors
-(docs/how-it-works/threads.md). Pip installs its library where the dynamic loader does not search, so this module loads it, unless the user
-chose another layer. The other layers have restrictions: only one thread at a time may use the work queue (otherwise it aborts the process), and
-a forked child must not use OpenMP (it is terminated, or hangs).
+Numba's parallel loops run on a threading layer: TBB, OpenMP or Numba's own work queue, whichever can be loaded first. TBB is the best
+one: several Python threads may use it at the same time, it works after a fork, and it does not compete with OpenBLAS for processors
+(docs/how-it-works/threads.md). Pip installs its library where the dynamic loader does not search, so this module loads it, unless the
+user chose another layer. The other layers have restrictions: only one thread at a time may use the work queue (otherwise it aborts the
+process), and a forked child must not use OpenMP (it is terminated, or hangs).
 """
 
 import ctypes
