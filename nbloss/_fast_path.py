@@ -12,7 +12,7 @@ from nbloss._options import REDUCTIONS
 from nbloss._problem import float_kind, output_array, signed_view
 from nbloss.backends import select
 from nbloss.backends.cpu import CPU
-from nbloss.kernels.cpu.choose import sums_without_array
+from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, TILE_MAX_CLASSES
 
 C_ALIGNED = 0x0101  # the bits of `flags.num` for C order and alignment
@@ -72,13 +72,13 @@ def loss(operation, input, target, weight, ignore_index, reduction, device, row_
     if device is not None or not select.cpu_is_default():
         return None
     for option in row_options:
-        if type(option) is not float or option != 0.0:
+        if type(option) is not float or option:
             return None
     shape = input.shape
     if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:
         return None
     sums, divides = REDUCTIONS[reduction]
-    only_sum = sums and g is None and sums_without_array(operation, shape[1])  # it needs no array of losses, so any number of rows will do
+    only_sum = sums and g is None and shape[1] <= SUMS_MAX_CLASSES[operation]  # it needs no array of losses, so any number of rows will do
     count = target.size
     if not (0 < count <= FUSED_MAX_ROWS or (only_sum and count)) or not shape[1] or not -(2**63) <= ignore_index < 2**63:
         return None

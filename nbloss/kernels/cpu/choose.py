@@ -157,15 +157,14 @@ def one_scale_for_all(classes):
 # ------------------------------ the fused way ------------------------------
 
 
-def sums_without_array(operation, classes):
-    """Whether the fused kernel of "cross_entropy" or "nll" adds losses as it goes, without an array of them."""
-    return operation == "nll" or classes <= LANES_MAX_CLASSES
+# The fused kernels for at most this many classes add losses as they go, without an array of them.
+SUMS_MAX_CLASSES = {"nll": 2**63, "cross_entropy": LANES_MAX_CLASSES}
 
 
 @lru_cache(maxsize=1024)
 def fused(operation, classes, inner, sums, gradient):
     """The Choice for a whole loss of class numbers in one kernel, of arrays in C order; ``sums``: to one number, ``gradient``: with it."""
-    adds = sums and not gradient and sums_without_array(operation, classes)
+    adds = sums and not gradient and classes <= SUMS_MAX_CLASSES[operation]
     elements, chunk, multiple = classes, CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS, 64
     if operation == "nll":
         algorithm, why = "nll", NLL.why

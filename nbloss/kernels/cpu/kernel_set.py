@@ -128,10 +128,10 @@ def nll_soft_backward(y, w, upstream, out):
 def fused_loss(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
     """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``; for arrays in C order; no weights are an empty array.
 
-    The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss, and
-    without a gradient needs an array of one number where ``choose.sums_without_array``; that of "nll" takes rows of any strides. Returns
-    whether that was done. It is not where a target is out of range, a mean has no positive sum of weights, or ``out`` shares memory that
-    it may not; then nothing has been written.
+    The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss. Without
+    a gradient it needs an array of one number, where ``choose.SUMS_MAX_CLASSES`` allows it; that of "nll" takes rows of any strides.
+    Returns whether that was done. It is not where a target is out of range, a mean has no positive sum of weights, or ``out`` shares
+    memory that it may not; then nothing has been written.
     """
     choice = choose.fused(operation, x.shape[1], x.shape[2], sums, out is not None)
     arguments = x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out

@@ -61,7 +61,7 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
             prefetch_read(targets, q + 2 * full)
             y = load_classes(targets, target.size, mask, q, stop, numbers)
             ignored = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
-            exact = unshifted_tile(at, PIPELINE_TILES, tile, n, y, ignored, tile, transfer_class, transfers, run)
+            exact = unshifted_tile(at, PIPELINE_TILES, tile, n, y, ignored, tile, transfers, run)
             repair_unshifted(at, PIPELINE_TILES, x, n, q, stop, y, exact, tile, offsets, copy, sums, float64_sums)
             run += (n + 3) // 4
         for c in range(run, n):

@@ -80,7 +80,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
             keep = if_given(out, tile)
             if unshifted:
                 ignored = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
-                exact = unshifted_tile(at, BLOCK_MAX_TILES, tile, n, y, ignored, keep)
+                exact = unshifted_tile(at, BLOCK_MAX_TILES, tile, n, y, ignored, keep, None, 0)
                 repair_unshifted(at, BLOCK_MAX_TILES, x, n, q, stop, y, exact, keep, offsets, copy, sums, float64_sums)
             else:
                 shifted_tile(at, BLOCK_MAX_TILES, tile, n, y, less(y, y), keep, copy, sums, float64_sums)

@@ -88,9 +88,9 @@ def slot_of(at, kind, span):
 
 
 @njit(**INLINE)
-def unshifted_tile(at, span, tile, n, y, ignored, keep, transfer=None, transfers=None, run=0):
+def unshifted_tile(at, span, tile, n, y, ignored, keep, transfers, run):
     """Save a tile's unshifted sums; returns in which lanes they have full precision. Lanes of ``ignored`` rows always pass."""
-    own, others, low, s = unshifted_sums(tile, n, y, keep, transfer, transfers, run)
+    own, others, low, s = unshifted_sums(tile, n, y, keep, transfers, run)
     return mask_or(ignored, save_unshifted(at, span, own, others, low, s, y, keep))
 
 
