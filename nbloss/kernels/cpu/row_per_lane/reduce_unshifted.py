@@ -72,8 +72,8 @@ def unshifted_sums(tile, n, y, keep, transfers, run):
     """``finish_sums`` of a tile. Stores the scaled exponentials in ``keep``, unless it is None.
 
     The classes are processed in groups: the first group has n mod 4 classes, the others have four. Before each group,
-    ``channels_first/pipeline`` transfers one class of other blocks, from class ``run`` on, unless ``transfers`` is None. The function is not
-    an argument: so passed, (8, 21, 512, 512) took 1.8 of the time.
+    ``channels_first/pipeline`` transfers one class of other blocks, from class ``run`` on, unless ``transfers`` is None. The function is
+    not an argument: so passed, (8, 21, 512, 512) took 1.8 of the time.
     """
     width = lanes(tile)
     zero = splat(tile, 0.0)
