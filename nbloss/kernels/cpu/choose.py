@@ -13,7 +13,7 @@ Arrays are (outer, C, inner): C is the class axis, a position is one (outer, inn
 ===================  ====================================================================================================
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from nbloss.kernels.cpu.tuning import (
@@ -161,9 +161,12 @@ def one_scale_for_all(classes):
 SUMS_MAX_CLASSES = {"nll": 2**63, "cross_entropy": LANES_MAX_CLASSES}
 
 
-@lru_cache(maxsize=1024)
+@cache
 def fused(operation, classes, inner, sums, gradient):
-    """The Choice for a whole loss of class numbers in one kernel, of arrays in C order; ``sums``: to one number, ``gradient``: with it."""
+    """The Choice for a whole loss of class numbers in one kernel, of arrays in C order; ``sums``: to one number, ``gradient``: with it.
+
+    Looked up in a table, as small calls are: so ``inner`` should be at most CHANNELS_MIN_POSITIONS; larger numbers choose alike.
+    """
     adds = sums and not gradient and classes <= SUMS_MAX_CLASSES[operation]
     elements, chunk, multiple = classes, CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS, 64
     if operation == "nll":

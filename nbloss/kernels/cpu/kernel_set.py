@@ -8,7 +8,7 @@ import numpy as np
 from nbloss.kernels.cpu import choose
 from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
-from nbloss.kernels.cpu.tuning import SUM_GROUP_ROWS
+from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, SUM_GROUP_ROWS
 
 __all__ = [
     "cross_entropy",
@@ -133,6 +133,10 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, sums, div
     Returns whether that was done. It is not where a target is out of range, a mean has no positive sum of weights, or ``out`` shares
     memory that it may not; then nothing has been written.
     """
-    choice = choose.fused(operation, x.shape[1], x.shape[2], sums, out is not None)
+    _, classes, inner = x.shape
+    if inner > CHANNELS_MIN_POSITIONS:
+        inner = CHANNELS_MIN_POSITIONS
+    loss_only = out is None
+    choice = choose.fused(operation, classes, inner, sums, not loss_only)
     arguments = x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out
-    return run(choice, (x.dtype, loss is None, out is None), arguments, WRITTEN, target.size)
+    return run(choice, (x.dtype, loss is None, loss_only), arguments, WRITTEN, target.size)
