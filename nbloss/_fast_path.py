@@ -75,14 +75,20 @@ def loss(operation, input, target, weight, ignore_index, reduction, device, row_
         if type(option) is not float or option:
             return None
     shape = input.shape
-    if len(shape) < 2 or target.shape != shape[:1] + shape[2:] or type(reduction) is not str or reduction not in REDUCTIONS:
+    rows = len(shape) == 2
+    if (
+        target.shape != (shape[:1] if rows else shape[:1] + shape[2:])
+        or len(shape) < 2
+        or type(reduction) is not str
+        or reduction not in REDUCTIONS
+    ):
         return None
     sums, divides = REDUCTIONS[reduction]
     only_sum = sums and g is None and shape[1] <= SUMS_MAX_CLASSES[operation]  # it needs no array of losses, so any number of rows will do
     count = target.size
     if not (0 < count <= FUSED_MAX_ROWS or (only_sum and count)) or not shape[1] or not -(2**63) <= ignore_index < 2**63:
         return None
-    strided = only_sum and operation == "nll" and len(shape) == 2
+    strided = only_sum and rows and operation == "nll"
     if target.flags.num & C_ALIGNED != C_ALIGNED or not (input.flags.c_contiguous or (strided and _strides_in_elements(input))):
         return None
     pair = input.dtype, target.dtype
@@ -107,7 +113,7 @@ def loss(operation, input, target, weight, ignore_index, reduction, device, row_
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_signed is not None:
         y = y.view(as_signed)
-    if len(shape) == 2:
+    if rows:
         x, into = x[:, :, None], None if into is None else into[:, :, None]
     elif shape[1] <= TILE_MAX_CLASSES:
         canonical = shape[0], shape[1], -1
