@@ -3,7 +3,7 @@
     python tools/result_hash.py [--dtype DTYPE ...] [--write FILE] [--compare FILE] [--quick]
 
 Run it before and after a change that should keep every bit. ``--write`` saves the hash of each case, ``--compare`` names the cases that
-differ from a saved file. ``--quick`` takes one thread count and small shapes: a few seconds once the kernels are compiled.
+differ from a saved file. ``--quick`` takes one thread count and small shapes.
 
 The inputs are integers divided by a power of two, so no processor and no C library affects them: the hashes are equal on every processor
 for which nbloss promises the same bits. float64 losses use the C library's log1p.
