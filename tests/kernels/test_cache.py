@@ -108,8 +108,8 @@ def other_sources(cache, spare):
     package = changed_package(
         spare,
         "cpu/per_target/nll.py",
-        "put(into, k, -(each * get(first, k * near + get(given, k) * between)))",
-        "put(into, k, -(2 * each * get(first, k * near + get(given, k) * between)))",
+        "put(into, k, -(row_weight * get(first",
+        "put(into, k, -(2 * row_weight * get(first",
     )
     code = CALLS.partition("assert")[0]
     call(spare, spare / "cache", code, PYTHONPATH=str(package))
