@@ -318,7 +318,20 @@ BAD_INDEX = [(1.5, TypeError), ("1", TypeError), (None, TypeError), (np.nan, Typ
 BAD_REDUCTION = [(v, ValueError) for v in ("MEAN", "", "avg", 3, np.nan, True, ["mean"])]
 BAD_SMOOTHING = [(v, ValueError) for v in (-0.1, 1.1, np.nan, np.inf, -np.inf, -1)]
 BAD_SMOOTHING += [(v, TypeError) for v in ("0.1", None, 1j, [0.1], np.ones(1))]
+BAD_SCALE = [(v, ValueError) for v in (-0.1, np.nan, np.inf, -1)] + [(v, TypeError) for v in ("0.1", None, 1j, [0.1], np.ones(1))]
 BAD_DEVICE = [(v, ValueError) for v in ("tpu", "", "cuda:x", 3)]
+
+
+LSE_SCALES = [0.0, 0.0, 0.0, 1e-3, np.float32(0.5), 1]
+
+
+def moderate(case):
+    """Whether the square of a log-sum-exp fits float32, also before a small weight scales it down."""
+    logits = np.asarray(case.plain.get("input", case.arguments["input"]))
+    if logits.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+        return False
+    logits = np.abs(logits.astype(float))
+    return not (logits[np.isfinite(logits)] > 1e6).any()
 
 
 @st.composite
@@ -406,6 +419,7 @@ def _draw_loss(draw, case, rng, dtype):
     if case.function.startswith("cross"):
         good = st.sampled_from([0.0, 0.0, 0.1, 1.0, 0, True, np.float32(0.5), np.array(0.25)])
         option(draw, case, "label_smoothing", good, BAD_SMOOTHING)
+        option(draw, case, "lse_square_scale", st.sampled_from(LSE_SCALES if moderate(case) else [0.0, 0]), BAD_SCALE)
     if case.function.endswith("backward"):
         put_grad_output(draw, case, rng, losses if reduction in ("none", None) else ())
     if case.function.endswith(("backward", "grad")):

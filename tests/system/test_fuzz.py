@@ -105,6 +105,15 @@ def options_of(case):
     return options
 
 
+def lse_terms(case, rows):
+    """``(lam, L, bound)``: lse_square_scale; per row, with an axis of one class, the log-sum-exp and what its errors scale with."""
+    lam = reference.WIDE(float(case.arguments.get("lse_square_scale", 0.0)))
+    with np.errstate(all="ignore"):
+        lse = reference.log_sum_exp(rows)
+        bound = np.abs(rows.max(axis=-1, keepdims=True)) + np.abs(lse - rows.max(axis=-1, keepdims=True))
+    return lam, lse, bound
+
+
 def distribution_of(case):
     return reference.target_distribution(
         case.plain["input"], case.plain["target"], *(options_of(case).get(n, d) for n, d in DISTRIBUTION.items())
@@ -139,11 +148,16 @@ def check_loss(case, loss):
         logp = reference.log_softmax(rows)
     with np.errstate(all="ignore"):
         losses = reference.row_losses(logp, q, keep)
+        lam, lse, bound = lse_terms(case, rows)
+        losses = losses + np.where(keep, lam * q.sum(axis=-1) * (lse * lse)[..., 0], 0) if lam else losses
     if case.function.startswith("cross"):
         losses = np.where(keep & not_numbers(rows), np.nan, losses)
         losses = np.where(unread(case, q), 0, losses)
     with np.errstate(all="ignore"):
         sizes = np.where((q == 0) | ~keep[..., None] | ~np.isfinite(logp), 0, np.abs(q * logp)).sum(axis=-1)
+        if lam:
+            more = lam * np.abs(q).sum(axis=-1) * (bound * bound)[..., 0]
+            sizes = sizes + np.where(keep & np.isfinite(more), more, 0)
         tolerance = sizes * eps(work(x.dtype)) * (8 + np.sqrt(class_count(x.shape)) / 4)
         expected = reference.reduced(losses, divisor, reduction)
         if reduction not in ("none", None):
@@ -168,12 +182,15 @@ def check_gradient(case, gradient):
     with np.errstate(all="ignore"):
         p = np.exp(reference.log_softmax(rows))
         spread, hit = upstream[..., None] * q.sum(axis=-1, keepdims=True) * p, upstream[..., None] * q
+        lam, lse, bound = lse_terms(case, rows)
+        more = np.abs(upstream[..., None]) * np.abs(q).sum(axis=-1, keepdims=True) * p * 2 * lam * bound if lam else 0
+        spread = spread * (1 + 2 * lam * lse) if lam else spread
         expected = np.where((keep & not_numbers(rows))[..., None], np.nan, spread - hit)
         nothing = ~keep | unread(case, q) | (upstream == 0)
         expected = np.where(nothing[..., None], 0, expected)
         gap = np.abs(rows - rows.max(axis=-1, keepdims=True))
         gap = np.where(np.isfinite(gap), np.minimum(gap, 200), 0)
-        tolerance = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit))
+        tolerance = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit) + more)
         tolerance = tolerance + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
     close(gradient, reference.classes_back(expected, x), reference.classes_back(tolerance, x))
 
