@@ -1,0 +1,82 @@
+"""The chooser: both ways into the kernels get the same algorithm, and every kernel that it names exists."""
+
+from importlib import import_module
+from itertools import product
+
+import numpy as np
+import pytest
+
+from nbloss.kernels.cpu import choose, kernel_set
+from nbloss.kernels.cpu.choose import MODULES, Choice
+from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, LANES_MAX_CLASSES, TILE_MAX_CLASSES
+from nbloss.kernels.math.epilogue import RowOptions
+
+CLASSES = [1, 2, LANES_MAX_CLASSES, LANES_MAX_CLASSES + 1, 200, 1000, TILE_MAX_CLASSES]
+INNER = [1, 2, CHANNELS_MIN_POSITIONS - 1, CHANNELS_MIN_POSITIONS, 500]
+
+
+def algorithm(choice):
+    """The last two words of a general kernel's module, or the algorithm in a fused kernel's name."""
+    words = choice.kernel.split(".")
+    return words[-1].partition("_")[2] if words[-2] == "fused" else words[-3]
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize(("classes", "inner"), list(product(CLASSES[1:], INNER)))  # one class has no order of its own
+def test_the_fused_way_has_the_algorithm_of_the_general_way(classes, inner, gradient):
+    x = np.empty((3, classes, inner), np.float32)
+    general = choose.choose("cross_entropy", [x], x if gradient else None)
+    for sums in (False, True):
+        fused = choose.fused("cross_entropy", classes, min(inner, CHANNELS_MIN_POSITIONS), sums, gradient)
+        assert algorithm(fused) == algorithm(general)
+        assert fused.grain.chunk == general.grain.chunk
+        assert general.why in fused.why
+
+
+def choices():
+    """A choice for every operation, layout and kind of options."""
+    for classes, inner, transposed, optioned in product([*CLASSES, TILE_MAX_CLASSES + 1], INNER, (False, True), (False, True)):
+        shape = (3, classes, inner)
+        x = np.empty(shape[::-1], np.float32).transpose(2, 1, 0) if transposed else np.empty(shape, np.float32)
+        for operation in MODULES:
+            inputs = [x, x] if operation == "log_softmax_backward" else [x]
+            for out in (np.empty(shape, np.float32), x) if operation.startswith("log") else (None, np.empty(shape, np.float32)):
+                yield choose.choose(operation, inputs, out, RowOptions(0.1) if optioned and operation.startswith("cross") else None)
+        for operation, sums, gradient in product(("nll", "cross_entropy"), (False, True), (False, True)):
+            yield choose.fused(operation, classes, min(inner, CHANNELS_MIN_POSITIONS), sums, gradient)
+    yield from (choose.ROW_SCALE, choose.ROW_SUM, choose.NLL)
+    yield from (choose.nll(name, 10, 64) for name in ("nll_backward", "nll_soft", "nll_soft_backward"))
+
+
+def test_every_kernel_that_is_named_exists():
+    names = {choice.kernel for choice in choices()}
+    assert len(names) > 20
+    for name in names:
+        module, _, function = name.rpartition(".")
+        assert callable(getattr(import_module(module), function)), name
+
+
+def test_every_choice_gives_a_reason_and_a_grain():
+    for choice in choices():
+        assert isinstance(choice, Choice)
+        assert choice.why
+        assert choice.grain.elements > 0 and choice.grain.multiple > 0 and choice.grain.chunk >= choice.grain.multiple
+
+
+@pytest.mark.parametrize("classes", [2, LANES_MAX_CLASSES, LANES_MAX_CLASSES + 1, TILE_MAX_CLASSES, TILE_MAX_CLASSES + 1])
+def test_the_rows_of_a_transposed_array_are_positions(classes):
+    rows = np.empty((classes, 70), np.float32).T[:, :, None]  # rows that are neighbours in memory
+    channels = np.empty((1, classes, 70), np.float32)
+    assert choose.choose("cross_entropy", [rows], None)[:2] == choose.choose("cross_entropy", [channels], None)[:2]
+
+
+def test_row_options_never_take_the_pipeline():
+    x = np.empty((2, 21, 5000), np.float32)
+    assert algorithm(choose.choose("cross_entropy", [x], x)) == "channels_first"
+    assert algorithm(choose.choose("cross_entropy", [x], x, RowOptions(0.1))) == "row_per_lane"
+
+
+def test_options_are_in_the_type_that_is_computed_in():
+    """A float64 option would make a row's bits depend on the layout."""
+    assert [type(v) for v in kernel_set._of_type(RowOptions(0.1), np.dtype(np.float32))] == [np.float32]
+    assert kernel_set._of_type(None, np.dtype(np.float32)) is None
