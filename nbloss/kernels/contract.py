@@ -38,3 +38,17 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
 smoothing: spread) is 0: its loss and gradient are 0, whatever the
 logits are. Kernels rely on the checks of ``nbloss._problem``.
 """
+
+KERNELS = (
+    "cross_entropy",
+    "cross_entropy_soft",
+    "fused_loss",
+    "log_softmax",
+    "log_softmax_backward",
+    "nll",
+    "nll_backward",
+    "nll_soft",
+    "nll_soft_backward",
+    "row_scale",
+    "row_sum",
+)

@@ -11,20 +11,6 @@ from nbloss.kernels.math import epilogue
 
 WIDE = np.longdouble
 
-__all__ = [
-    "cross_entropy",
-    "cross_entropy_soft",
-    "fused_loss",
-    "log_softmax",
-    "log_softmax_backward",
-    "nll",
-    "nll_backward",
-    "nll_soft",
-    "nll_soft_backward",
-    "row_scale",
-    "row_sum",
-]
-
 _formulas = epilogue.make(lambda function: function, np.where, np.equal)
 
 

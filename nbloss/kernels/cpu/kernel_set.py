@@ -10,20 +10,6 @@ from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, SUM_GROUP_ROWS
 
-__all__ = [
-    "cross_entropy",
-    "cross_entropy_soft",
-    "fused_loss",
-    "log_softmax",
-    "log_softmax_backward",
-    "nll",
-    "nll_backward",
-    "nll_soft",
-    "nll_soft_backward",
-    "row_scale",
-    "row_sum",
-]
-
 WRITTEN = {"loss", "out"}
 
 
