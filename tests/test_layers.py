@@ -5,16 +5,30 @@ modules that `nbloss.__getattr__` imports are names in a table there, and not se
 """
 
 import ast
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 
+import nbloss.bench
+
 PACKAGE = Path(__file__).parents[1] / "nbloss"
 
 # The highest layer first. A name stands for the module and for everything inside it, unless another entry names that more closely.
-CPU = "nbloss.kernels.cpu"
+CPU, CUDA = "nbloss.kernels.cpu", "nbloss.kernels.cuda"
+BENCH = [
+    "problem",
+    "session",
+    "races",
+    "peers",
+    "measure",
+    "report",
+    "gpu",
+    "cli",
+]  # the lowest first, as nbloss.bench's docstring has them
 LAYERS = [
     {"nbloss.__main__", "nbloss.demo", "nbloss.info", "nbloss.warmup", "nbloss.bench"},  # commands
+    *({f"nbloss.bench.{name}"} for name in reversed(BENCH)),
     {"nbloss"},  # the public names
     {"nbloss.interop"},
     {"nbloss.modules"},
@@ -25,10 +39,12 @@ LAYERS = [
     {"nbloss.backends", "nbloss.backends.select"},
     {"nbloss.backends.cuda"},
     {"nbloss.backends.array_interop", "nbloss.backends.cpu"},
-    {f"{CPU}.kernel_set", "nbloss.kernels.cuda.kernel_set", "nbloss.kernels.reference"},
-    {"nbloss.kernels.cuda.rows", "nbloss.kernels.cuda.channels_first", "nbloss.kernels.cuda.per_target"},
-    {"nbloss.kernels.cuda", "nbloss.kernels.cuda.runtime"},
-    {"nbloss.kernels.cuda.prims"},
+    {f"{CPU}.kernel_set", f"{CUDA}.kernel_set", "nbloss.kernels.reference"},
+    {f"{CUDA}.rows", f"{CUDA}.channels_first", f"{CUDA}.per_target"},
+    {f"{CUDA}.epilogue", f"{CUDA}.exp", f"{CUDA}.indexing"},
+    {CUDA, f"{CUDA}.runtime"},
+    {f"{CUDA}.prims"},
+    {f"{CUDA}.tuning"},
     {f"{CPU}.choose", f"{CPU}.fused"},
     {CPU, f"{CPU}.channels_first"},
     {f"{CPU}.row_per_lane"},
@@ -153,17 +169,35 @@ def test_no_imports_form_a_circle(graph):
     assert [" imports ".join(one) for one in circles(graph)] == []
 
 
-@pytest.mark.parametrize(("half", "other"), [("cpu", "cuda"), ("cuda", "cpu"), ("reference", "cpu"), ("reference", "cuda")])
-def test_no_kernels_import_those_of_another_backend(half, other, graph):
-    """They have no order: what they share is in nbloss.kernels.math and below."""
-    inside = {name: f"nbloss.kernels.{name}" for name in (half, other)}
-    crossing = [(a, b) for a, imported in graph.items() for b in imported if a.startswith(inside[half]) and b.startswith(inside[other])]
+APART = [  # modules that have no order among them: what they share is below all of them
+    (CPU, CUDA, "nbloss.kernels.reference"),
+    (f"{CUDA}.rows", f"{CUDA}.channels_first", f"{CUDA}.per_target"),
+    (f"{CUDA}.epilogue", f"{CUDA}.exp", f"{CUDA}.indexing"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), [pair for group in APART for pair in permutations(group, 2)])
+def test_modules_without_an_order_do_not_import_each_other(one, other, graph):
+    crossing = [
+        (a, b) for a, imported in graph.items() for b in imported if f"{a}.".startswith(f"{one}.") and f"{b}.".startswith(f"{other}.")
+    ]
     assert crossing == []
+
+
+@pytest.mark.parametrize("name", [f"{CPU}.tuning", f"{CUDA}.tuning", "nbloss.kernels.levels", "nbloss.kernels.contract"])
+def test_modules_of_numbers_and_names_import_nothing_of_the_package(name, graph):
+    assert graph[name] == set()
+
+
+def test_the_docstring_of_bench_has_its_layers_in_this_order():
+    places = [nbloss.bench.__doc__.index(f"\n    {name} ") for name in BENCH]
+    assert places == sorted(places)
 
 
 def test_every_module_is_named_in_a_layer(graph):
     """None falls into the layer of the package itself, which is for its __init__.py: a new module has to be put into a layer."""
     forgotten = [m for m in graph if m != "nbloss" and LAYERS[layer_of(m, LAYERS)] == {"nbloss"}]
+    forgotten += [m for m in graph if m.startswith("nbloss.bench.") and layer_of(m, LAYERS) == layer_of("nbloss.bench", LAYERS)]
     assert forgotten == [], "name them in LAYERS"
 
 
