@@ -10,6 +10,7 @@ import numpy as np
 
 import nbloss
 import nbloss.functional as F
+from nbloss.backends.array_interop import numpy_dtype
 from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, FUSED_MAX_ROWS, TILE_MAX_CLASSES
 
 # The instruction sets that decide how wide the CPU kernels run, in LLVM's names, best first.
@@ -73,15 +74,6 @@ CALLS = {  # a call as the table shows it -> the call, on logits x, class number
     "  with weight, ignored rows and any strides": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, w, device="cpu"),
     "  with lse_square_scale": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, lse_square_scale=1e-4),
 }
-
-
-def numpy_dtype(name):
-    """The dtype of this name. bfloat16 needs the package ml_dtypes."""
-    if name != "bfloat16":
-        return np.dtype(name)
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16)
 
 
 def _small(shape, transposed):

@@ -17,7 +17,7 @@ import numpy as np
 
 import nbloss
 import nbloss.functional as F
-from nbloss.info import numpy_dtype
+from nbloss.backends.array_interop import numpy_dtype
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
 from nbloss.progress import Progress
 

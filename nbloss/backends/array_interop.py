@@ -40,7 +40,7 @@ def device_of(value):
     return family(value).seen(value, None).device
 
 
-def _dtype(name):
+def numpy_dtype(name):
     """The NumPy dtype of this name; bfloat16 is that of ml_dtypes."""
     if name == "bfloat16":
         from ml_dtypes import bfloat16
@@ -100,7 +100,7 @@ class Torch(Other):
     def seen(value, stream):
         if str(value.layout) != "torch.strided":
             raise TypeError(f"tensors should be dense; got layout {value.layout}")
-        dtype = _dtype(str(value.dtype).partition(".")[2])
+        dtype = numpy_dtype(str(value.dtype).partition(".")[2])
         strides = tuple(s * dtype.itemsize for s in value.stride())
         return memory.at(value.data_ptr(), tuple(value.shape), strides, dtype, value.device.index, value)
 
