@@ -15,7 +15,7 @@ from nbloss.backends.cpu import CPU
 from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, TILE_MAX_CLASSES
 
-C_ALIGNED, WRITEABLE = 0x0101, 0x0501  # the bits of `flags.num` for C order and alignment; and for a writeable array, too
+C_ALIGNED = 0x0101  # the bits of `flags.num` for C order and alignment
 
 _known: dict = {}  # (dtype of logits, dtype of targets) -> what `_describe` returns
 
@@ -54,7 +54,7 @@ def log_softmax(operation, inputs, dim, out):
             return None
     if out is not None and type(out) is not ndarray:
         return None
-    result = output_array(CPU, out, shape, dtype, inputs, [])
+    result = output_array(CPU, out, shape, dtype, inputs)
     arrays, rows = [], (-1, shape[-1], 1)
     for array in (*[array for _, array in inputs], result):
         arrays.append((array if seen[0] is None else array.view(seen[0])).reshape(rows))
@@ -107,8 +107,7 @@ def loss(operation, input, target, weight, ignore_index, reduction, device, row_
     if g is not None:
         if out is not None and type(out) is not ndarray:
             return None
-        fits = out is not None and out.shape == shape and out.dtype == pair[0] and out.flags.num & WRITEABLE == WRITEABLE
-        into = result = out if fits else output_array(CPU, out, shape, pair[0], [], [])  # the kernel checks for overlaps
+        into = result = output_array(CPU, out, shape, pair[0])  # the kernel checks for overlaps
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_signed is not None:

@@ -99,15 +99,15 @@ def array_like(backend, name, value, like):
     return backend.cast(array, like.dtype)
 
 
-def output_array(backend, out, shape, dtype, may_be, may_not_overlap):
+def output_array(backend, out, shape, dtype, may_be=(), may_not_overlap=()):
     """The array of a result: ``out``, or a new one. Both lists hold ``(name, array)``; ``out`` may be one of ``may_be`` itself."""
     if out is None:
         return backend.new_output(shape, dtype)
     array = backend.as_output(out)
     if array is None:
         raise TypeError(f"out should be {backend.output_kind}; got {type(out).__name__}")
-    if array.shape != tuple(shape):
-        raise ValueError(f"out should have shape {tuple(shape)}, the input's; got {array.shape}")
+    if array.shape != shape:
+        raise ValueError(f"out should have shape {shape}, the input's; got {array.shape}")
     if array.dtype != dtype:
         raise ValueError(f"out should have dtype {dtype}; got {array.dtype}")
     if not array.flags.carray:

@@ -64,7 +64,9 @@ class CpuBackend:
 
     def as_output(self, out):
         """The caller's ``out``; None if this backend cannot write it."""
-        return out if isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray) else None
+        if type(out) is np.ndarray or (isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray)):
+            return out
+        return None
 
     def scratch(self, count, dtype):
         """A temporary array of one number per position."""

@@ -76,7 +76,7 @@ def log_softmax(
         if dtype is not None:
             x = backend.cast(x, float_dtype(dtype))
         axis = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
-        result = output_array(backend, out, x.shape, x.dtype, [("input", x)], [])
+        result = output_array(backend, out, x.shape, x.dtype, [("input", x)])
         if x.size:
             row = canonical(backend, x, axis)
             backend.kernels.log_softmax(row, as_stored(backend.kernel_view(result)).reshape(row.shape))
@@ -131,7 +131,7 @@ def log_softmax_backward(
         y = float_array(backend, "output", output)
         g = array_like(backend, "grad_output", grad_output, y)
         axis = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
-        result = output_array(backend, out, y.shape, y.dtype, [("output", y), ("grad_output", g)], [])
+        result = output_array(backend, out, y.shape, y.dtype, [("output", y), ("grad_output", g)])
         if y.size:
             row = canonical(backend, y, axis)
             backend.kernels.log_softmax_backward(
