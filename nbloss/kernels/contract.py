@@ -29,14 +29,13 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
                                   at the target
 ``row_scale``                     scale = hit w[target], spread = share, 0 where ignored. Gives the sum of w[target], how many targets are
                                   out of range, and where the first one is. A scale of one number is set to ``hit``: it is right if
-                                  the sum says that all positions count alike
+                                  the sum equals the number of positions
 ``row_sum``                       sum over positions in float64, the same bits for any number of threads
 ``fused_loss`` (CPU)              ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one kernel
 ================================  ======================================================================================
 
-``options`` add lam L^2 times the row's weight to the loss. Nothing is computed from the logits of a position whose scale (for
-smoothing: spread) is 0: its loss and gradient are 0, whatever the
-logits are. Kernels rely on the checks of ``nbloss._problem``.
+``options`` add lam L^2 times the row's weight to the loss. A position whose scale (for smoothing: spread) is 0 has loss 0 and gradient 0,
+whatever its logits are. Kernels rely on the checks of ``nbloss._problem``.
 """
 
 KERNELS = (

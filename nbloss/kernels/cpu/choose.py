@@ -61,9 +61,7 @@ class Choice(NamedTuple):
     kernel: str  # full name: module and function
     grain: Grain
     why: str
-    view: str = (
-        "as given"  # or "transposed": positions that are neighbours in memory become the inner axis; or "copied": classes contiguous
-    )
+    view: str = "as given"  # or "transposed": neighbouring positions become the inner axis; or "copied": contiguous classes
 
 
 def _kernel(algorithm, module, function):
@@ -116,7 +114,7 @@ def choose(operation, inputs, out, options=None):
 
 @lru_cache(maxsize=4096)
 def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
-    """`choose` on numbers, which can be looked up: a small call takes 5 us, and its choice would take 2."""
+    """`choose` for the numbers of a layout, which a table can hold. A small call takes 5 us; computing its choice would take 2 of them."""
     inputs = [Layout(shape, strides, itemsize)] + ([] if other is None else [Layout(shape, *other)])
     out = None if out_strides is None else Layout(shape, out_strides, itemsize)
     arrays = inputs if out is None else [*inputs, out]
@@ -165,7 +163,7 @@ SUMS_MAX_CLASSES = {"nll": 2**63, "cross_entropy": LANES_MAX_CLASSES}
 def fused(operation, classes, inner, sums, gradient):
     """The Choice for a whole loss of class numbers in one kernel, of arrays in C order; ``sums``: to one number, ``gradient``: with it.
 
-    Looked up in a table, as small calls are: so ``inner`` should be at most CHANNELS_MIN_POSITIONS; larger numbers choose alike.
+    Choices are kept in a table. ``inner`` should be at most CHANNELS_MIN_POSITIONS: larger numbers give the same choice.
     """
     adds = sums and not gradient and classes <= SUMS_MAX_CLASSES[operation]
     elements, chunk, multiple = classes, CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS, 64

@@ -50,16 +50,16 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
 
 def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
     options = _of_type(options, loss.dtype)
-    rest = w, a, b, target, mask, scale, spread, options, upstream, loss
+    given = w, a, b, target, mask, scale, spread, options, upstream, loss
     variant = y is None, options is None
     if y is None:
-        _run("cross_entropy_soft", variant, lambda x, out: (x, None, *rest, out), [x], out)
+        _run("cross_entropy_soft", variant, lambda x, out: (x, None, *given, out), [x], out)
     else:
-        _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *rest, out), [x, y], out)
+        _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), [x, y], out)
 
 
 def _of_type(options, dtype):
-    """Row options in the type that is computed in: a row then has the same bits in every layout."""
+    """Row options in the type of the arithmetic, so that a row has the same bits in every layout."""
     return options and type(options)(*map(dtype.type, options))
 
 
@@ -120,7 +120,7 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, sums, div
     memory that it may not; then nothing has been written.
     """
     _, classes, inner = x.shape
-    if inner > CHANNELS_MIN_POSITIONS:
+    if inner > CHANNELS_MIN_POSITIONS:  # larger numbers give the same choice, and would fill the table of choices
         inner = CHANNELS_MIN_POSITIONS
     loss_only = out is None
     choice = choose.fused(operation, classes, inner, sums, not loss_only)
