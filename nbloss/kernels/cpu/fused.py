@@ -83,7 +83,7 @@ def _fused(run_rows, accepts_one_scale=True):
                 free(numbers)
                 return False
         upstream[0] = g / divisor if divides else g
-        run_rows(x, target, mask, scale, None, upstream, loss, out, count, chunk, workers, loop)
+        run_rows(x, target, mask, scale, None, None, None, upstream, loss, out, count, chunk, workers, loop)
         if loss is not None and sums:
             _row_sum(loss, totals, SUM_GROUP_ROWS, 0, count)
             loss[0] = _added(totals) / (divisor if divides else 1.0)
@@ -96,7 +96,7 @@ def _fused(run_rows, accepts_one_scale=True):
 _nll_loss, _nll_gradient = _njit(nll), _njit(nll_backward)
 
 
-def _nll(x, target, mask, scale, options, upstream, loss, out, lo, hi):
+def _nll(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
     if loss is not None:
         _nll_loss(x, target, mask, scale, loss, lo, hi)
     if out is not None:
@@ -140,7 +140,7 @@ def _sum_body(run_rows):
                 _row_scale(
                     target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, divisors, wrong, SUM_RUN_ROWS, start, stop
                 )
-            run_rows(x, target, mask, scale, None, one, loss, None, start, stop)
+            run_rows(x, target, mask, scale, None, None, None, one, loss, None, start, stop)
             _row_sum(loss, totals, SUM_RUN_ROWS, start, stop)
         free(losses)
 

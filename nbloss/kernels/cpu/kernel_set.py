@@ -45,7 +45,14 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     if scale.size < loss.size and not choose.one_scale_for_all(x.shape[1]):
         scale = np.full(loss.size, scale[0])
     options = _of_type(options, loss.dtype)
-    _run("cross_entropy", (options is None,), lambda x, out: (x, target, mask, scale, options, upstream, loss, out), [x], out, options)
+    _run(
+        "cross_entropy",
+        (options is None,),
+        lambda x, out: (x, target, mask, scale, None, None, options, upstream, loss, out),
+        [x],
+        out,
+        options,
+    )
 
 
 def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):

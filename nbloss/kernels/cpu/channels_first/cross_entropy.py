@@ -11,7 +11,6 @@ from nbloss.kernels.cpu.channels_first.loss_only import losses_only
 from nbloss.kernels.cpu.channels_first.pipeline import load_class, store_class, transfer_class
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, positions_to_line
-from nbloss.kernels.cpu.row_per_lane.pack import position_pointer
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.tile import (
     SAVED,
@@ -25,7 +24,7 @@ from nbloss.kernels.cpu.row_per_lane.tile import (
 )
 from nbloss.kernels.cpu.simd.load_store import lanes, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, prefetch_read, stride
+from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
 from nbloss.kernels.cpu.simd.vec import equal
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
@@ -87,7 +86,7 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
     free(buffer)
 
 
-def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
+def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
     """``options`` are None: ``choose`` sends calls with row options to ``row_per_lane``."""
     if out is None:
         losses_only(x, target, mask, scale, loss, lo, hi)

@@ -9,11 +9,19 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, classes_to_prefetch, positions_to_line
-from nbloss.kernels.cpu.row_per_lane.pack import position_pointer
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size, tile_sums
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_n_x4, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, prefetch_read, prefetch_write, stride
+from nbloss.kernels.cpu.simd.pointers import (
+    elements_to_aligned,
+    min_int,
+    offset,
+    pointer,
+    position_pointer,
+    prefetch_read,
+    prefetch_write,
+    stride,
+)
 from nbloss.kernels.cpu.simd.vec import concat_x4, demote, extract_x4, maximum, minimum, promote, repeat_x4
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc

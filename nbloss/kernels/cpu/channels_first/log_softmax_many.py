@@ -15,11 +15,10 @@ from numba import njit
 from nbloss.kernels.cpu.channels_first.log_softmax import read, write
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
-from nbloss.kernels.cpu.row_per_lane.pack import position_pointer
 from nbloss.kernels.cpu.row_per_lane.reduce import add_class, flush_block, fold_partial_sums, partial_sums_size
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_n, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, prefetch_read, stride
+from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
 from nbloss.kernels.cpu.simd.transpose import transpose_in, transpose_width
 from nbloss.kernels.cpu.simd.vec import demote, extract_x4, minimum
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled

@@ -9,7 +9,6 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
-from nbloss.kernels.cpu.row_per_lane.pack import position_pointer
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import accumulate_four, accumulate_one, finish_sums
 from nbloss.kernels.cpu.row_per_lane.tile import (
@@ -22,7 +21,7 @@ from nbloss.kernels.cpu.row_per_lane.tile import (
     tile_logs,
 )
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, splat, store
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, prefetch_read, stride
+from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
 from nbloss.kernels.cpu.simd.vec import concat_x4, equal, mask_or
 from nbloss.kernels.cpu.simd.vecmath import exp_unshifted
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc

@@ -55,7 +55,7 @@ def _sums_unshifted(n, options):
     return False
 
 
-def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
+def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
     n, inner = x.shape[1], x.shape[2]
     base = pointer(x, 0)
     width = lanes(base)

@@ -33,13 +33,6 @@ NO_OFFSET = -(2**62)
 
 
 @njit(**INLINE)
-def position_pointer(array, p):
-    """A pointer to class 0 of position p."""
-    inner = array.shape[2]
-    return pointer(array, p // inner * stride(array, 0) + p % inner * stride(array, 2))
-
-
-@njit(**INLINE)
 def tile_offsets(inner, outer_stride, inner_stride, p, hi, width, offsets):
     """Store the offset of each position of a tile in ``offsets``; lanes beyond hi get the offset of the last position."""
     o, i = p // inner, p % inner

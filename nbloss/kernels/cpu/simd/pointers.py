@@ -6,10 +6,11 @@ to class numbers (``Integers``) carries the item size, which is known only when 
 """
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 
+from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.half import COMPUTE
 from nbloss.kernels.cpu.simd.vec import LANES, call_llvm
 
@@ -131,6 +132,21 @@ def address(typingctx, base):
         return builder.ptrtoint(data, _I64)
 
     return types.intp(base), codegen
+
+
+@njit(**INLINE)
+def position_pointer(array, p):
+    """A pointer to class 0 of position p of an (outer, C, inner) array."""
+    inner = array.shape[2]
+    if inner == 1:
+        return pointer(array, p * stride(array, 0))
+    return pointer(array, p // inner * stride(array, 0) + p % inner * stride(array, 2))
+
+
+@njit(**INLINE)
+def row_step(array):
+    """The distance in elements from a position to the next one: what prefetches assume."""
+    return stride(array, 0) if array.shape[2] == 1 else stride(array, 2)
 
 
 @intrinsic

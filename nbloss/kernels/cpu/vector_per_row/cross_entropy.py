@@ -12,7 +12,7 @@ from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_los
 from nbloss.kernels.cpu.simd.integers import widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, stride
+from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, position_pointer, row_step
 from nbloss.kernels.cpu.simd.vec import equal, insert_lane, less, select
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
@@ -30,7 +30,7 @@ from nbloss.kernels.cpu.vector_per_row.write import fill_row, output_lines, writ
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
-def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
+def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
@@ -48,8 +48,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
     store(gaps, 0, rest)  # lanes without a row must not hold subnormal numbers, which are slow
     store(maxima, 0, rest)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
-    row_stride = stride(x, 0)
-    ahead = prefetch_distance(n, row_stride, near)
+    ahead = prefetch_distance(n, row_step(x), near)
     terms, widened = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     again = n * x.itemsize > LONG_ROW_BYTES  # compute exponentials twice instead of keeping them
     for p in range(lo, hi, size):
@@ -59,7 +58,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
             last = min_int(count, first + near)
             for k in range(first, last):
                 if get(scales, p + k) != 0:
-                    row = pointer(x, (p + k) * row_stride)
+                    row = position_pointer(x, p + k)
                     if p + k < lo + near or get(scales, p + k - near) == 0:
                         put(tops, (p + k) & ring, row_max(row, n))
                     put(gaps, k, get(tops, (p + k) & ring) - get(row, get(classes, k)))
@@ -67,8 +66,8 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
                         put(maxima, k, get(tops, (p + k) & ring))
             for k in range(first, last):
                 if get(scales, p + k) != 0:
-                    row, m, later = pointer(x, (p + k) * row_stride), get(tops, (p + k) & ring), p + k + near
-                    following = pointer(x, later * row_stride) if later < hi and get(scales, later) != 0 else row
+                    row, m, later = position_pointer(x, p + k), get(tops, (p + k) & ring), p + k + near
+                    following = position_pointer(x, later) if later < hi and get(scales, later) != 0 else row
                     lines = output_lines(row, out, p + k, nontemporal)
                     if out is None:
                         sums, top = row_exp_sums(row, n, m, None, ahead, None, following)
@@ -87,7 +86,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
             s = insert_lane(s, k, cast(base, total))
         for k in range(count):
             if confident >> k & 1:
-                row = pointer(x, (p + k) * row_stride)
+                row = position_pointer(x, p + k)
                 if out is None:
                     without_max = row_rest(row, n, get(tops, (p + k) & ring), None)
                 else:
@@ -106,14 +105,12 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out, lo, hi):
             store(factors, 0, index_factor(coef, log_s, top, options) / s / one)
             store(at_targets, 0, index_at_target(coef, others, own, s, log_s, top, options))
             for k in range(count):
-                result = pointer(out, (p + k) * n)
+                result = position_pointer(out, p + k)
                 if get(coefs, k) == 0:
                     fill_row(result, n, 0.0)
                 else:
                     if again and not confident >> k & 1:
-                        write_recomputed(
-                            pointer(x, (p + k) * row_stride), result, n, get(tops, (p + k) & ring), get(factors, k), nontemporal
-                        )
+                        write_recomputed(position_pointer(x, p + k), result, n, get(tops, (p + k) & ring), get(factors, k), nontemporal)
                     else:
                         write_kept(offset(kept, k * pitch), result, n, get(factors, k), nontemporal)
                     put(result, get(classes, k), get(at_targets, k))

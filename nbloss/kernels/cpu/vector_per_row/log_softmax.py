@@ -10,7 +10,7 @@ from numba import njit
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_float64, load_n, put, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import min_int, pointer, stride
+from nbloss.kernels.cpu.simd.pointers import min_int, pointer, position_pointer, row_step
 from nbloss.kernels.cpu.simd.vec import insert_lane, promote, reduce_add
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
@@ -30,14 +30,13 @@ def log_softmax(x, out, lo, hi):
     rest = splat(base, 0.0)
     terms = stack_alloc(np.float64, 256)
     nontemporal = rows_bypass_caches(out, n, base)
-    row_stride = stride(x, 0)
-    ahead = prefetch_distance(n, row_stride, size)
+    ahead = prefetch_distance(n, row_step(x), size)
     for p in range(lo, min_int(hi, lo + size)):
-        put(maxima, p & ring, row_max(pointer(x, p * row_stride), n))
+        put(maxima, p & ring, row_max(position_pointer(x, p), n))
     for p in range(lo, hi, size):
         count, confident = min_int(size, hi - p), 0
         for k in range(count):
-            row, following = pointer(x, (p + k) * row_stride), pointer(x, min_int(p + k + size, hi - 1) * row_stride)
+            row, following = position_pointer(x, p + k), position_pointer(x, min_int(p + k + size, hi - 1))
             lines = output_lines(row, out, p + k, nontemporal)
             sums, following_max = row_exp_sums(row, n, get(maxima, (p + k) & ring), None, ahead, lines, following)
             store(terms, k * width, sums)
@@ -48,12 +47,10 @@ def log_softmax(x, out, lo, hi):
             rest = insert_lane(rest, k, cast(base, total - 1.0))
         for k in range(count):
             if confident >> k & 1:
-                rest = insert_lane(rest, k, cast(base, row_rest(pointer(x, (p + k) * row_stride), n, get(maxima, (p + k) & ring), None)))
+                rest = insert_lane(rest, k, cast(base, row_rest(position_pointer(x, p + k), n, get(maxima, (p + k) & ring), None)))
         store(logs, 0, log1p(rest))
         for k in range(count):
-            write_logs(
-                pointer(x, (p + k) * row_stride), pointer(out, (p + k) * n), n, get(maxima, (p + k) & ring), get(logs, k), nontemporal
-            )
+            write_logs(position_pointer(x, p + k), position_pointer(out, p + k), n, get(maxima, (p + k) & ring), get(logs, k), nontemporal)
     free(maxima)
 
 
@@ -74,9 +71,9 @@ def log_softmax_backward(g, y, out, lo, hi):
     n = y.shape[1]
     nontemporal = rows_bypass_caches(out, n, pointer(y, 0))
     for p in range(lo, hi):
-        upstream, row = pointer(g, p * stride(g, 0)), pointer(y, p * stride(y, 0))
+        upstream, row = position_pointer(g, p), position_pointer(y, p)
         sums = promote(splat(row, 0.0))
         for start in range(0, n, SUM_BLOCK_CLASSES):
             sums = sums + _sum_block(upstream, start, min_int(n, start + SUM_BLOCK_CLASSES))
         factor = cast(row, reduce_add(sums) / np.float64(exp_scale(get(row, 0))))
-        write_gradient(upstream, row, pointer(out, p * n), n, factor, nontemporal)
+        write_gradient(upstream, row, position_pointer(out, p), n, factor, nontemporal)

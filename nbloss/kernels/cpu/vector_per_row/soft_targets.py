@@ -11,7 +11,7 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.epilogue import index_loss, smoothed_at_target, soft_factors, soft_gradient, soft_loss
 from nbloss.kernels.cpu.simd.integers import get_integer
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_n, put, splat, store_n
-from nbloss.kernels.cpu.simd.pointers import min_int, pointer, stride
+from nbloss.kernels.cpu.simd.pointers import min_int, pointer, position_pointer, row_step
 from nbloss.kernels.cpu.simd.vec import equal, fma, promote, reduce_add, select
 from nbloss.kernels.cpu.simd.vecmath import exp_scale
 from nbloss.kernels.cpu.simd.workspace import free
@@ -91,26 +91,26 @@ def _probabilities(y, p):
 def _typed_probabilities(y, p):
     if isinstance(y, types.NoneType):
         return lambda y, p: None
-    return lambda y, p: pointer(y, p * stride(y, 0))
+    return lambda y, p: position_pointer(y, p)
 
 
 def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out, lo, hi):
     n = x.shape[1]
     keep = row_workspace(x, n)
-    weights, row_stride = pointer(w, 0), stride(x, 0)
-    ahead = prefetch_distance(n, row_stride, 1)
+    weights = pointer(w, 0)
+    ahead = prefetch_distance(n, row_step(x), 1)
     top, known = get(keep, 0), -1  # the maximum of row ``known``
     for p in range(lo, hi):
         if not _counts(spread, p):
             loss[p] = 0
             if out is not None:
-                fill_row(pointer(out, p * n), n, 0.0)
+                fill_row(position_pointer(out, p), n, 0.0)
             continue
-        row, probabilities = pointer(x, p * row_stride), _probabilities(y, p)
+        row, probabilities = position_pointer(x, p), _probabilities(y, p)
         constant = cast(row, _constant_of(spread, p, b))
         m = top if known == p else row_max(row, n)
         known = p + 1
-        following = pointer(x, known * row_stride) if known < hi and _counts(spread, known) else row
+        following = position_pointer(x, known) if known < hi and _counts(spread, known) else row
         if target is not None:
             c = get_integer(pointer(target, 0), p) & mask
             x_target = get(row, c)
@@ -126,7 +126,7 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
                 value += index_loss(hit, log_s, m - x_target, m, options)
         loss[p] = value
         if out is not None:
-            result, g = pointer(out, p * n), upstream[p * (upstream.size > 1)]
+            result, g = position_pointer(out, p), upstream[p * (upstream.size > 1)]
             if g == 0:
                 fill_row(result, n, 0.0)
                 continue

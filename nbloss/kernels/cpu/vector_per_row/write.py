@@ -9,7 +9,7 @@ from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, load_x4, splat, store, store_n, store_nontemporal
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, pointer
+from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, position_pointer
 from nbloss.kernels.cpu.simd.vec import minimum
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scaled
 
@@ -25,7 +25,7 @@ def output_lines(row, out, q, nontemporal):
 def _typed_output_lines(row, out, q, nontemporal):
     if isinstance(out, types.NoneType):
         return lambda row, out, q, nontemporal: None
-    return lambda row, out, q, nontemporal: row if nontemporal else pointer(out, q * out.shape[1])
+    return lambda row, out, q, nontemporal: row if nontemporal else position_pointer(out, q)
 
 
 @njit(**INLINE)
