@@ -16,7 +16,7 @@ from nbloss.kernels.cpu.compile.cache import offer_numbers
 from nbloss.kernels.cpu.compile.parallel_for import run_parallel
 from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, KERNEL, LOOP, OPTIONS
 from nbloss.kernels.cpu.simd.load_store import put
-from nbloss.kernels.cpu.simd.pointers import fetch_add, integers, min_int
+from nbloss.kernels.cpu.simd.pointers import Borrowed, fetch_add, integers, min_int
 from nbloss.kernels.cpu.simd.workspace import stack_alloc
 from nbloss.kernels.math.epilogue import RowOptions
 
@@ -31,7 +31,7 @@ def _argument_type(name, value, written):
         return integers
     if isinstance(value, np.ndarray):
         layout = "C" if value.ndim == 1 else "A"
-        return types.Array(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly=name not in written)
+        return Borrowed(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly=name not in written)
     if isinstance(value, RowOptions):
         return types.NamedTuple([numpy_support.from_dtype(field.dtype) for field in value], RowOptions)
     return {bool: types.boolean, int: types.int64, float: types.float64}[type(value)]

@@ -10,6 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.simd.half import COMPUTE
+from nbloss.kernels.cpu.simd.pointers import Borrowed
 
 _I64 = ir.IntType(64)
 
@@ -84,7 +85,7 @@ def stack_alloc(typingctx, dtype, count):
 @intrinsic
 def as_array(typingctx, base, n):
     """An array of n numbers at a pointer; the array does not own its memory."""
-    result = types.Array(base.dtype, 1, "C")
+    result = Borrowed(base.dtype, 1, "C")
 
     def codegen(context, builder, sig, args):
         array = context.make_array(result)(context, builder)
