@@ -58,7 +58,10 @@ LAYERS = [
     {f"{CPU}.compile.processor", f"{CPU}.compile.threads"},
     {f"{CPU}.tuning"},
     {"nbloss.kernels.math"},
-    {"nbloss.kernels", "nbloss.kernels.disk", "nbloss.kernels.levels", "nbloss.kernels.compile_notice", "nbloss.kernels.contract"},
+    {
+        "nbloss.kernels",
+        *(f"nbloss.kernels.{name}" for name in ("disk", "levels", "layouts", "compile_notice", "contract")),
+    },
     {"nbloss._fork_safety", "nbloss.progress"},
 ]
 
