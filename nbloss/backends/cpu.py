@@ -9,6 +9,7 @@ from importlib import import_module
 import numpy as np
 
 from nbloss import _fork_safety
+from nbloss.kernels import layouts
 from nbloss.kernels.math.rowmath import mean
 
 
@@ -46,6 +47,10 @@ class CpuBackend:
         if any(s % array.itemsize for s in array.strides):
             array = np.ascontiguousarray(array)
         return array.reshape(shape)
+
+    def pieces(self, axis, inputs, out):
+        """The pieces of a call on arrays in the kernels' dtypes (``nbloss.kernels.layouts``)."""
+        return layouts.pieces(axis, inputs, out)
 
     def flat(self, array):
         """The elements as a contiguous 1-d array."""

@@ -4,6 +4,7 @@ NumPy arrays are copied to the GPU and results are copied back; a bad target rai
 and the call does not wait: `nbloss.check_device_errors` raises for a bad target later.
 """
 
+import math
 from collections import OrderedDict
 from itertools import count
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from nbloss.backends import array_interop
 from nbloss.backends.cpu import CPU
+from nbloss.kernels import layouts
 from nbloss.kernels.cuda.runtime import memory
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
 from nbloss.kernels.math.rowmath import mean
@@ -100,6 +102,13 @@ class CudaBackend:
             return array.reshape(shape)
         except ValueError:
             return self._contiguous(array).reshape(shape)
+
+    def pieces(self, axis, inputs, out):
+        """One piece: arrays that two strides of positions do not describe are copied."""
+        shape = inputs[0].shape or (1,)
+        view = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+        if 0 not in shape:
+            yield layouts.Piece(0, view[0] * view[2], [self.canonical(a, view) for a in inputs], out.reshape(view))
 
     def flat(self, array):
         array = self._on_device(array)

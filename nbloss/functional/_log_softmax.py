@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbloss import _fast_path
 from nbloss._docstrings import documented
 from nbloss._options import checked_dim
-from nbloss._problem import array_like, as_stored, canonical, delivered, float_array, float_dtype, output_array
+from nbloss._problem import array_like, as_stored, delivered, float_array, float_dtype, output_array
 from nbloss.backends.select import select
 
 if TYPE_CHECKING:
@@ -77,9 +77,8 @@ def log_softmax(
             x = backend.cast(x, float_dtype(dtype))
         axis = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
         result = output_array(backend, out, x.shape, x.dtype, [("input", x)])
-        if x.size:
-            row = canonical(backend, x, axis)
-            backend.kernels.log_softmax(row, as_stored(backend.kernel_view(result)).reshape(row.shape))
+        for piece in backend.pieces(axis, [as_stored(x)], as_stored(backend.kernel_view(result))):
+            backend.kernels.log_softmax(*piece.inputs, piece.out)
         return delivered(backend, result, out)
 
 
@@ -132,9 +131,6 @@ def log_softmax_backward(
         g = array_like(backend, "grad_output", grad_output, y)
         axis = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
         result = output_array(backend, out, y.shape, y.dtype, [("output", y), ("grad_output", g)])
-        if y.size:
-            row = canonical(backend, y, axis)
-            backend.kernels.log_softmax_backward(
-                canonical(backend, g, axis), row, as_stored(backend.kernel_view(result)).reshape(row.shape)
-            )
+        for piece in backend.pieces(axis, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result))):
+            backend.kernels.log_softmax_backward(*piece.inputs, piece.out)
         return delivered(backend, result, out)
