@@ -8,8 +8,9 @@ arithmetic. Next to large logits they run with cold caches, because the logits h
 import numpy as np
 from numpy import ndarray
 
+from nbloss._arguments import float_kind
 from nbloss._options import REDUCTIONS
-from nbloss._problem import float_kind, output_array, signed_view
+from nbloss._problem import output_array, signed_view
 from nbloss.backends import select
 from nbloss.backends.cpu import CPU
 from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES

@@ -10,25 +10,9 @@ from functools import cache, partial
 
 import numpy as np
 
+from nbloss._arguments import any_array, float_array, float_kind, real_array
 from nbloss._options import REDUCTIONS, checked_ignore_index, checked_label_smoothing, checked_lse_square_scale, checked_reduction
 from nbloss.kernels.math.epilogue import RowOptions
-
-# Each dtype of logits: the dtype that the kernels see (None: the same), and the dtype of the arithmetic. bfloat16 belongs to ml_dtypes; it
-# is known by its name, so that ml_dtypes need not be installed.
-_KINDS = {
-    "float16": (np.uint16, np.float32),
-    "bfloat16": (np.int16, np.float32),
-    "float32": (None, np.float32),
-    "float64": (None, np.float64),
-}
-FLOAT_DTYPES = "float16, bfloat16 (ml_dtypes), float32 or float64"
-
-
-@cache
-def float_kind(dtype):
-    """``(stored, computed)``: the dtype that the kernels see (None: the same), and the dtype of the arithmetic. None for other dtypes."""
-    as_stored, computed = _KINDS.get(dtype.name, (None, None))
-    return computed and (as_stored and np.dtype(as_stored), np.dtype(computed))
 
 
 @cache
@@ -40,33 +24,7 @@ def signed_view(dtype):
     return np.dtype(f"i{dtype.itemsize}"), (1 << bits) - 1 if bits < 64 else -1, bits == 64
 
 
-# ------------------------------ array arguments ------------------------------
-
-
-def _array(backend, name, value):
-    array = backend.device_array(value)
-    if array is not None:
-        return array
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} should be a plain array; got a masked array, whose mask would be lost: fill it first")
-    array = np.asarray(value)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="), order="K")
-
-
-def float_array(backend, name, value):
-    """An array of one of the four float dtypes, not converted."""
-    array = _array(backend, name, value)
-    if float_kind(array.dtype) is None:
-        raise TypeError(f"{name} should have dtype {FLOAT_DTYPES}; got {array.dtype}")
-    return array
-
-
-def real_array(backend, name, value, dtype):
-    """An array of real numbers of any dtype, converted to ``dtype``."""
-    array = _array(backend, name, value)
-    if float_kind(array.dtype) is None and array.dtype.kind not in "buif":
-        raise TypeError(f"{name} should hold real numbers; got dtype {array.dtype}")
-    return backend.cast(array, dtype)
+# ------------------------------ views and results ------------------------------
 
 
 def as_stored(array):
@@ -79,24 +37,6 @@ def canonical(backend, array, axis):
     """The (outer, C, inner) view of an array that the kernels take. A number is a row of one class."""
     shape = array.shape or (1,)
     return backend.canonical(as_stored(array), (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])))
-
-
-def float_dtype(dtype):
-    """A dtype argument, if it is one of the four float dtypes."""
-    given = np.dtype(dtype)
-    if float_kind(given) is None:
-        raise TypeError(f"dtype should be {FLOAT_DTYPES}; got {given}")
-    return given
-
-
-def array_like(backend, name, value, like):
-    """An array of the shape and dtype of ``like``. A number stands for an array of this number."""
-    if np.ndim(value) == 0:
-        return backend.broadcast(real_array(backend, name, value, like.dtype), like.shape)
-    array = float_array(backend, name, value)
-    if array.shape != like.shape:
-        raise ValueError(f"{name} should have shape {like.shape}, the output's; got {array.shape}")
-    return backend.cast(array, like.dtype)
 
 
 def output_array(backend, out, shape, dtype, may_be=(), may_not_overlap=()):
@@ -184,7 +124,7 @@ class Problem:
         self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # the shape of the losses
         self.positions = math.prod(self.shape)
         # NumPy makes a float array of [], but an empty list of targets holds class numbers.
-        self.target_array = np.empty(0, np.int64) if isinstance(target, list) and not target else _array(backend, "target", target)
+        self.target_array = np.empty(0, np.int64) if isinstance(target, list) and not target else any_array(backend, "target", target)
         self._take_target()
         self._take_weight(weight)
         if self.classes == 0 and self.positions:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss import _fast_path
+from nbloss._arguments import array_like, float_array, float_dtype
 from nbloss._docstrings import documented
 from nbloss._options import checked_dim
-from nbloss._problem import array_like, as_stored, delivered, float_array, float_dtype, output_array
+from nbloss._problem import as_stored, delivered, output_array
 from nbloss.backends.select import select
 
 if TYPE_CHECKING:
