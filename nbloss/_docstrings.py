@@ -4,6 +4,7 @@ A line ``%(parameters)s`` becomes the entries of all parameters, in the order of
 ``help()``, doctest and the API pages show the complete text. SciPy composes its docstrings in the same way (``scipy._lib.doccer``).
 """
 
+import inspect
 import re
 from types import FunctionType
 
@@ -84,19 +85,24 @@ The module keeps references to the last forward's input and target for `backward
 }
 
 
-def _parameters(function):
-    """The names of a function's parameters, without ``self``. `inspect` would take long to import."""
-    code = function.__code__
-    return [name for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if name != "self"]
+HIDDEN = "axis"  # a parameter that exists to be refused with a hint (_options.refused_axis): help(), stubs and docstrings do not have it
+
+
+def _signature(function):
+    """The signature that help() shows."""
+    whole = inspect.signature(function)
+    return whole.replace(parameters=[p for name, p in whole.parameters.items() if name != HIDDEN])
 
 
 def documented(**entries):
     """A decorator that fills the docstring of a function or a class. ``entries`` replace those of `PARAMETERS`."""
 
     def fill(target):
+        function = target if isinstance(target, FunctionType) else target.__init__
+        function.__signature__ = _signature(function)
         if target.__doc__ is None:  # python -OO
             return target
-        names = _parameters(target if isinstance(target, FunctionType) else target.__init__)
+        names = [name for name in function.__signature__.parameters if name != "self"]
         known = PARAMETERS | entries
 
         def text(line):

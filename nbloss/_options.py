@@ -25,6 +25,11 @@ def checked_dim(dim):
     return dim.__index__()
 
 
+def refused_axis(axis):
+    """The TypeError for SciPy's and NumPy's name of ``dim``."""
+    return TypeError(f"the axis of the classes is called dim, as in torch; got axis={axis!r}: use dim={axis!r}")
+
+
 def checked_reduction(reduction):
     """The name of a reduction; None means "none"."""
     name = "none" if reduction is None else reduction

@@ -10,7 +10,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from nbloss._arguments import any_array, float_array, float_kind, real_array
+from nbloss._arguments import float_array, float_kind, real_array, target_array, weight_array
 from nbloss._options import REDUCTIONS, checked_ignore_index, checked_label_smoothing, checked_lse_square_scale, checked_reduction
 from nbloss.kernels.math.epilogue import RowOptions
 
@@ -123,38 +123,11 @@ class Problem:
         self.classes = x.shape[self.axis]
         self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # the shape of the losses
         self.positions = math.prod(self.shape)
-        # NumPy makes a float array of [], but an empty list of targets holds class numbers.
-        self.target_array = np.empty(0, np.int64) if isinstance(target, list) and not target else any_array(backend, "target", target)
-        self._take_target()
-        self._take_weight(weight)
+        self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
+        self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
         if self.classes == 0 and self.positions:
             raise ValueError(f"input should have at least one class; got shape {x.shape}")
         self.x = canonical(backend, x, self.axis)
-
-    def _take_target(self):
-        target = self.target_array
-        real = target.dtype.kind == "f" or float_kind(target.dtype) is not None
-        if not real and target.dtype.kind not in "iub":
-            raise TypeError(f"target should hold class numbers or probabilities; got dtype {target.dtype}")
-        self.soft = real and target.shape == self.input.shape
-        if self.soft:
-            if self.ignore_index >= 0:
-                raise ValueError(f"ignore_index should be negative with a target of probabilities; got {self.ignore_index}")
-            return
-        if target.shape != self.shape:
-            raise ValueError(
-                f"target should have shape {self.shape} (class numbers) or {self.input.shape} (probabilities) "
-                f"to go with input of shape {self.input.shape}; got {target.shape}"
-            )
-        if real:
-            raise TypeError(f"target should hold class numbers; got dtype {target.dtype}: cast with .astype(np.int64)")
-
-    def _take_weight(self, weight):
-        self.weight = None
-        if weight is not None:
-            self.weight = real_array(self.backend, "weight", weight, self.dtype)
-            if self.weight.shape != (self.classes,):
-                raise ValueError(f"weight should have shape {(self.classes,)}, one per class; got {self.weight.shape}")
 
     # -------------------- targets and upstream gradient --------------------
 

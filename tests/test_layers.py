@@ -38,7 +38,7 @@ LAYERS = [
     {"nbloss._arguments", "nbloss._options", "nbloss._docstrings"},
     {"nbloss.backends", "nbloss.backends.select"},
     {"nbloss.backends.cuda"},
-    {"nbloss.backends.array_interop", "nbloss.backends.cpu"},
+    {"nbloss.backends.array_interop", "nbloss.backends.host_arrays", "nbloss.backends.cpu"},
     {f"{CPU}.kernel_set", f"{CUDA}.kernel_set", "nbloss.kernels.reference"},
     {f"{CUDA}.rows", f"{CUDA}.channels_first", f"{CUDA}.per_target"},
     {f"{CUDA}.epilogue", f"{CUDA}.exp", f"{CUDA}.indexing"},

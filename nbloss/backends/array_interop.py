@@ -43,8 +43,10 @@ def device_of(value):
 def numpy_dtype(name):
     """The NumPy dtype of this name; bfloat16 is that of ml_dtypes."""
     if name == "bfloat16":
-        from ml_dtypes import bfloat16
-
+        try:
+            from ml_dtypes import bfloat16
+        except ImportError:
+            raise ImportError("bfloat16 arrays need the package ml_dtypes: pip install ml_dtypes") from None
         return np.dtype(bfloat16)
     try:
         return np.dtype(name)

@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbloss import _fast_path
 from nbloss._arguments import array_like, float_array, float_dtype
 from nbloss._docstrings import documented
-from nbloss._options import checked_dim
+from nbloss._options import checked_dim, refused_axis
 from nbloss._problem import as_stored, delivered, output_array
 from nbloss.backends.select import select
 
@@ -27,7 +27,13 @@ out : ndarray, optional
 
 @documented(input=INPUT, out=OUT)
 def log_softmax(
-    input: ArrayLike, dim: int = -1, *, dtype: DTypeLike | None = None, out: NDArray[Any] | None = None, device: str | None = None
+    input: ArrayLike,
+    dim: int = -1,
+    *,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+    device: str | None = None,
+    axis: None = None,
 ) -> NDArray[Any]:
     """Logarithm of the softmax along an axis.
 
@@ -68,6 +74,8 @@ def log_softmax(
     >>> F.log_softmax(np.array([[20.0, 0.0]]))
     array([[-2.06115362e-09, -2.00000000e+01]])
     """
+    if axis is not None:
+        raise refused_axis(axis)
     if device is None and dtype is None:
         result = _fast_path.log_softmax("log_softmax", [("input", input)], dim, out)
         if result is not None:
@@ -76,9 +84,9 @@ def log_softmax(
         x = float_array(backend, "input", input)
         if dtype is not None:
             x = backend.cast(x, float_dtype(dtype))
-        axis = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
+        along = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
         result = output_array(backend, out, x.shape, x.dtype, [("input", x)])
-        for piece in backend.pieces(axis, [as_stored(x)], as_stored(backend.kernel_view(result))):
+        for piece in backend.pieces(along, [as_stored(x)], as_stored(backend.kernel_view(result))):
             backend.kernels.log_softmax(*piece.inputs, piece.out)
         return delivered(backend, result, out)
 
@@ -96,7 +104,13 @@ out : ndarray, optional
 
 @documented(grad_output=OF_OUTPUT, output=OUTPUT, out=OUT_OF_BACKWARD)
 def log_softmax_backward(
-    grad_output: ArrayLike, output: ArrayLike, dim: int = -1, *, out: NDArray[Any] | None = None, device: str | None = None
+    grad_output: ArrayLike,
+    output: ArrayLike,
+    dim: int = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    device: str | None = None,
+    axis: None = None,
 ) -> NDArray[Any]:
     """Gradient of `log_softmax` with respect to its input.
 
@@ -123,6 +137,8 @@ def log_softmax_backward(
     >>> F.log_softmax_backward(np.array([[1.0, 0.0]]), F.log_softmax(np.zeros((1, 2))))
     array([[ 0.5, -0.5]])
     """
+    if axis is not None:
+        raise refused_axis(axis)
     if device is None:
         result = _fast_path.log_softmax("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
         if result is not None:
@@ -130,8 +146,8 @@ def log_softmax_backward(
     with select(device, output, grad_output, out) as backend:
         y = float_array(backend, "output", output)
         g = array_like(backend, "grad_output", grad_output, y)
-        axis = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
+        along = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
         result = output_array(backend, out, y.shape, y.dtype, [("output", y), ("grad_output", g)])
-        for piece in backend.pieces(axis, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result))):
+        for piece in backend.pieces(along, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result))):
             backend.kernels.log_softmax_backward(*piece.inputs, piece.out)
         return delivered(backend, result, out)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbloss import functional as F
 from nbloss._docstrings import documented
+from nbloss._options import refused_axis
 from nbloss.modules._base import Module
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class LogSoftmax(Module):
     array([[ 0.5, -0.5]])
     """
 
-    def __init__(self, dim: int = -1, *, device: str | None = None, reuse_grad: bool = False):
+    def __init__(self, dim: int = -1, *, device: str | None = None, reuse_grad: bool = False, axis: None = None):
+        if axis is not None:
+            raise refused_axis(axis)
         super().__init__(device, reuse_grad)
         self.dim = dim
 
