@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from problems import DTYPES, class_index, logits
 from refusals import LOSSES, P, X, Y, every_loss
 
@@ -30,6 +30,11 @@ def every_form(kind, message, input=X, target=Y, weight=None, **options):
         refuses(kind, message, module, input, target)
 
 
+def close(actual, input=X, target=Y):
+    """The value of the call on class numbers; one-hot probabilities may sum in another order."""
+    assert_allclose(actual, F.cross_entropy(input, target), rtol=1e-6)
+
+
 def same(actual, input=X, target=Y, weight=None):
     """The value of the call on the plain arrays, bit for bit."""
     assert_array_equal(actual, F.cross_entropy(input, target, weight))
@@ -44,7 +49,7 @@ AS_FLOATS = "target should hold floats where it has input's shape (probabilities
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int8, bool])
 def test_one_hot_integers_are_a_type_error_with_the_cure(dtype):
     every_form(TypeError, f"{AS_FLOATS} {np.dtype(dtype)}: use target.astype(np.float32)", target=ONE_HOT.astype(dtype))
-    same(F.cross_entropy(X, ONE_HOT.astype(np.float32)))
+    close(F.cross_entropy(X, ONE_HOT.astype(np.float32)))
 
 
 def test_one_hot_lists_are_a_type_error_with_the_cure():
@@ -62,11 +67,11 @@ def test_one_hot_frames_of_pandas():
     pandas = pytest.importorskip("pandas")
     labels = pandas.Series(pandas.Categorical(Y, categories=range(3)))
     every_form(TypeError, f"{AS_FLOATS} bool: use target.astype(np.float32)", target=pandas.get_dummies(labels))
-    same(F.cross_entropy(X, pandas.get_dummies(labels).astype(np.float32)))
+    close(F.cross_entropy(X, pandas.get_dummies(labels).astype(np.float32)))
     nullable = pandas.get_dummies(labels, dtype="Float64")
     advice = "target.to_numpy(dtype=np.float32, na_value=np.nan)"
     every_form(TypeError, f"target should {CLASSES}; got dtype object that holds float: use {advice}", target=nullable)
-    same(F.cross_entropy(X, eval(advice, {"np": np, "target": nullable})))
+    close(F.cross_entropy(X, eval(advice, {"np": np, "target": nullable})))
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -75,7 +80,7 @@ def test_one_hot_labels_of_scikit_learn(sparse):
     y = preprocessing.LabelBinarizer(sparse_output=sparse).fit(range(3)).transform(Y)
     got = f"target should {CLASSES}; got csr_matrix (scipy), a sparse matrix: use target.toarray()"
     every_form(TypeError, got if sparse else f"{AS_FLOATS} int64: use target.astype(np.float32)", target=y)
-    same(F.cross_entropy(X, (y.toarray() if sparse else y).astype(np.float32)))
+    close(F.cross_entropy(X, (y.toarray() if sparse else y).astype(np.float32)))
 
 
 # ---- missing values --------------------------------------------------------------------------------------------------
@@ -189,7 +194,7 @@ def test_sparse_matrices(make):
     every_form(TypeError, f"weight should {REAL}; {cure} weight.toarray()", weight=x)
     refuses(TypeError, f"input should {FLOATS}; {cure} input.toarray()", F.log_softmax, x)
     refuses(TypeError, f"output should {FLOATS}; {cure} output.toarray()", F.log_softmax_backward, X, x)
-    refuses(TypeError, f"grad_output should {FLOATS}; {cure} grad_output.toarray()", F.log_softmax_backward, sparse.coo_array(X), X)
+    refuses(TypeError, f"grad_output should {REAL}; {cure} grad_output.toarray()", F.log_softmax_backward, x, X)
 
 
 def test_mappings():
@@ -269,7 +274,7 @@ def test_other_objects():
 
 
 def test_what_numpy_cannot_convert_is_named():
-    with pytest.raises(ValueError, match="^input should be an array, or what NumPy can make one of; got list: .*inhomogeneous"):
+    with pytest.raises(ValueError, match=r"^input should be an array, or what NumPy can make one of; got list: .*inhomogeneous"):
         F.cross_entropy([[1.0, 2.0], [1.0]], Y)
 
 
@@ -407,7 +412,7 @@ def test_one_hot_and_float_tensors():
     torch = pytest.importorskip("torch")
     y = torch.nn.functional.one_hot(torch.tensor(Y), 3)
     every_form(TypeError, f"{AS_FLOATS} int64: use target.to(torch.float32)", target=y)
-    same(F.cross_entropy(X, y.to(torch.float32)))
+    close(F.cross_entropy(X, y.to(torch.float32)))
     message = "target should hold class numbers; got dtype float32: use target.to(torch.int64)"
     every_form(TypeError, message, target=torch.tensor(Y, dtype=torch.float32))
 
