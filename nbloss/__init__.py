@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from nbloss import _fork_safety as _fork_safety
+from nbloss import _threadpoolctl as _threadpoolctl
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nbloss import functional, modules
+    from nbloss._thread_count import get_num_threads, set_num_threads
     from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
-    from nbloss.kernels.cpu.compile.threads import get_num_threads, set_num_threads
     from nbloss.kernels.cuda.runtime.memory import DeviceArray
     from nbloss.modules import CrossEntropyLoss, LogSoftmax, NLLLoss
 
@@ -43,7 +44,7 @@ _HOMES = {  # name -> its module, imported at the first use (PEP 562), so that `
     **dict.fromkeys(("CrossEntropyLoss", "LogSoftmax", "NLLLoss"), "modules"),
     **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
     "DeviceArray": "kernels.cuda.runtime.memory",
-    **dict.fromkeys(("get_num_threads", "set_num_threads"), "kernels.cpu.compile.threads"),
+    **dict.fromkeys(("get_num_threads", "set_num_threads"), "_thread_count"),
 }
 
 

@@ -256,3 +256,29 @@ thread.join()
 print(child_says(alone))
 """
     assert run_forked(tmp_path, code, "tbb") == ["False", "False", "True", "True", "False"]
+
+
+NUMBA_WARNS = "Numba: Attempted to fork from a non-main thread, the TBB library may be in an invalid state in the child process.\n"
+
+
+def test_a_fork_from_another_thread_gives_a_right_child_and_at_most_numba_s_line(layer, tmp_path):
+    """Numba warns of its own parallel loops, which may hang in such a child. nbloss runs on one thread there (docs/reliability.md)."""
+    code = """
+import subprocess, sys
+def fork():
+    answers.append(child_says(everything))
+answers, here = [], everything()
+sys.stderr.flush()
+thread = threading.Thread(target=fork)
+thread.start()
+thread.join()
+print(answers == [here])
+"""
+    (tmp_path / "inner.py").write_text(FORKED + code)
+    outer = """
+import subprocess, sys
+done = subprocess.run([sys.executable, "inner.py"], capture_output=True, text=True)
+print(done.stdout, repr(done.stderr))
+"""
+    words = " ".join(run_script(tmp_path, outer, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="3", NBLOSS_QUIET="1"))
+    assert words == f"True {NUMBA_WARNS!r}" if layer == "tbb" else words == "True ''"

@@ -62,7 +62,8 @@ LAYERS = [
         "nbloss.kernels",
         *(f"nbloss.kernels.{name}" for name in ("disk", "levels", "layouts", "compile_notice", "contract")),
     },
-    {"nbloss._fork_safety", "nbloss.progress"},
+    {"nbloss._threadpoolctl"},
+    {"nbloss._fork_safety", "nbloss._thread_count", "nbloss.progress"},
 ]
 
 

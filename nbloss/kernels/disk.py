@@ -34,14 +34,14 @@ def _temporary():
     """The cache folder of a user without a home: in the folder for temporary files, a folder that this user owns and no other can write."""
     import tempfile
 
-    folder = Path(tempfile.gettempdir()) / f"nbloss-{os.getuid() if hasattr(os, 'getuid') else ''}"
     try:
+        folder = Path(tempfile.gettempdir()) / f"nbloss-{os.getuid() if hasattr(os, 'getuid') else ''}"
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
         is_private = stat.S_ISDIR(status.st_mode) and (
             not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & OTHERS)
         )
-    except OSError:
+    except OSError:  # also if there is no folder for temporary files
         is_private = False
     return folder if is_private else Path(os.devnull)  # no file can be written below it
 
@@ -49,7 +49,7 @@ def _temporary():
 def _home():
     """The user's home; None if it is unknown, does not exist, or is the root folder, as in many containers."""
     home = os.path.expanduser("~")
-    return Path(home) if home not in ("~", os.path.abspath(os.sep)) and os.path.isdir(home) else None
+    return Path(home) if home != "~" and os.path.realpath(home) != os.path.abspath(os.sep) and os.path.isdir(home) else None
 
 
 def _default_cache_dir():
@@ -66,26 +66,40 @@ def _default_cache_dir():
     return base and Path(base) / "nbloss"
 
 
+def _existing(folder):
+    """The folder, or else the closest one above it that exists and that this user may look into."""
+    return next(p for p in (folder, *folder.parents) if os.path.exists(p))  # pathlib's exists() raises PermissionError
+
+
 def _can_be_written(folder):
     """Whether this user can create files in a folder, or create the folder."""
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    existing = _existing(folder)
+    return os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
+
+
+def _place():
+    """``(folder, why)``: the folder for new files and why it is this one."""
+    configured = os.environ.get("NBLOSS_CACHE_DIR")
+    if configured:
+        return Path(configured).absolute(), "set by NBLOSS_CACHE_DIR"
+    default = _default_cache_dir()
+    if default is None:
+        return _temporary(), f"for temporary files, as there is no home: HOME is {os.environ.get('HOME', '')!r}"
+    if not _can_be_written(default):
+        return _temporary(), f"for temporary files, as {default} cannot be written"
+    return default, "the user's cache folder"
 
 
 def cache_dir():
     """The folder for new files: ``NBLOSS_CACHE_DIR``, or else the user's cache folder, or else one below the folder for temporary files."""
-    configured = os.environ.get("NBLOSS_CACHE_DIR")
-    if configured:
-        return Path(configured).absolute()
-    default = _default_cache_dir()
-    return default if default is not None and _can_be_written(default) else _temporary()
+    return _place()[0]
 
 
 def folders():
     """The folders to search, in this order. ``NBLOSS_PRECOMPILED=0`` excludes the folder in the package."""
     found = [cache_dir()]
     default = None if os.environ.get("NBLOSS_CACHE_DIR") else _default_cache_dir()
-    if default not in (None, found[0]) and default.is_dir():
+    if default not in (None, found[0]) and os.path.isdir(default):
         found.append(default)  # for example, filled when a container image was built, and read-only now
     return found if os.environ.get("NBLOSS_PRECOMPILED") == "0" else [*found, INSTALLED]
 
@@ -275,14 +289,18 @@ def clear():
 
 
 def note(folder):
-    """A remark on a cache folder for ``cache info``: that it cannot be written, or is not trusted; otherwise empty."""
+    """A remark on a cache folder for ``cache info``: why it is in use, and whether it cannot be written or is not trusted."""
     import tempfile
 
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    place, why = _place()
+    remarks = [why] if place == folder else []
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=_existing(folder)):
             pass
     except OSError:
-        return " (cannot be written: every process compiles what it needs)"
-    reason = _refusal(folder.stat(), False) if folder.is_dir() else None
-    return f" (neither read nor written: a folder that {reason})" if reason else ""
+        remarks.append("cannot be written: every process compiles what it needs")
+    else:
+        reason = _refusal(folder.stat(), False) if folder.is_dir() else None
+        if reason:
+            remarks.append(f"neither read nor written: a folder that {reason}")
+    return f" ({'; '.join(remarks)})" if remarks else ""

@@ -171,7 +171,7 @@ def test_where_nothing_can_be_written_every_process_compiles_and_says_so_once(fo
 
 # ---- a user without a home ---------------------------------------------------------------------------------------------
 
-HOMELESS = {"the root of all folders": "/", "not there": "/nonexistent/home", "a file": os.devnull}
+HOMELESS = {"the root of all folders": "/", "the root, longer": "/.//", "not there": "/nonexistent/home", "a file": os.devnull}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="where Windows keeps such files does not depend on a home")
@@ -184,6 +184,65 @@ def test_a_user_without_a_home_has_a_folder_among_the_temporary_files(home, tmp_
     assert len(before) >= 3 and folder.stat().st_mode & 0o777 == 0o700
     run_script(tmp_path, WARNINGS + CALLS + "assert not told", **environment)
     assert files(folder) == before
+
+
+PLACE = """
+import contextlib, io, os
+import nbloss.__main__
+if {user}:
+    os.setgid({user})
+    os.setuid({user})
+from nbloss.kernels import disk
+print(disk.cache_dir(), len(disk.folders()), disk.note(disk.cache_dir()))
+"""
+
+
+def place(tmp_path, user=0, **environment):
+    """The cache folder of a process of this user, how many folders it searches, and the remark of ``info`` on the folder."""
+    environment = {"NBLOSS_CACHE_DIR": "", "XDG_CACHE_HOME": "", "NBLOSS_PRECOMPILED": "0"} | environment
+    folder, count, *note = run_script(tmp_path, PLACE.format(user=user), **environment)
+    return Path(folder), int(count), " ".join(note)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="where Windows keeps such files does not depend on a home")
+def test_info_says_which_folder_is_in_use_and_why(tmp_path):
+    temporary = tmp_path / f"nbloss-{os.getuid()}"
+    temporary.mkdir(mode=0o700)
+    user = {"TMPDIR": str(tmp_path)}
+    home = "(for temporary files, as there is no home: HOME is {!r})"
+    assert place(tmp_path, HOME="/", **user) == (temporary, 1, home.format("/"))
+    assert place(tmp_path, HOME="/nonexistent", **user) == (temporary, 1, home.format("/nonexistent"))
+    assert place(tmp_path, HOME=str(tmp_path), **user) == (tmp_path / ".cache" / "nbloss", 1, "(the user's cache folder)")
+    assert place(tmp_path, NBLOSS_CACHE_DIR=str(tmp_path), **user) == (tmp_path, 1, "(set by NBLOSS_CACHE_DIR)")
+    unwritable = "(set by NBLOSS_CACHE_DIR; cannot be written: every process compiles what it needs)"
+    assert place(tmp_path, NBLOSS_CACHE_DIR=os.devnull) == (Path(os.devnull), 1, unwritable)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only an administrator can be somebody else")
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o000], ids=["read", "closed", "closed to all"])
+def test_a_home_that_cannot_be_written_is_no_home(mode, tmp_path):
+    """Also the home of somebody else that this user may not look into, as a container's user 1000 whose HOME is /root."""
+    with tempfile.TemporaryDirectory() as open_to_all:  # pytest's own folders are this user's alone
+        os.chmod(open_to_all, 0o777)
+        home = Path(open_to_all) / "home"
+        (home / ".cache" / "nbloss").mkdir(parents=True)
+        home.chmod(mode)
+        found = place(tmp_path, user=65534, HOME=str(home), TMPDIR=open_to_all)
+        cache = home / ".cache" / "nbloss"
+        temporary = Path(open_to_all) / "nbloss-65534"
+        assert found == (temporary, 1 + (mode == 0o755), f"(for temporary files, as {cache} cannot be written)")
+        assert temporary.stat().st_mode & 0o777 == 0o700
+
+
+def test_without_any_folder_for_temporary_files_there_is_a_remark_and_no_error(monkeypatch):
+    def nowhere():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.delenv("NBLOSS_CACHE_DIR", raising=False)
+    monkeypatch.setattr(disk, "_default_cache_dir", lambda: None)
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert disk.cache_dir() == Path(os.devnull)
+    assert "no home" in disk.note(disk.cache_dir()) and "cannot be written" in disk.note(disk.cache_dir())
 
 
 def others_python():

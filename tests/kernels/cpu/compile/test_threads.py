@@ -6,6 +6,9 @@ import signal
 import pytest
 from work import LAYERS, run_script, skip_without
 
+import nbloss
+from nbloss import _thread_count
+
 
 @pytest.fixture(params=LAYERS)
 def layer(request, tmp_path):
@@ -109,6 +112,14 @@ print([w.category.__name__ for w in seen if "nbloss uses one thread" in str(w.me
 # ---- how many threads ------------------------------------------------------------------------------------------------
 
 COUNT = "import nbloss; print(nbloss.get_num_threads())"
+PROCESSORS = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+
+@pytest.fixture
+def undisturbed(monkeypatch):
+    """The environment without the variables that set a number."""
+    for name in _thread_count.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +129,61 @@ COUNT = "import nbloss; print(nbloss.get_num_threads())"
         ({"NUMBA_NUM_THREADS": "5"}, "5"),
         ({"NUMBA_NUM_THREADS": "1"}, "1"),
         ({"NBLOSS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "4"}, "1"),
+        ({"OMP_NUM_THREADS": "7"}, "7"),
+        ({"OMP_NUM_THREADS": "3,2"}, "3"),
+        ({"OMP_NUM_THREADS": " +3 , 2 "}, "3"),
+        ({"NBLOSS_NUM_THREADS": "5", "OMP_NUM_THREADS": "1"}, "5"),
+        ({"NUMBA_NUM_THREADS": "4", "OMP_NUM_THREADS": "1"}, "4"),
+        ({"NUMBA_NUM_THREADS": PROCESSORS, "OMP_NUM_THREADS": "1"}, PROCESSORS),
+        ({"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "4"}, "1"),
     ],
-    ids=["NBLOSS", "NUMBA", "NUMBA_1", "NBLOSS_first"],
+    ids=lambda value: " ".join(f"{k[:6]}={v.strip()}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
-def test_the_environment_s_number_of_threads_is_honoured(environment, count, tmp_path):
+def test_the_environment_s_number_of_threads_is_honoured(environment, count, tmp_path, undisturbed):
     assert run_script(tmp_path, COUNT, **environment) == [count]
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "two", "1.5", "3,", ",3", "3,0", "3,x", "3,,2", "3 2", "0x3", "3_0", "9" * 20])
+def test_what_openmp_ignores_in_its_variable_is_ignored(text):
+    """libgomp says "Invalid value for environment variable OMP_NUM_THREADS" to each of them, and goes on without the variable."""
+    assert _thread_count._first_number(text) is None
+
+
+def test_a_variable_that_is_set_after_the_import_counts(tmp_path, undisturbed):
+    """As in workers of loky and Dask, which set it in their own process."""
+    code = """
+import os
+import nbloss
+before = nbloss.get_num_threads()
+os.environ["OMP_NUM_THREADS"] = "1"
+one = nbloss.get_num_threads()
+os.environ["OMP_NUM_THREADS"] = "nonsense"
+print(one, nbloss.get_num_threads() == before)
+"""
+    assert run_script(tmp_path, code) == ["1", "True"]
+
+
+def test_workers_of_joblib_use_the_threads_that_they_are_given(tmp_path, undisturbed):
+    pytest.importorskip("joblib", reason="joblib comes with scikit-learn")
+    code = """
+import os
+import joblib
+import nbloss
+def counts():
+    found = [nbloss.get_num_threads()]
+    del os.environ["NUMBA_NUM_THREADS"]  # joblib sets it, too; Dask does not
+    return *found, nbloss.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+if __name__ == "__main__":
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        print(*joblib.Parallel(n_jobs=2)([joblib.delayed(counts)()])[0])
+"""
+    assert run_script(tmp_path, code) == ["1", "1", "1"]
+
+
+def test_an_environment_that_is_a_plain_dictionary_is_read_too(monkeypatch):
+    """Tests of other packages replace os.environ."""
+    monkeypatch.setattr(os, "environ", {"NBLOSS_NUM_THREADS": "6"})
+    assert nbloss.get_num_threads() == 6
 
 
 @pytest.mark.parametrize("bad", ["0", "-1", "two", "1.5"])
@@ -139,10 +200,8 @@ except ValueError as error:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_the_processors_that_a_process_may_use_are_honoured(when, tmp_path, monkeypatch):
+def test_the_processors_that_a_process_may_use_are_honoured(when, tmp_path, undisturbed):
     """Also where a process is pinned after Numba has counted, as workers of a data loader are."""
-    for name in ("NUMBA_NUM_THREADS", "NBLOSS_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
     code = "import os\none = {min(os.sched_getaffinity(0))}\n"
     steps = ["os.sched_setaffinity(0, one)", "import nbloss, numba; nbloss.get_num_threads()"]
     code += "\n".join(steps if when == "before" else steps[::-1]) + "\n" + COUNT
@@ -165,15 +224,13 @@ GROUPS = {  # files below the root of the control groups -> what our own members
 
 @pytest.mark.parametrize("case", GROUPS)
 def test_the_container_s_limit_is_honoured(case, tmp_path):
-    from nbloss.kernels.cpu.compile.threads import _cgroup_limit
-
     files, own, limit = GROUPS[case]
     for name, text in files.items():
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_text(text + "\n")
     if own is not None:
         (tmp_path / "own").write_text(own)
-    found = _cgroup_limit(tmp_path / "root", tmp_path / "own")
+    found = _thread_count._cgroup_limit(tmp_path / "root", tmp_path / "own")
     assert found == limit if limit else found > 10**6
 
 
