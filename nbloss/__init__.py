@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nbloss import functional, modules
     from nbloss._thread_count import get_num_threads, set_num_threads
+    from nbloss._warnings import NotLogProbabilitiesWarning
     from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
     from nbloss.kernels.cuda.runtime.memory import DeviceArray
     from nbloss.modules import CrossEntropyLoss, LogSoftmax, NLLLoss
@@ -27,6 +28,7 @@ __all__ = [
     "DeviceUnavailableError",
     "LogSoftmax",
     "NLLLoss",
+    "NotLogProbabilitiesWarning",
     "__version__",
     "check_device_errors",
     "functional",
@@ -43,6 +45,7 @@ _HOMES = {  # name -> its module, imported at the first use (PEP 562), so that `
     "modules": "modules",
     **dict.fromkeys(("CrossEntropyLoss", "LogSoftmax", "NLLLoss"), "modules"),
     **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
+    "NotLogProbabilitiesWarning": "_warnings",
     "DeviceArray": "kernels.cuda.runtime.memory",
     **dict.fromkeys(("get_num_threads", "set_num_threads"), "_thread_count"),
 }

@@ -12,6 +12,7 @@ import numpy as np
 
 from nbloss._arguments import float_array, float_kind, real_array, target_array, weight_array
 from nbloss._options import REDUCTIONS, checked_ignore_index, checked_label_smoothing, checked_lse_square_scale, checked_reduction
+from nbloss._warnings import any_positive, warn_of_positive
 from nbloss.kernels.math.epilogue import RowOptions
 
 
@@ -33,32 +34,34 @@ def as_stored(array):
     return array if seen is None else array.view(seen)
 
 
-def canonical(backend, array, axis):
-    """The (outer, C, inner) view of an array that the kernels take. A number is a row of one class."""
-    shape = array.shape or (1,)
-    return backend.canonical(as_stored(array), (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])))
+def output_array(backend, out, like, may_be=(), may_not_overlap=(), dtype=None):
+    """The array of a result: ``out``, or a new one. Both lists hold ``(name, array)``; ``out`` may be one of ``may_be`` itself.
 
-
-def output_array(backend, out, shape, dtype, may_be=(), may_not_overlap=()):
-    """The array of a result: ``out``, or a new one. Both lists hold ``(name, array)``; ``out`` may be one of ``may_be`` itself."""
+    The result has the shape of ``like``, its dtype unless another is given, and, if it is new, its order of axes in memory.
+    """
+    dtype = dtype or like.dtype
     if out is None:
-        return backend.new_output(shape, dtype)
+        return backend.new_output(like.shape, dtype, like=like)
     array = backend.as_output(out)
     if array is None:
         raise TypeError(f"out should be {backend.output_kind}; got {type(out).__name__}")
-    if array.shape != shape:
-        raise ValueError(f"out should have shape {shape}, the input's; got {array.shape}")
+    if array.shape != like.shape:
+        raise ValueError(f"out should have shape {like.shape}, the input's; got {array.shape}")
     if array.dtype != dtype:
         raise ValueError(f"out should have dtype {dtype}; got {array.dtype}")
-    if not array.flags.carray:
-        raise ValueError("out should be a writeable, aligned array in C order; got one that is " + _why_unfit(array))
+    if not array.flags.writeable:
+        raise ValueError("out should be writeable; got a read-only array")
+    if not backend.writes_any_strides and not array.flags.carray:
+        raise ValueError("out should be an aligned array in C order; got one that is not")
+    if not array.flags.c_contiguous and _overlaps_itself(array):
+        raise ValueError(f"out should have a place in memory for each element; got strides {array.strides} for shape {array.shape}")
     for name, other in may_be:
         if other is not out and _overlap(other, array) and not _same_memory(other, array):
             raise ValueError(f"out should be {name} itself or share no memory with it; got a partial overlap")
     for name, other in may_not_overlap:
         if other is not None and _overlap(other, array):
             raise ValueError(f"out should share no memory with {name}; got an overlap")
-    return backend.new_output(shape, dtype, out)
+    return backend.new_output(like.shape, dtype, out)
 
 
 def delivered(backend, output, out=None):
@@ -67,10 +70,16 @@ def delivered(backend, output, out=None):
     return array[()] if out is None and type(array) is np.ndarray and array.ndim == 0 else array
 
 
-def _why_unfit(out):
-    if not out.flags.writeable:
-        return "read-only"
-    return "not in C order" if not out.flags.c_contiguous else "not aligned"
+def _overlaps_itself(array):
+    """Whether two elements of an array share memory."""
+    reach = array.itemsize  # of the axes with smaller strides
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True) if size > 1):
+        if stride < reach:
+            offsets = sum(np.ix_(*(np.arange(n) * s for n, s in zip(array.shape, array.strides, strict=True))))
+            places = np.sort(offsets, axis=None)
+            return bool(np.any(places[1:] - places[:-1] < array.itemsize))
+        reach += stride * (size - 1)
+    return False
 
 
 def _geometry_of(array):
@@ -127,7 +136,6 @@ class Problem:
         self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
         if self.classes == 0 and self.positions:
             raise ValueError(f"input should have at least one class; got shape {x.shape}")
-        self.x = canonical(backend, x, self.axis)
 
     # -------------------- targets and upstream gradient --------------------
 
@@ -168,50 +176,66 @@ class Problem:
         return self.backend.flat(g)
 
     def soft_targets(self):
-        """The (outer, C, inner) view of the probabilities, and the class weights, both in the dtype of the arithmetic."""
-        y = real_array(self.backend, "target", self.target_array, self.dtype)
-        return canonical(self.backend, y, self.axis), self.class_weights()
+        """The probabilities as the kernels take them, of input's shape."""
+        return as_stored(self.backend.probabilities(self.target_array, self.dtype))
 
     def class_weights(self):
-        """The class weights; ones if the caller gave none."""
-        return self.backend.ones(self.classes, self.dtype) if self.weight is None else self.backend.flat(self.weight)
+        """The class weights of soft targets."""
+        weight = None if self.weight is None else self.backend.flat(self.weight)
+        return self.backend.class_weights(weight, self.classes, self.dtype)
 
     def cross_entropy(self, grad_output, gradient):
         """The losses. Fills ``gradient`` too, unless it is None."""
         upstream = None if gradient is None else self.upstream(grad_output)
-        losses = self.loss_buffer()
-        if self.positions == 0:
-            return losses
-        kernels, outputs = self.backend.kernels, (self.options, upstream, losses, gradient)
+        losses, kernels = self.loss_buffer(), self.backend.kernels
         if self.soft:
-            y, w = self.soft_targets()
-            a, b = 1.0 - self.smoothing, self.smoothing / self.classes
-            kernels.cross_entropy_soft(self.x, y, w, a, b, None, 0, None, None, *outputs)
-        elif self.smoothing > 0:
-            given = self.target, self.mask, self.scale, self.spread
-            kernels.cross_entropy_soft(self.x, None, self.class_weights(), 0.0, 0.0, *given, *outputs)
-        else:
-            kernels.cross_entropy(self.x, self.target, self.mask, self.scale, *outputs)
+            w, a, b = self.class_weights(), 1.0 - self.smoothing, self.smoothing / max(self.classes, 1)
+            for at, x, y, out in self._pieces([as_stored(self.input), self.soft_targets()], gradient):
+                kernels.cross_entropy_soft(x, y, w, a, b, None, 0, None, None, self.options, at(upstream), at(losses), out)
+            return losses
+        w = self.class_weights() if self.smoothing > 0 else None
+        for at, x, out in self._pieces([as_stored(self.input)], gradient):
+            given, outputs = (at(self.target), self.mask, at(self.scale)), (self.options, at(upstream), at(losses), out)
+            if self.smoothing > 0:
+                kernels.cross_entropy_soft(x, None, w, 0.0, 0.0, *given, at(self.spread), *outputs)
+            else:
+                kernels.cross_entropy(x, *given, *outputs)
         return losses
 
     def nll(self):
         """The losses of log-probabilities."""
-        losses = self.loss_buffer()
-        if self.positions:
-            kernels = self.backend.kernels
-            if self.soft:
-                kernels.nll_soft(self.x, *self.soft_targets(), losses)
-            else:
-                kernels.nll(self.x, self.target, self.mask, self.scale, losses)
+        losses, kernels = self.loss_buffer(), self.backend.kernels
+        if self.soft:
+            w = self.class_weights()
+            for at, x, y, _ in self._pieces([as_stored(self.input), self.soft_targets()], None):
+                kernels.nll_soft(x, y, w, at(losses))
+            return losses
+        for at, x, _ in self._pieces([as_stored(self.input)], None):
+            kernels.nll(x, at(self.target), self.mask, at(self.scale), at(losses))
+        if self.weight is None and self.backend.reads_results and any_positive(losses, self.input.dtype):
+            warn_of_positive()
         return losses
 
     def nll_backward(self, grad_output, gradient):
         """The gradient of `nll`."""
         upstream, kernels = self.upstream(grad_output), self.backend.kernels
         if self.soft:
-            kernels.nll_soft_backward(*self.soft_targets(), upstream, gradient)
-        else:
-            kernels.nll_backward(self.target, self.mask, self.scale, upstream, gradient)
+            w = self.class_weights()
+            for at, y, out in self._pieces([self.soft_targets()], gradient):
+                kernels.nll_soft_backward(y, w, at(upstream), out)
+            return
+        for at, out in self._pieces([], gradient):
+            kernels.nll_backward(at(self.target), self.mask, at(self.scale), at(upstream), out)
+
+    def _pieces(self, inputs, gradient):
+        """Yield ``(at, *views of the inputs, view of the gradient)``: ``at`` takes the part of an array with a number per position."""
+        for start, stop, views, out in self.backend.pieces(self.axis, inputs, gradient):
+            whole = start == 0 and stop == self.positions
+
+            def at(numbers, start=start, stop=stop, whole=whole):
+                return numbers if whole or numbers is None or numbers.size == 1 else numbers[start:stop]
+
+            yield (at, *views, out)
 
     def loss_buffer(self):
         """An array of one loss per position."""
@@ -225,8 +249,8 @@ class Problem:
         return self.backend.reduced(losses, self) if self.sums else delivered(self.backend, self.loss)
 
     def gradient(self, out, grad_output=None):
-        """The array of the gradient, and its (outer, C, inner) view."""
+        """The array of the gradient, for the caller and for the kernels."""
         upstream = grad_output if isinstance(grad_output, np.ndarray) else None
         others = [("target", self.target_array), ("weight", self.weight), ("grad_output", upstream)]
-        result = output_array(self.backend, out, self.input.shape, self.input.dtype, [("input", self.input)], others)
-        return result, as_stored(self.backend.kernel_view(result)).reshape(self.x.shape)
+        result = output_array(self.backend, out, self.input, [("input", self.input)], others)
+        return result, as_stored(self.backend.kernel_view(result))

@@ -35,7 +35,7 @@ LAYERS = [
     {"nbloss.functional"},
     {"nbloss._fast_path"},
     {"nbloss._problem"},
-    {"nbloss._arguments", "nbloss._options", "nbloss._docstrings"},
+    {"nbloss._arguments", "nbloss._options", "nbloss._docstrings", "nbloss._warnings"},
     {"nbloss.backends", "nbloss.backends.select"},
     {"nbloss.backends.cuda"},
     {"nbloss.backends.array_interop", "nbloss.backends.host_arrays", "nbloss.backends.cpu"},

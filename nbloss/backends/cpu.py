@@ -42,12 +42,6 @@ class CpuBackend:
     def cast(self, array, dtype):
         return array.astype(dtype, copy=False)
 
-    def canonical(self, array, shape):
-        """``array`` in the kernels' dtype, reshaped to (outer, C, inner); a copy only if strides cannot describe it."""
-        if any(s % array.itemsize for s in array.strides):
-            array = np.ascontiguousarray(array)
-        return array.reshape(shape)
-
     def pieces(self, axis, inputs, out):
         """The pieces of a call on arrays in the kernels' dtypes (``nbloss.kernels.layouts``)."""
         return layouts.pieces(axis, inputs, out)
@@ -60,12 +54,19 @@ class CpuBackend:
         """A 0-d array, broadcast to ``shape``."""
         return np.broadcast_to(number, shape)
 
-    def ones(self, count, dtype):
-        return np.ones(count, dtype)
+    def probabilities(self, array, dtype):
+        """Probabilities in a dtype that the kernels of this arithmetic read: one of the four float dtypes."""
+        return self.cast(array, dtype)
+
+    def class_weights(self, weight, classes, dtype):
+        """The weights of all classes for soft targets; None: the caller gave none."""
+        return np.ones(classes, dtype) if weight is None else weight
 
     # -------------------- results --------------------
 
     output_kind = "a NumPy array"
+    writes_any_strides = True
+    reads_results = True  # without waiting for a device
 
     def as_output(self, out):
         """The caller's ``out``; None if this backend cannot write it."""
@@ -77,9 +78,13 @@ class CpuBackend:
         """A temporary array of one number per position."""
         return np.empty(count, dtype)
 
-    def new_output(self, shape, dtype, out=None):
-        """The array of a result: ``out``, or a new array."""
-        return np.empty(shape, dtype) if out is None else out
+    def new_output(self, shape, dtype, out=None, like=None):
+        """The array of a result: ``out``, or a new array, whose axes have the order in memory that those of ``like`` have."""
+        if out is not None:
+            return out
+        if like is None or 0 in like.strides:
+            return np.empty(shape, dtype)
+        return np.empty_like(like, dtype, subok=False)
 
     def kernel_view(self, output):
         """An output as the kernels write it. It is a plain ndarray, because np.matrix cannot have a third axis."""

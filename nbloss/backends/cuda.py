@@ -105,10 +105,11 @@ class CudaBackend:
 
     def pieces(self, axis, inputs, out):
         """One piece: arrays that two strides of positions do not describe are copied."""
-        shape = inputs[0].shape or (1,)
+        shape = next(a.shape for a in (*inputs, out) if a is not None) or (1,)
         view = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
         if 0 not in shape:
-            yield layouts.Piece(0, view[0] * view[2], [self.canonical(a, view) for a in inputs], out.reshape(view))
+            views = [self.canonical(a, view) for a in inputs]
+            yield layouts.Piece(0, view[0] * view[2], views, None if out is None else out.reshape(view))
 
     def flat(self, array):
         array = self._on_device(array)
@@ -118,8 +119,11 @@ class CudaBackend:
         array = self._on_device(number)
         return array.seen(np.broadcast_to(array.geometry, shape))
 
-    def ones(self, count, dtype):
-        return memory.upload(np.ones(count, dtype), self.index, self.stream)
+    def probabilities(self, array, dtype):
+        return self.cast(array, dtype)
+
+    def class_weights(self, weight, classes, dtype):
+        return memory.upload(np.ones(classes, dtype), self.index, self.stream) if weight is None else weight
 
     # -------------------- results --------------------
 
@@ -127,13 +131,19 @@ class CudaBackend:
     def output_kind(self):
         return "a NumPy array" if self.family is None else f"an array on cuda:{self.index}, as input is"
 
+    reads_results = False
+
+    @property
+    def writes_any_strides(self):
+        return self.family is None  # results go to a NumPy array of any strides, after the call
+
     def as_output(self, out):
         return CPU.as_output(out) if self.family is None else self.device_array(out)
 
     def scratch(self, count, dtype):
         return self._empty(count, dtype)
 
-    def new_output(self, shape, dtype, out=None):
+    def new_output(self, shape, dtype, out=None, like=None):
         if self.family is None:
             array = self._empty(shape, dtype)
             return Output(array, lambda: self._to_host(array, np.empty(shape, dtype) if out is None else out))
@@ -148,7 +158,10 @@ class CudaBackend:
         return output.give()
 
     def _to_host(self, array, host):
-        memory.download(array, host, self.stream)
+        if host.flags.carray:
+            memory.download(array, host, self.stream)
+        else:
+            host[...] = self._to_host(array, np.empty(host.shape, host.dtype))
         return host
 
     # -------------------- steps of a loss --------------------

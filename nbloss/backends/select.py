@@ -15,6 +15,7 @@ INSTALL = 'pip install "nbloss[cuda]"'
 
 _named = os.environ.get("NBLOSS_DEVICE") or None  # read once: reading the environment takes as long as a small kernel
 _default = _named
+cpu_is_default = _default in (None, "cpu")  # whether calls on NumPy arrays that name no device run on the CPU
 
 
 class DeviceUnavailableError(RuntimeError):
@@ -85,13 +86,9 @@ def set_default_device(device: str | None) -> None:
     >>> import nbloss
     >>> nbloss.set_default_device("cpu")
     """
-    global _default
+    global _default, cpu_is_default
     _default = _named if device is None else checked_device(device)
-
-
-def cpu_is_default():
-    """Whether calls on NumPy arrays that name no device run on the CPU."""
-    return _default is None or _default == "cpu"
+    cpu_is_default = _default in (None, "cpu")
 
 
 def _on_gpu(array):

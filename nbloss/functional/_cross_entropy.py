@@ -62,7 +62,7 @@ def cross_entropy(
     np.float32(4.1223074e-09)
     """
     row_options = label_smoothing, lse_square_scale
-    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, row_options)
+    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options)
     if done:
         return done[0]
     with select(device, input, target, weight) as backend:
@@ -107,10 +107,9 @@ def cross_entropy_backward(
     array([[-0.5,  0.5]])
     """
     row_options = label_smoothing, lse_square_scale
-    if type(grad_output) is float:
-        done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, row_options, grad_output, out)
-        if done:
-            return done[1]
+    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
+    if done:
+        return done[1]
     with select(device, input, target, weight, grad_output, out) as backend:
         problem = Problem(backend, input, target, weight, ignore_index, reduction, *row_options)
         result, gradient = problem.gradient(out, grad_output)
@@ -128,6 +127,7 @@ def cross_entropy_value_and_grad(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    grad_output: ArrayLike = 1.0,
     out: NDArray[Any] | None = None,
     device: str | None = None,
 ) -> tuple[Any, NDArray[Any]]:
@@ -142,13 +142,16 @@ def cross_entropy_value_and_grad(
     loss : floating or ndarray
         As `cross_entropy`.
     grad : ndarray, shape of input
-        Its gradient (for "none": of the sum of the losses) with respect to ``input``, in input's dtype.
+        The gradient of grad_output times the loss (for "none": of the sum of these products) with respect to ``input``, in input's dtype.
 
     %(raises)s
 
     Notes
     -----
     A new array for the gradient costs page faults: give ``out`` the same array at every step of a training loop.
+
+    ``grad_output`` multiplies the gradient before it is rounded to input's dtype, and leaves the loss as it is. A mean over many rows has
+    gradients that float16 rounds to 0: a loss scale such as 65536.0 keeps them.
 
     Examples
     --------
@@ -159,11 +162,11 @@ def cross_entropy_value_and_grad(
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
     row_options = label_smoothing, lse_square_scale
-    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, row_options, 1.0, out)
+    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
     if done:
         return done
-    with select(device, input, target, weight, out) as backend:
+    with select(device, input, target, weight, grad_output, out) as backend:
         problem = Problem(backend, input, target, weight, ignore_index, reduction, *row_options)
-        result, gradient = problem.gradient(out)
-        losses = problem.check_targets().cross_entropy(1.0, gradient)
+        result, gradient = problem.gradient(out, grad_output)
+        losses = problem.check_targets().cross_entropy(grad_output, gradient)
         return problem.reduced(losses), backend.deliver(result)

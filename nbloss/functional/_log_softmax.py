@@ -77,7 +77,7 @@ def log_softmax(
     if axis is not None:
         raise refused_axis(axis)
     if device is None and dtype is None:
-        result = _fast_path.log_softmax("log_softmax", [("input", input)], dim, out)
+        result = _fast_path.log_softmax("log_softmax", (input,), dim, out)
         if result is not None:
             return result
     with select(device, input, out) as backend:
@@ -85,7 +85,7 @@ def log_softmax(
         if dtype is not None:
             x = backend.cast(x, float_dtype(dtype))
         along = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
-        result = output_array(backend, out, x.shape, x.dtype, [("input", x)])
+        result = output_array(backend, out, x, [("input", x)])
         for piece in backend.pieces(along, [as_stored(x)], as_stored(backend.kernel_view(result))):
             backend.kernels.log_softmax(*piece.inputs, piece.out)
         return delivered(backend, result, out)
@@ -140,14 +140,14 @@ def log_softmax_backward(
     if axis is not None:
         raise refused_axis(axis)
     if device is None:
-        result = _fast_path.log_softmax("log_softmax_backward", [("grad_output", grad_output), ("output", output)], dim, out)
+        result = _fast_path.log_softmax("log_softmax_backward", (grad_output, output), dim, out)
         if result is not None:
             return result
     with select(device, output, grad_output, out) as backend:
         y = float_array(backend, "output", output)
         g = array_like(backend, "grad_output", grad_output, y)
         along = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
-        result = output_array(backend, out, y.shape, y.dtype, [("output", y), ("grad_output", g)])
+        result = output_array(backend, out, y, [("output", y), ("grad_output", g)])
         for piece in backend.pieces(along, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result))):
             backend.kernels.log_softmax_backward(*piece.inputs, piece.out)
         return delivered(backend, result, out)

@@ -101,10 +101,9 @@ def nll_loss_backward(
     >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
     array([[ 0., -1.]])
     """
-    if type(grad_output) is float:
-        done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, with_loss=False)
-        if done:
-            return done[1]
+    done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, with_loss=False)
+    if done:
+        return done[1]
     with select(device, input, target, weight, grad_output, out) as backend:
         problem = Problem(backend, input, target, weight, ignore_index, reduction)
         result, gradient = problem.gradient(out, grad_output)

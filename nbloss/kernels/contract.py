@@ -42,6 +42,7 @@ KERNELS = (
     "cross_entropy",
     "cross_entropy_soft",
     "fused_loss",
+    "fused_soft_loss",
     "log_softmax",
     "log_softmax_backward",
     "nll",
@@ -50,4 +51,9 @@ KERNELS = (
     "nll_soft_backward",
     "row_scale",
     "row_sum",
+    "rows",
 )
+
+# What ``fused_loss`` and ``fused_soft_loss`` return: nothing was written; it was done; it was done, and a log-probability that the negative
+# log-likelihood picked is above 0.
+NOT_DONE, DONE, POSITIVE = 0, 1, 2

@@ -7,7 +7,9 @@ the contract; the last bit may differ from the compiled kernels. The code is nei
 
 import numpy as np
 
+from nbloss.kernels.contract import DONE, NOT_DONE, POSITIVE
 from nbloss.kernels.math import epilogue
+from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
 
 WIDE = np.longdouble
 
@@ -84,6 +86,10 @@ def log_softmax_backward(g, y, out):
     with np.errstate(all="ignore"):
         upstream = _rows(g)
         _write(upstream - np.exp(_rows(y)) * upstream.sum(axis=1, keepdims=True), out)
+
+
+def rows(operation, *arrays):
+    globals()[operation](*(array[:, :, None] for array in arrays))
 
 
 def nll(logp, target, mask, scale, loss):
@@ -170,31 +176,69 @@ def row_sum(values):
         return float(values.sum(dtype=np.float64))
 
 
-def _may_be_written(out, x, target, weight):
+def _may_be_written(out, x, *others):
     """Whether ``out`` is ``x`` itself, or shares no memory with any argument."""
     if out is None:
         return True
-    beside = out.__array_interface__["data"] == x.__array_interface__["data"] or not np.may_share_memory(out, x)
-    return beside and not np.may_share_memory(out, target) and not np.may_share_memory(out, weight)
+    same = out.__array_interface__["data"] == x.__array_interface__["data"] and out.strides == x.strides
+    arrays = [a for a in others if isinstance(a, np.ndarray)]
+    return (same or not np.may_share_memory(out, x)) and not any(np.may_share_memory(out, a) for a in arrays)
 
 
-def fused_loss(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
-    if not _may_be_written(out, x, target, weight):
-        return False
-    scale, w = np.empty(target.size, weight.dtype), weight if weight.size else None
-    divisor, wrong, _ = row_scale(target, mask, wide, w, x.shape[1], ignore_index, 1.0, 0.0, scale, None)
-    if wrong or (divides and not divisor > 0):
-        return False
-    with np.errstate(all="ignore"):
-        upstream = np.array([np.float64(g) / divisor if divides else g]).astype(weight.dtype)
-    losses = np.empty(target.size, weight.dtype) if sums else loss
-    if operation == "cross_entropy":
-        cross_entropy(x, target, mask, scale, None, upstream, losses, out)
-    else:
-        if loss is not None:
-            nll(x, target, mask, scale, losses)
+def _three_axes(*arrays):
+    return [array[:, :, None] if isinstance(array, np.ndarray) and array.ndim == 2 else array for array in arrays]
+
+
+def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, sums, divides, g, loss, out):
+    x, out = _three_axes(x, out)
+    if not _may_be_written(out, x, target, weight, g):
+        return NOT_DONE, None
+    count, classes = target.size, x.shape[1]
+    scale, spread = np.empty(count, weight.dtype), np.empty(count, weight.dtype) if smoothing else None
+    w = weight if weight.size else None
+    divisor, wrong, _ = row_scale(target, mask, wide, w, classes, ignore_index, 1.0 - smoothing, smoothing / classes, scale, spread)
+    if wrong or (divides and not divisor > 0 and w is not None):
+        return NOT_DONE, None
+    upstream = _divided(g, divisor if divides else 1.0, weight.dtype)
+    losses = np.empty(count, weight.dtype) if sums or loss is None else loss
+    result = DONE
+    if operation == "nll":
+        nll(x, target, mask, scale, losses)
+        limit = POSITIVE_LOGP_HALF if x.itemsize == 2 else POSITIVE_LOGP
+        if loss is not None and w is None and np.fmax.reduce(-losses) > limit:
+            result = POSITIVE
         if out is not None:
             nll_backward(target, mask, scale, upstream, out)
+    elif smoothing:
+        w = np.ones(classes, weight.dtype) if w is None else w
+        cross_entropy_soft(x, None, w, 0.0, 0.0, target, mask, scale, spread, None, upstream, losses, out)
+    else:
+        cross_entropy(x, target, mask, scale, None, upstream, losses, out)
+    _sum_into(loss, losses, sums, divisor if divides else 1.0)
+    return result, None
+
+
+def fused_soft_loss(x, y, w, a, b, sums, divides, g, loss, out):
+    x, y, out = _three_axes(x, y, out)
+    if not _may_be_written(out, x, y, *([] if w is None else [w]), g):
+        return NOT_DONE
+    count = x.shape[0] * x.shape[2]
+    losses = np.empty(count, loss.dtype) if sums else loss
+    upstream = _divided(g, count if divides else 1.0, loss.dtype)
+    cross_entropy_soft(x, y, 1.0 if w is None else w, a, b, None, 0, None, None, None, upstream, losses, out)
+    _sum_into(loss, losses, sums, count if divides else 1.0)
+    return DONE
+
+
+def _divided(g, divisor, dtype):
+    if isinstance(g, np.ndarray):
+        return g
+    with np.errstate(all="ignore"):
+        return np.array([np.float64(g) / divisor]).astype(dtype)
+
+
+def _sum_into(loss, losses, sums, divisor):
+    """The sum of losses over ``divisor`` in place of the first loss."""
     if sums and loss is not None:
-        loss[0] = row_sum(losses) / (divisor if divides else 1.0)
-    return True
+        with np.errstate(all="ignore"):
+            loss[0] = np.float64(row_sum(losses)) / divisor

@@ -76,6 +76,7 @@ WHY = {
     "channels_first": f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap",
     "many channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class",
     "fused": "; targets, losses and their sum in one kernel",
+    "fused_soft": "; losses and their sum in one kernel",
 }
 
 MODULES = {  # operation -> the file that has it, in each algorithm's folder
@@ -161,7 +162,7 @@ SUMS_MAX_CLASSES = {"nll": 2**63, "cross_entropy": LANES_MAX_CLASSES}
 
 @cache
 def fused(operation, classes, inner, sums, gradient):
-    """The Choice for a whole loss of class numbers in one kernel, of arrays in C order; ``sums``: to one number, ``gradient``: with it.
+    """The Choice for a whole loss of class numbers in one kernel; ``sums``: to one number, ``gradient``: with it.
 
     Choices are kept in a table. ``inner`` should be at most CHANNELS_MIN_POSITIONS: larger numbers give the same choice.
     """
@@ -172,14 +173,22 @@ def fused(operation, classes, inner, sums, gradient):
         elements = classes if gradient else TARGET_READ_ELEMENTS
     elif _few_channels(classes, inner):
         algorithm, why = "channels_first", WHY["channels_first"]
-    elif inner > 1:
-        algorithm, why = "row_per_lane", WHY["strided"]
     elif classes <= LANES_MAX_CLASSES:
-        algorithm, why, multiple = "row_per_lane", WHY["short rows"], 16
+        algorithm, why, multiple = "row_per_lane", WHY["strided" if inner > 1 else "short rows"], 64 if inner > 1 else 16
     else:
         algorithm, why, multiple, chunk = "vector_per_row", WHY["vector_per_row"], 1, CHUNK_ELEMENTS_ROWS
     kernel = f"{__package__}.fused.{'sum' if adds else 'loss'}_{algorithm}"
     return Choice(kernel, Grain(elements, SUM_RUN_ROWS if adds else multiple, chunk), why + WHY["fused"])
+
+
+@cache
+def fused_soft(classes, channels):
+    """The Choice for a whole loss of probabilities in one kernel; ``channels``: there is an inner axis of positions."""
+    algorithm, grain = "vector_per_row", Grain(2 * classes, 1, CHUNK_ELEMENTS_ROWS)
+    if classes <= LANES_MAX_CLASSES:
+        algorithm, grain = "row_per_lane", Grain(2 * classes, 64, CHUNK_ELEMENTS_CHANNELS if channels else CHUNK_ELEMENTS_SHORT_ROWS)
+    why = WHY["vector_per_row" if algorithm == "vector_per_row" else "strided" if channels else "short rows"]
+    return Choice(f"{__package__}.fused.soft_{algorithm}_loss", grain, why + WHY["fused_soft"])
 
 
 # ------------------------------ per target ------------------------------

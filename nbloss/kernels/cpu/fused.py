@@ -1,99 +1,214 @@
-"""Fused kernels: a whole loss of class numbers in one call, from the check of the targets to the sum of the losses.
+"""Fused kernels: a whole loss in one call, from the check of the targets to the sum of the losses.
 
 Three separate kernels and their buffers take longer than the arithmetic of a small call. After a large call, the Python code between them
-runs from cold caches. There are two kinds of fused kernels:
+runs from cold caches. There are three kinds of fused kernels:
 
 ==========  ==========================================================================================================
-``loss_*``  losses, their sum or mean, and the gradient. The calling thread checks the targets and adds the losses; both
-            are passes over a few numbers per row. Only the pass over the logits is parallel
-``sum_*``   the sum or mean alone. Each thread checks the targets and adds the losses of its own rows, in one pass
+``loss_*``  class numbers: losses, their sum or mean, and the gradient
+``sum_*``   class numbers: the sum or mean alone. Each thread checks the targets and adds the losses of its own rows, in one
+            pass
+``soft_*``  probabilities: losses, their sum or mean, and the gradient
 ==========  ==========================================================================================================
 
-A kernel returns False, and has written nothing, if it does not apply (``kernel_set.fused_loss``).
+The kernels of class numbers take ``share`` and ``w`` for label smoothing (None: none): what it gives every class, and the class weights
+that multiply it. ``g`` is a number, or an array with a number per position. A kernel returns NOT_DONE, and has written nothing, if it does
+not apply (``contract.NOT_DONE``).
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
+from nbloss.kernels.contract import DONE, NOT_DONE, POSITIVE
 from nbloss.kernels.cpu.channels_first.cross_entropy import cross_entropy as channels_first
 from nbloss.kernels.cpu.compile.build import parallel_kernel
-from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, OPTIONS
+from nbloss.kernels.cpu.compile.pipeline import INLINE, INLINE_ONLY, OPTIONS
 from nbloss.kernels.cpu.per_target.nll import nll, nll_backward, nll_sums
 from nbloss.kernels.cpu.per_target.partial_sums import added
-from nbloss.kernels.cpu.per_target.sums import row_sum
+from nbloss.kernels.cpu.per_target.sums import largest_negated, row_sum
 from nbloss.kernels.cpu.per_target.targets import row_scale
+from nbloss.kernels.cpu.per_target.zeros import zero_rows
 from nbloss.kernels.cpu.row_per_lane.cross_entropy import cross_entropy as row_per_lane
-from nbloss.kernels.cpu.simd.pointers import address, min_int, offset, pointer
-from nbloss.kernels.cpu.simd.workspace import as_array, carve, free, stack_alloc
-from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, FUSED_SUM_ROWS, SUM_GROUP_ROWS, SUM_RUN_ROWS
+from nbloss.kernels.cpu.row_per_lane.soft_targets import cross_entropy_soft as soft_row_per_lane
+from nbloss.kernels.cpu.simd.pointers import address, extent, min_int, offset, pointer, same_strides
+from nbloss.kernels.cpu.simd.workspace import alloc, as_array, carve, free, stack_alloc
+from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, FUSED_SUM_ROWS, PARALLEL_CHECK_MIN_ROWS, SUM_GROUP_ROWS, SUM_RUN_ROWS
 from nbloss.kernels.cpu.vector_per_row.cross_entropy import cross_entropy as vector_per_row
+from nbloss.kernels.cpu.vector_per_row.soft_targets import cross_entropy_soft as soft_vector_per_row
+from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
 
 _GROUPS = FUSED_MAX_ROWS // SUM_GROUP_ROWS
+
+_ON_STACK = 256  # numbers: the sums of so many runs as need no more have no memory of their own
 
 
 def _njit(body):
     return njit(**OPTIONS, **INLINE_ONLY)(body)
 
 
-_added = _njit(added)
+_added, _row_scale, _row_sum = _njit(added), _njit(row_scale), _njit(row_sum)
 
-_row_scale = _njit(row_scale)
+_row_scale_parallel, _zero_rows = _njit(parallel_kernel(row_scale)), _njit(parallel_kernel(zero_rows))
 
-_row_sum = _njit(row_sum)
+
+# ------------------------------ arguments ------------------------------
 
 
 @_njit
 def _overlap(a, b):
-    """Whether two arrays in C order share memory."""
-    return address(pointer(a, 0)) < address(pointer(b, b.size)) and address(pointer(b, 0)) < address(pointer(a, a.size))
+    """Whether the ranges of addresses of two arrays overlap."""
+    first_a, last_a = extent(a)
+    first_b, last_b = extent(b)
+    return first_a <= last_b and first_b <= last_a
 
 
 @_njit
-def _fits(out, x, target, weight):
-    """Whether ``out`` may be written: it starts at the same address as ``x``, or shares no memory with an input."""
+def _fits(out, x):
+    """Whether ``out`` may be written beside x: it is x itself, or shares no range of addresses with it."""
     if out is None:
         return True
-    fits_x = address(pointer(out, 0)) == address(pointer(x, 0)) or not _overlap(out, x)
-    return fits_x and not _overlap(out, target) and not _overlap(out, weight)
+    return (address(pointer(out, 0)) == address(pointer(x, 0)) and same_strides(out, x)) or not _overlap(out, x)
 
 
-def _fused(run_rows, accepts_one_scale=True):
+@_njit
+def _apart(out, other):
+    """Whether ``out`` shares no range of addresses with an array that it may not be."""
+    if out is None:
+        return True
+    return other.size == 0 or not _overlap(out, other)
+
+
+def _upstream_of(g, one, divisor):
+    """The upstream gradient as an array: the caller's, or g / divisor in ``one``."""
+
+
+@overload(_upstream_of, jit_options=INLINE)
+def _typed_upstream_of(g, one, divisor):
+    if isinstance(g, types.Array):
+        return lambda g, one, divisor: g
+
+    def number(g, one, divisor):
+        one[0] = g / divisor
+        return one
+
+    return number
+
+
+def _apart_from_upstream(out, g):
+    """``_apart`` for an upstream gradient that may be a number."""
+
+
+@overload(_apart_from_upstream, jit_options=INLINE)
+def _typed_apart_from_upstream(out, g):
+    if isinstance(g, types.Array):
+        return lambda out, g: _apart(out, g)
+    return lambda out, g: True
+
+
+def _number_or(share, otherwise):
+    """``share``, or the other number if it is None."""
+
+
+@overload(_number_or, jit_options=INLINE)
+def _typed_number_or(share, otherwise):
+    if isinstance(share, types.NoneType):
+        return lambda share, otherwise: otherwise
+    return lambda share, otherwise: share
+
+
+def _buffer(share, base, count):
+    """An array of ``count`` numbers, or None without a ``share``."""
+
+
+@overload(_buffer, jit_options=INLINE)
+def _typed_buffer(share, base, count):
+    if isinstance(share, types.NoneType):
+        return lambda share, base, count: None
+    return lambda share, base, count: as_array(base, count)
+
+
+@_njit
+def _reduce(loss, sums, count, totals, divisor):
+    """Replace the first loss by the sum of all over ``divisor``, if that is asked for."""
+    if loss is not None and sums:
+        _row_sum(loss, totals, SUM_GROUP_ROWS, 0, count)
+        loss[0] = _added(totals) / divisor
+
+
+# ------------------------------ class numbers, with losses per row ------------------------------
+
+
+@_njit
+def _nothing_to_judge(loss, x, weight, count):
+    return DONE
+
+
+@_njit
+def _are_log_probabilities(loss, x, weight, count):
+    """POSITIVE if a picked log-probability is above 0; those of rows with class weights are not judged."""
+    if loss is not None:
+        limit = POSITIVE_LOGP_HALF if x.itemsize == 2 else POSITIVE_LOGP
+        if weight.size == 0 and largest_negated(pointer(loss, 0), count) > limit:
+            return POSITIVE
+    return DONE
+
+
+def _fused(run_rows, accepts_one_scale=True, judge=_nothing_to_judge):
     """A fused kernel around ``run_rows``, a parallel kernel for losses and gradients, which may accept one scale for all rows."""
 
-    def loss_and_gradient(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
-        if not _fits(out, x, target, weight):
-            return False
+    def loss_and_gradient(
+        x, target, mask, wide, weight, ignore_index, hit, share, w, sums, divides, g, loss, out, count, chunk, workers, loop
+    ):
+        if not (_fits(out, x) and _apart(out, target) and _apart(out, weight) and _apart_from_upstream(out, g)):
+            return NOT_DONE
         groups = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS
-        numbers, one = carve(pointer(x, 0), (count, 1))
-        upstream = as_array(one, 1)
+        numbers, spreads, one = carve(pointer(x, 0), (count, count, 1))
         totals, wrong = as_array(stack_alloc(np.float64, _GROUPS), groups), as_array(stack_alloc(np.int64, _GROUPS), groups)
-        divisor, size = 0.0, 1 if accepts_one_scale and weight.size == 0 else count
+        divisor, size = 0.0, 1 if accepts_one_scale and weight.size == 0 and share is None else count
+        constant, spread = _number_or(share, 0.0), _buffer(share, spreads, count)
+        check_loop, check_workers = loop, workers
+        if count < PARALLEL_CHECK_MIN_ROWS:
+            check_loop, check_workers = 0, 1
         for attempt in range(2):
             if attempt:
                 if size == count or divisor == count:
                     break
                 size = count  # a row is ignored: repeat with one scale per row
             scale = as_array(numbers, size)
-            scale[0] = 1.0
-            _row_scale(target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, totals, wrong, SUM_GROUP_ROWS, 0, count)
+            scale[0] = hit
+            _row_scale_parallel(
+                target, mask, wide, weight, x.shape[1], ignore_index, hit, constant, scale, spread, totals, wrong, SUM_GROUP_ROWS,
+                count, SUM_GROUP_ROWS, check_workers, check_loop,
+            )  # fmt: skip
             divisor, outside = _added(totals), 0
             for k in range(groups):
                 outside += wrong[k]
-            if outside > 0 or (divides and not divisor > 0.0):
+            if outside > 0 or (divides and not divisor > 0.0 and weight.size > 0):
                 free(numbers)
-                return False
-        upstream[0] = g / divisor if divides else g
-        run_rows(x, target, mask, scale, None, None, None, upstream, loss, out, count, chunk, workers, loop)
-        if loss is not None and sums:
-            _row_sum(loss, totals, SUM_GROUP_ROWS, 0, count)
-            loss[0] = _added(totals) / (divisor if divides else 1.0)
+                return NOT_DONE
+            if weight.size == 0 and divisor == 0.0:  # every row is ignored
+                free(numbers)
+                if loss is not None:
+                    for k in range(1 if sums else count):
+                        loss[k] = 0.0
+                    if sums and divides:
+                        loss[0] = np.nan
+                if out is not None:
+                    _zero_rows(out, count, chunk, workers, loop)
+                return DONE
+        if not divides:
+            divisor = 1.0
+        upstream = _upstream_of(g, as_array(one, 1), divisor)
+        run_rows(x, target, mask, scale, spread, w, None, upstream, loss, out, count, chunk, workers, loop)
+        answer = judge(loss, x, weight, count)
+        _reduce(loss, sums, count, totals, divisor)
         free(numbers)
-        return True
+        return answer
 
     return loss_and_gradient
 
 
-_nll_loss, _nll_gradient = _njit(nll), _njit(nll_backward)
+_nll_loss, _nll_gradient, _nll_sums = _njit(nll), _njit(nll_backward), _njit(nll_sums)
 
 
 def _nll(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
@@ -113,60 +228,102 @@ def _loss_kernel(body, name, **options):
 loss_row_per_lane = _loss_kernel(row_per_lane, "loss_row_per_lane")
 loss_channels_first = _loss_kernel(channels_first, "loss_channels_first")
 loss_vector_per_row = _loss_kernel(vector_per_row, "loss_vector_per_row", accepts_one_scale=False)
-loss_nll = _loss_kernel(_nll, "loss_nll")
+loss_nll = _loss_kernel(_nll, "loss_nll", judge=_are_log_probabilities)
+
+
+# ------------------------------ class numbers, the sum alone ------------------------------
 
 
 def _sum_body(run_rows):
     """A kernel like ``per_target.nll.nll_sums``, of the losses of ``run_rows``, which accepts any targets and one scale for all rows."""
 
-    def sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
+    def sums(x, target, mask, wide, weight, ignore_index, hit, share, w, totals, divisors, wrong, positive, lo, hi):
         size, base = target.size, pointer(x, 0)
         capacity = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # the last vector of rows may extend beyond ``stop``
-        losses, weights, single = carve(base, (capacity, capacity, 1))
-        one = as_array(single, 1)
-        one[0] = 1.0
+        losses, weights, spreads, single = carve(base, (capacity, capacity, capacity, 1))
+        one, constant = as_array(single, 1), _number_or(share, 0.0)
+        one[0] = hit
         for start in range(lo, hi, FUSED_SUM_ROWS):
             stop, scale, divisor = min_int(hi, start + FUSED_SUM_ROWS), one, 0.0
             loss, scales = as_array(offset(losses, -start), size), as_array(offset(weights, -start), size)
-            if weight.size > 0:
+            spread = _buffer(share, offset(spreads, -start), size)
+            if weight.size > 0 or share is not None:
                 scale = scales
-            _row_scale(
-                target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, divisors, wrong, SUM_RUN_ROWS, start, stop
-            )
-            for first in range(start, stop, SUM_RUN_ROWS):
-                divisor += divisors[first // SUM_RUN_ROWS]
-            if weight.size == 0 and divisor < stop - start:
-                scale = scales  # a row is ignored: repeat with one scale per row
+            for attempt in range(2):
                 _row_scale(
-                    target, mask, wide, weight, x.shape[1], ignore_index, 1.0, 0.0, scale, None, divisors, wrong, SUM_RUN_ROWS, start, stop
-                )
-            run_rows(x, target, mask, scale, None, None, None, one, loss, None, start, stop)
+                    target, mask, wide, weight, x.shape[1], ignore_index, hit, constant, scale, spread, divisors, wrong, SUM_RUN_ROWS,
+                    start, stop,
+                )  # fmt: skip
+                if attempt or scale.size == size:
+                    break
+                for first in range(start, stop, SUM_RUN_ROWS):
+                    divisor += divisors[first // SUM_RUN_ROWS]
+                if divisor == stop - start:
+                    break
+                scale = scales  # a row is ignored: repeat with one scale per row
+            run_rows(x, target, mask, scale, spread, w, None, one, loss, None, start, stop)
             _row_sum(loss, totals, SUM_RUN_ROWS, start, stop)
+            for first in range(start, stop, SUM_RUN_ROWS):
+                positive[first // SUM_RUN_ROWS] = 0.0
         free(losses)
 
     return sums
+
+
+def _nll_sum_body(x, target, mask, wide, weight, ignore_index, hit, share, w, totals, divisors, wrong, positive, lo, hi):
+    _nll_sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, positive, lo, hi)
 
 
 def _sum_kernel(body, name):
     """The fused kernel ``name`` for the sum of losses: it writes no array, so it can check the targets in the same pass."""
     run_rows = _njit(parallel_kernel(body))
 
-    def sum_of_losses(x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out, count, chunk, workers, loop):
+    def sum_of_losses(x, target, mask, wide, weight, ignore_index, hit, share, w, sums, divides, g, loss, out, count, chunk, workers, loop):
         runs = (count + SUM_RUN_ROWS - 1) // SUM_RUN_ROWS
-        first, second, third = carve(stack_alloc(np.float64, 1), (runs, runs, runs))
-        totals, divisors, wrong = as_array(first, runs), as_array(second, runs), as_array(third, runs)
-        run_rows(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, count, chunk, workers, loop)
-        total, divisor, outside = _added(totals), _added(divisors), _added(wrong)
-        free(first)
-        if outside > 0.0 or (divides and not divisor > 0.0):
-            return False
-        loss[0] = total / (divisor if divides else 1.0)
-        return True
+        numbers = stack_alloc(np.float64, _ON_STACK)
+        if 4 * runs > _ON_STACK:
+            numbers = alloc(numbers, 4 * runs)
+        totals, divisors = as_array(numbers, runs), as_array(offset(numbers, runs), runs)
+        wrong, positive = as_array(offset(numbers, 2 * runs), runs), as_array(offset(numbers, 3 * runs), runs)
+        run_rows(x, target, mask, wide, weight, ignore_index, hit, share, w, totals, divisors, wrong, positive, count, chunk, workers, loop)
+        total, divisor, outside, above = _added(totals), _added(divisors), _added(wrong), _added(positive)
+        if 4 * runs > _ON_STACK:
+            free(numbers)
+        if outside > 0.0 or (divides and not divisor > 0.0 and weight.size > 0):
+            return NOT_DONE
+        loss[0] = total / divisor if divides else total
+        return POSITIVE if above > 0.0 else DONE
 
     sum_of_losses.__qualname__ = name
     return sum_of_losses
 
 
-sum_nll = _sum_kernel(nll_sums, "sum_nll")
+sum_nll = _sum_kernel(_nll_sum_body, "sum_nll")
 sum_row_per_lane = _sum_kernel(_sum_body(_njit(row_per_lane)), "sum_row_per_lane")
 sum_channels_first = _sum_kernel(_sum_body(_njit(channels_first)), "sum_channels_first")
+
+
+# ------------------------------ probabilities ------------------------------
+
+
+def _soft_kernel(body, name):
+    """The fused kernel ``name`` for losses of probabilities: there are no targets to check, and the divisor is the number of rows."""
+    run_rows = _njit(parallel_kernel(body))
+
+    def soft_loss(x, y, w, a, b, sums, divides, g, loss, out, count, chunk, workers, loop):
+        if not (_fits(out, x) and _apart(out, y) and (w is None or _apart(out, w)) and _apart_from_upstream(out, g)):
+            return NOT_DONE
+        (numbers,) = carve(pointer(x, 0), (1,))
+        groups, divisor = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS, np.float64(count) if divides else 1.0
+        upstream = _upstream_of(g, as_array(numbers, 1), divisor)
+        run_rows(x, y, w, a, b, None, upstream, loss, out, count, chunk, workers, loop)
+        _reduce(loss, sums, count, as_array(stack_alloc(np.float64, _GROUPS), groups), divisor)
+        free(numbers)
+        return DONE
+
+    soft_loss.__qualname__ = name
+    return soft_loss
+
+
+soft_row_per_lane_loss = _soft_kernel(soft_row_per_lane, "soft_row_per_lane_loss")
+soft_vector_per_row_loss = _soft_kernel(soft_vector_per_row, "soft_vector_per_row_loss")

@@ -6,9 +6,10 @@ Kernels are named as text (``compile.jit``), so that their sources are read only
 import numpy as np
 
 from nbloss.kernels.cpu import choose
+from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
-from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, SUM_GROUP_ROWS
+from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
 
 WRITTEN = {"loss", "out"}
 
@@ -39,6 +40,22 @@ def log_softmax(x, out):
 
 def log_softmax_backward(g, y, out):
     _run("log_softmax_backward", (), lambda g, y, out: (g, y, out), [g, y], out)
+
+
+def rows(operation, *arrays):
+    """An operation of the log-softmax's kind on 2-d arrays in C order, the last one its output."""
+    out = arrays[-1]
+    count, classes = out.shape
+    key = operation, out.dtype, classes
+    ready = jit.ready.get(key)
+    if ready is not None and count * ready[1] < SERIAL_BELOW_ELEMENTS:
+        ready[0](*arrays, count, count, 1, 0)
+        return
+    *inputs, out = [array[:, :, None] for array in arrays]
+    choice = choose.choose(operation, inputs, out)
+    globals()[operation](*inputs, out)
+    if choice.view == "as given":
+        jit.ready[key] = jit.kernel(choice, (out.dtype, False)), choice.grain.elements
 
 
 def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
@@ -118,18 +135,31 @@ def nll_soft_backward(y, w, upstream, out):
     run(choice, (out.dtype,), (y, w, upstream, out), {"out"}, out.shape[0] * out.shape[2])
 
 
-def fused_loss(operation, x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out):
-    """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``; for arrays in C order; no weights are an empty array.
+def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, sums, divides, g, loss, out):
+    """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``. No class weights are an empty array.
 
     The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss. Without
-    a gradient it needs an array of one number, where ``choose.SUMS_MAX_CLASSES`` allows it; that of "nll" takes rows of any strides.
-    Returns whether that was done. It is not where a target is out of range, a mean has no positive sum of weights, or ``out`` shares
-    memory that it may not; then nothing has been written.
+    a gradient it needs an array of one number, where ``choose.SUMS_MAX_CLASSES`` allows it. ``g`` is a number, or an array of a number per
+    position. Arrays are in C order, or have two axes and classes that are contiguous, or at most LANES_MAX_CLASSES of them; "nll" takes any
+    strides without a gradient.
+
+    Returns ``(NOT_DONE, DONE or POSITIVE (contract), the kernel if a call of this size runs on one thread)``. It is not done where a target
+    is out of range, a mean has no positive sum of weights, or ``out`` may share memory that it may not; then nothing has been written.
     """
-    _, classes, inner = x.shape
+    classes, inner, count = x.shape[1], 1 if x.ndim == 2 else x.shape[2], target.size
+    share, w = (smoothing / classes, weight if weight.size else None) if smoothing else (None, None)
+    arguments = x, target, mask, wide, weight, ignore_index, 1.0 - smoothing, share, w, sums, divides, g, loss, out
     if inner > CHANNELS_MIN_POSITIONS:  # larger numbers give the same choice, and would fill the table of choices
         inner = CHANNELS_MIN_POSITIONS
-    loss_only = out is None
-    choice = choose.fused(operation, classes, inner, sums, not loss_only)
-    arguments = x, target, mask, wide, weight, ignore_index, sums, divides, g, loss, out
-    return run(choice, (x.dtype, loss is None, loss_only), arguments, WRITTEN, target.size)
+    choice = choose.fused(operation, classes, inner, sums, out is not None)
+    variant = x.dtype, out is None, loss is None, share is None, w is None, type(g) is float
+    done = run(choice, variant, arguments, WRITTEN, count)
+    return done, jit.kernel(choice, variant) if count * choice.grain.elements < SERIAL_BELOW_ELEMENTS else None
+
+
+def fused_soft_loss(x, y, w, a, b, sums, divides, g, loss, out):
+    """As ``fused_loss``, for probabilities y in a float dtype of their own; ``w`` are class weights or None; q = w (a y + b)."""
+    classes, inner = x.shape[1], 1 if x.ndim == 2 else x.shape[2]
+    variant = x.dtype, y.dtype, out is None, w is None, type(g) is float
+    arguments = x, y, w, a, b, sums, divides, g, loss, out
+    return run(choose.fused_soft(classes, inner > 1), variant, arguments, WRITTEN, x.shape[0] * inner)

@@ -31,7 +31,8 @@ def _argument_type(name, value, written):
         return integers
     if isinstance(value, np.ndarray):
         layout = "C" if value.ndim == 1 else "A"
-        return Borrowed(numpy_support.from_dtype(value.dtype), value.ndim, layout, readonly=name not in written)
+        axes = 1 if value.ndim == 1 else 3
+        return Borrowed(numpy_support.from_dtype(value.dtype), axes, layout, readonly=name not in written)
     if isinstance(value, RowOptions):
         return types.NamedTuple([numpy_support.from_dtype(field.dtype) for field in value], RowOptions)
     return {bool: types.boolean, int: types.int64, float: types.float64}[type(value)]

@@ -22,6 +22,8 @@ LOOP = f"{__package__}.parallel_for.loop", ""  # name and variant of the paralle
 
 _kernels: dict = {}  # (name, variant) -> function for Python; LOOP -> address of the native function
 
+ready: dict = {}  # what ``kernel_set`` keeps of calls that it has made; empty in a dry run
+
 _owners: list = []  # the owners of the machine code, which must not be freed
 
 SLOW = (
@@ -85,18 +87,18 @@ def dry_run():
 
     The value is a dictionary ``{(name, variant): (arguments, names of the written ones, reason of the choice)}``.
     """
-    global _kernels, obtain
-    recorded, saved = {}, (_kernels, obtain)
+    global _kernels, obtain, ready
+    recorded, saved = {}, (_kernels, obtain, ready)
 
     def record(name, variant, arguments, written, why=""):
         recorded[name, variant] = arguments, written, why
         return lambda *arguments: True
 
-    _kernels, obtain = {}, record
+    _kernels, obtain, ready = {}, record, {}
     try:
         yield recorded
     finally:
-        _kernels, obtain = saved
+        _kernels, obtain, ready = saved
 
 
 def loop(workers):
@@ -114,6 +116,11 @@ def chunk_of(count, grain, workers):
     """The positions of a chunk: at most a quarter of a thread's share, and a multiple of ``grain.multiple``."""
     chunk = min(max(grain.chunk // max(grain.elements, 1), CHUNK_MIN_ROWS), -(-count // (4 * workers)))
     return -(-chunk // grain.multiple) * grain.multiple
+
+
+def kernel(choice, variant):
+    """The kernel of a choice that has been run; None in a dry run."""
+    return _kernels.get((choice.kernel, variant))
 
 
 def run(choice, variant, arguments, written, count):

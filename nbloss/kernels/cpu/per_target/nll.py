@@ -4,13 +4,14 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.per_target.sums import sum_of_run
+from nbloss.kernels.cpu.per_target.sums import largest_negated, sum_of_run
 from nbloss.kernels.cpu.per_target.targets import is_counted
 from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, put
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, prefetch_read, stride, zero_fill
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
 from nbloss.kernels.cpu.tuning import NLL_PREFETCH_ROWS, SUM_RUN_ROWS, ZERO_FILL_ELEMENTS
+from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
 
 _WINDOW = SUM_RUN_ROWS + NLL_PREFETCH_ROWS  # targets that are converted at once: those of a run, and those to prefetch for
 
@@ -60,11 +61,15 @@ def nll(logp, target, mask, scale, loss, lo, hi):
         p += count
 
 
-def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, wrong, lo, hi):
-    """In one pass, for each run of SUM_RUN_ROWS rows: the sum of the losses, the sum of w[y], and how many targets are out of range."""
+def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, wrong, positive, lo, hi):
+    """In one pass, for each run of SUM_RUN_ROWS rows: the sum of the losses, the sum of w[y], and how many targets are out of range.
+
+    ``positive`` is 1 for a run in which a log-probability is above 0 beyond rounding, unless there are class weights.
+    """
     base, targets, weights = pointer(logp, 0), pointer(target, 0), pointer(weight, 0)
     losses, run_weights, widened = alloc(base, SUM_RUN_ROWS), stack_alloc(np.float64, SUM_RUN_ROWS), stack_alloc(np.int64, _WINDOW)
     classes, class_stride, no_weights = logp.shape[1], stride(logp, 1), weight.size == 0
+    limit = POSITIVE_LOGP_HALF if logp.itemsize == 2 else POSITIVE_LOGP
     fast_check, one, zero = no_weights and not 0 <= ignore_index < classes, cast(base, 1.0), cast(base, 0.0)
     for start in range(lo, hi, SUM_RUN_ROWS):
         p, stop = start, min_int(hi, start + SUM_RUN_ROWS)
@@ -101,6 +106,7 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
             p += count
         run = start // SUM_RUN_ROWS
         totals[run] = sum_of_run(losses, stop - start)
+        positive[run] = np.float64(no_weights and largest_negated(losses, stop - start) > limit)
         divisors[run] = np.float64(counted) if no_weights else sum_of_run(run_weights, stop - start)
         wrong[run] = outside
     free(losses)

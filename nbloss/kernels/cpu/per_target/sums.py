@@ -1,11 +1,12 @@
 """Sums of losses and weights, in float64 and in a fixed order: the bits do not depend on the number of threads."""
 
+import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, splat
 from nbloss.kernels.cpu.simd.pointers import min_int, pointer
-from nbloss.kernels.cpu.simd.vec import promote, reduce_add
+from nbloss.kernels.cpu.simd.vec import maximum, promote, reduce_add, reduce_max
 from nbloss.kernels.cpu.tuning import SUM_RUN_ROWS
 
 
@@ -26,6 +27,16 @@ def sum_of_run(base, count):
         a = a + promote(load_n(base, k, count - k, 0.0))
         k += width
     return reduce_add((a + b) + (c + d))
+
+
+@njit(**INLINE)
+def largest_negated(base, count):
+    """The largest of -v over ``count`` numbers v; -inf if there is none. It ignores nan."""
+    width = lanes(base)
+    largest = splat(base, -np.inf)
+    for k in range(0, count, width):
+        largest = maximum(-load_n(base, k, count - k, np.inf), largest)
+    return reduce_max(largest)
 
 
 def row_sum(values, totals, group, lo, hi):

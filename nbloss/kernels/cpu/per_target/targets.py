@@ -47,24 +47,37 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                         counted += valid
                         k += valid
                         continue
-                    for _ in range(min_int(16, count - k)):
-                        y = get(run_targets, k)
+                    size = min_int(64, count - k)
+                    for i in range(k, k + size):  # without branches, so that it becomes vector instructions
+                        y = get(run_targets, i)
                         counted_row = is_counted(y, ignore_index, wide)
-                        if per_row:
-                            put(scales, k, hit if counted_row else 0.0)
                         counted += counted_row
                         outside += counted_row & ((y < 0) | (y >= classes))
-                        k += 1
+                    if per_row:
+                        for i in range(k, k + size):
+                            put(scales, i, hit if is_counted(get(run_targets, i), ignore_index, wide) else 0.0)
+                    k += size
             else:
                 weights, run_weights = pointer(weight, 0), stack_alloc(np.float64, SUM_RUN_ROWS)
-                for k in range(count):
-                    y = get(run_targets, k)
-                    counted_row = is_counted(y, ignore_index, wide)
-                    inside = (y >= 0) & (y < classes)
-                    w = np.float64(get(weights, y if inside else 0)) if counted_row else 0.0
-                    put(scales, k, hit * w)
-                    put(run_weights, k, w)
-                    outside += counted_row & (not inside)
+                k = 0
+                while k < count:
+                    size = min_int(64, count - k)
+                    if fast_check and size == 64 and all_below(offset(run_targets, k), 64, classes):
+                        for i in range(k, k + 64):
+                            w = np.float64(get(weights, get(run_targets, i)))
+                            put(scales, i, hit * w)
+                            put(run_weights, i, w)
+                    else:
+                        for i in range(k, k + size):
+                            y = get(run_targets, i)
+                            counted_row = is_counted(y, ignore_index, wide)
+                            inside = (y >= 0) & (y < classes)
+                            w = np.float64(get(weights, y if inside else 0))
+                            w = w if counted_row else 0.0
+                            put(scales, i, hit * w)
+                            put(run_weights, i, w)
+                            outside += counted_row & (not inside)
+                    k += size
                 total += sum_of_run(run_weights, count)
             if spread is not None:
                 spreads = pointer(spread, first)

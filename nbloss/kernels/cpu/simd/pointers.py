@@ -8,7 +8,7 @@ to class numbers (``Integers``) carries the item size, which is known only when 
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import NativeValue, intrinsic, models, register_model, unbox
+from numba.extending import NativeValue, intrinsic, models, overload, register_model, unbox
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.half import COMPUTE
@@ -203,6 +203,45 @@ def position_pointer(array, p):
 def row_step(array):
     """The distance in elements from a position to the next one: what prefetches assume."""
     return stride(array, 0) if array.shape[2] == 1 else stride(array, 2)
+
+
+@njit(**INLINE)
+def extent(array):
+    """The first and the last address that belong to an array of one or three axes: whole bytes of its elements."""
+    first = last = address(pointer(array, 0))
+    for step, size in _steps(array):
+        if step < 0:
+            first += (size - 1) * step
+        else:
+            last += (size - 1) * step
+    return first, last + array.itemsize - 1
+
+
+def _steps(array):
+    """``(stride in bytes, length)`` of each axis."""
+
+
+@overload(_steps, jit_options=INLINE)
+def _typed_steps(array):
+    if isinstance(array, Integers):
+        return lambda array: ((array.itemsize, array.size),)
+    if array.ndim == 1:
+        return lambda array: ((array.strides[0], array.shape[0]),)
+    return lambda array: tuple_of_steps(array)
+
+
+@njit(**INLINE)
+def tuple_of_steps(array):
+    return (array.strides[0], array.shape[0]), (array.strides[1], array.shape[1]), (array.strides[2], array.shape[2])
+
+
+@njit(**INLINE)
+def same_strides(a, b):
+    """Whether two arrays of the same shape have the same strides, where an axis has more than one element."""
+    same = True
+    for k in range(3):
+        same &= a.strides[k] == b.strides[k] or a.shape[k] <= 1
+    return same
 
 
 @intrinsic
