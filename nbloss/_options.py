@@ -6,9 +6,14 @@ and an entry in ``nbloss._docstrings``.
 
 import math
 import operator
+from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Each reduction: whether it sums the losses, and whether it divides the sum and the upstream gradient by the total weight.
 REDUCTIONS = {
@@ -28,6 +33,18 @@ def checked_dim(dim):
 def refused_axis(axis):
     """The TypeError for SciPy's and NumPy's name of ``dim``."""
     return TypeError(f"the axis of the classes is called dim, as in torch; got axis={axis!r}: use dim={axis!r}")
+
+
+def refuses_axis(function: _Function) -> _Function:
+    """A decorator that refuses ``axis``. It is for constructors: a call of the decorated function takes longer."""
+
+    @wraps(function)
+    def checked(*args, **options):
+        if "axis" in options:
+            raise refused_axis(options["axis"])
+        return function(*args, **options)
+
+    return cast("_Function", checked)
 
 
 def checked_reduction(reduction):

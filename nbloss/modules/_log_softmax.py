@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbloss import functional as F
 from nbloss._docstrings import documented
-from nbloss._options import refused_axis
+from nbloss._options import refuses_axis
 from nbloss.modules._base import Module
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ class LogSoftmax(Module):
     array([[ 0.5, -0.5]])
     """
 
-    def __init__(self, dim: int = -1, *, device: str | None = None, reuse_grad: bool = False, axis: None = None):
-        if axis is not None:
-            raise refused_axis(axis)
+    @refuses_axis
+    def __init__(self, dim: int = -1, *, device: str | None = None, reuse_grad: bool = False):
         super().__init__(device, reuse_grad)
         self.dim = dim
 
