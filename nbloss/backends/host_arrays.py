@@ -91,9 +91,14 @@ def cast(name, value, dtype):
     """How to convert an argument to a dtype of NumPy, in the words of its library."""
     if is_tensor(value):
         return f"use {name}.to(torch.{dtype})"
+    return f"use {_host_array(name, value)}.astype(np.{dtype})"
+
+
+def _host_array(name, value):
+    """How to get an array that has NumPy's methods."""
     if hasattr(value, "astype"):
-        return f"use {name}.astype(np.{dtype})"
-    return f"use np.asarray({name}).astype(np.{dtype})"
+        return name
+    return f"nbloss.to_host({name})" if hasattr(type(value), "__cuda_array_interface__") else f"np.asarray({name})"
 
 
 def refusal(name, value, array, wanted, missing=None):
@@ -201,5 +206,6 @@ def fill(name, value, array, number):
     elif array.dtype.kind == "O":
         call = f"np.array([{number} if label is None else label for label in {name}])"
     else:
-        call = f"np.where(np.isnan({name}), {number}, {name}).astype(np.int64)"
+        given = name if isinstance(value, list | tuple) else _host_array(name, value)
+        call = f"np.where(np.isnan({given}), {number}, {given}).astype(np.int64)"
     return f"fill missing values with ignore_index, as {call} does"

@@ -68,6 +68,16 @@ def test_a_torch_tensor_of_the_cpu_is_not_used_as_a_device_pointer(torch, rng):
     torch.cuda.synchronize()  # the context is still usable
 
 
+def test_torch_tensors_are_refused_as_on_the_cpu(torch):
+    x = torch.zeros(2, 3, device="cuda")
+    with pytest.raises(TypeError, match=r"^input should be a tensor outside autograd; .*: use input.detach\(\)"):
+        F.cross_entropy(x.clone().requires_grad_(), [0, 1])
+    with pytest.raises(TypeError, match=r"one with the negative bit set: use input.resolve_neg\(\)"):
+        F.log_softmax(x.to(torch.complex64).conj().imag)
+    with pytest.raises(TypeError, match=r"got int64: use target.to\(torch.float32\)"):
+        F.cross_entropy(x, x.long())
+
+
 @pytest.mark.parametrize("library", ["cupy", "numba"])
 def test_arrays_of_other_libraries(gpu, rng, library):
     x, _ = problem(rng, 500)

@@ -233,6 +233,23 @@ def test_arguments_on_the_device_are_checked_like_numpy_arrays(call):
         call(to_device(X), to_device(Y), to_device(np.ones(2, np.float32)))
     with refused(ValueError, "ignore_index"):
         call(to_device(X), to_device(P), ignore_index=2)
+    with refused(TypeError, "target", "got int64: use nbloss.to_host(target).astype(np.float32)"):
+        call(to_device(X), to_device(P.astype(np.int64)))
+    with refused(TypeError, "target", "got nan, a missing value, at index (1,)", "np.isnan(nbloss.to_host(target)), -7,"):
+        call(to_device(X), to_device(np.array([1, np.nan])), ignore_index=-7)
+    with refused(ValueError, "target", "np.moveaxis(input, -1, 1)"):
+        call(to_device(np.zeros((2, 7, 3), np.float32)), to_device(np.zeros((2, 7), int)))
+    with refused(ValueError, "weight", "(3,)", "(2,)", 'reduction="none"'):
+        call(to_device(X), to_device(Y), to_device(np.ones(2, np.float32)))
+    with refused(TypeError, "target", "got None, a missing value, at index (1,)"):
+        call(to_device(X), [1, None])
+    with refused(TypeError, "target", "got generator"):
+        call(to_device(X), (n for n in [0, 1]))
+
+
+def test_axis_on_the_device_is_told_that_it_is_called_dim():
+    with refused(TypeError, "axis=1: use dim=1"):
+        F.log_softmax(to_device(X), axis=1)
 
 
 # ---- modules, defaults, DeviceArray ----------------------------------------------------------------------------------------
