@@ -177,6 +177,10 @@ def put_target(draw, case, rng, shape, losses, count, dtype, ignore_index):
         case.arguments["target"] = np.ma.masked_array(np.zeros(losses, np.int64))
         case.errors.add(TypeError)
         return False
+    if fault == 25:
+        case.arguments["target"] = np.zeros(shape, draw(st.sampled_from(["i8", "u1", "?"])))
+        case.errors.add(TypeError)
+        return False
     if soft:
         y = rng.uniform(0, 1, shape) * (rng.random(shape) < 0.6)
         lay(draw, case, "target", np.asarray(y).astype(draw(st.sampled_from([dtype, np.float32]))))
