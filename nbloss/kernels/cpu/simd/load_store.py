@@ -3,7 +3,7 @@
 The element type of a pointer is the storage type: float32, float64, or one of the 16-bit formats of ``half``. A load converts to the
 compute type, which is float32 for the 16-bit formats, and a store rounds to the storage type. Offsets and counts are in elements. A
 function whose name ends in ``_n`` accesses the first ``count`` lanes only, with a mask: ``count`` may be negative (no lane) or larger than
-the number of lanes (all of them).
+the number of lanes (all of them). ``load_as`` and ``load_n_as`` read an array of another storage type than that of the vectors beside it.
 """
 
 from llvmlite import ir
@@ -78,9 +78,9 @@ def put(typingctx, base, offset, value):
     return types.void(base, types.intp, value), codegen
 
 
-def _storage_vector(dtype):
-    """The LLVM vector type of the storage type ``dtype``."""
-    return ir.VectorType(_IR[dtype], LANES[COMPUTE[dtype]])
+def _storage_vector(dtype, lanes_=None):
+    """The LLVM vector type of the storage type ``dtype``, of as many lanes as its ``Vec`` has, or of ``lanes_``."""
+    return ir.VectorType(_IR[dtype], lanes_ or LANES[COMPUTE[dtype]])
 
 
 def _first_lanes(builder, count, lanes_):
@@ -90,9 +90,10 @@ def _first_lanes(builder, count, lanes_):
     return builder.icmp_signed("<", index, broadcast_lanes(builder, builder.trunc(clamped, _I32), lanes_))
 
 
-def load_at(builder, address, dtype, count=None, filler=None):
+def load_at(builder, address, dtype, count=None, filler=None, lanes_=None):
     """Load a vector; with a ``count``, only its first lanes: a masked load, which gives ``filler`` (None: 0) in the other lanes."""
-    raw, lanes_ = _storage_vector(dtype), LANES[COMPUTE[dtype]]
+    raw = _storage_vector(dtype, lanes_)
+    lanes_ = raw.count
     address = builder.bitcast(address, raw.as_pointer())
     if count is None:
         return decode(builder, builder.load(address, align=1), dtype, lanes_)
@@ -155,6 +156,38 @@ def load_n(typingctx, base, offset, count, fill):
         return load_at(builder, element_address(builder, args[0], args[1]), base.dtype, args[2], filler)
 
     return vec(base, types.intp, types.intp, fill), codegen
+
+
+def _converted(builder, value, dtype, elem):
+    """Convert a vector from the compute type of ``dtype`` to ``elem``, rounding to nearest even."""
+    have, wanted = COMPUTE[dtype].bitwidth, elem.bitwidth
+    if have == wanted:
+        return value
+    return (builder.fpext if have < wanted else builder.fptrunc)(value, ir.VectorType(_IR[elem], value.type.count))
+
+
+@intrinsic
+def load_as(typingctx, base, offset, like):
+    """Load as many numbers as ``like`` has lanes, of any storage type, and convert them to the type of ``like``."""
+
+    def codegen(context, builder, sig, args):
+        loaded = load_at(builder, element_address(builder, args[0], args[1]), base.dtype, lanes_=like.lanes)
+        return _converted(builder, loaded, base.dtype, like.elem)
+
+    return like(base, types.intp, like), codegen
+
+
+@intrinsic
+def load_n_as(typingctx, base, offset, count, fill, like):
+    """``load_as`` of the first ``count`` lanes; the other lanes are ``fill``, and their memory is not accessed."""
+
+    def codegen(context, builder, sig, args):
+        plain = Vec(COMPUTE[base.dtype], like.lanes)
+        filler = as_vector(context, builder, args[3], fill, plain)
+        loaded = load_at(builder, element_address(builder, args[0], args[1]), base.dtype, args[2], filler, like.lanes)
+        return _converted(builder, loaded, base.dtype, like.elem)
+
+    return like(base, types.intp, types.intp, fill, like), codegen
 
 
 @intrinsic
