@@ -138,6 +138,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
 
 
 def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
+    w = 1 if w is None else w
     if y is None:
         counts = spread != 0
         hit = np.arange(x.shape[1]) == _classes(target, mask, counts)

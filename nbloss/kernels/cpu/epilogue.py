@@ -14,4 +14,5 @@ index_at_target = _formulas.index_at_target
 soft_loss = _formulas.soft_loss
 soft_factors = _formulas.soft_factors
 soft_gradient = _formulas.soft_gradient
+soft_elsewhere = _formulas.soft_elsewhere
 smoothed_at_target = _formulas.smoothed_at_target

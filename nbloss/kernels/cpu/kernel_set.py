@@ -61,25 +61,36 @@ def rows(operation, *arrays):
 def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     if scale.size < loss.size and not choose.one_scale_for_all(x.shape[1]):
         scale = np.full(loss.size, scale[0])
+    _class_numbers(x, target, mask, scale, None, None, options, upstream, loss, out)
+
+
+def _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out):
     options = _of_type(options, loss.dtype)
-    _run(
-        "cross_entropy",
-        (options is None,),
-        lambda x, out: (x, target, mask, scale, None, None, options, upstream, loss, out),
-        [x],
-        out,
-        options,
-    )
+    given = target, mask, scale, spread, w, options, upstream, loss
+    variant = options is None, spread is None, w is None
+    _run("cross_entropy", variant, lambda x, out: (x, *given, out), [x], out, options)
 
 
 def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
-    options = _of_type(options, loss.dtype)
+    if y is None and _by_rows("cross_entropy", [x], out, options):
+        _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out)
+        return
+    options, inputs = _of_type(options, loss.dtype), [x] if y is None else [x, y]
     given = w, a, b, target, mask, scale, spread, options, upstream, loss
-    variant = y is None, options is None
+    if _by_rows("cross_entropy_soft", inputs, out, options):
+        given = w, a, b, options, upstream, loss
+    elif w is None:
+        given = np.ones(x.shape[1], loss.dtype), *given[1:]
+    variant = y is None or y.dtype, given[0] is None, options is None
     if y is None:
-        _run("cross_entropy_soft", variant, lambda x, out: (x, None, *given, out), [x], out)
+        _run("cross_entropy_soft", variant, lambda x, out: (x, None, *given, out), inputs, out)
     else:
-        _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), [x, y], out)
+        _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), inputs, out)
+
+
+def _by_rows(operation, inputs, out, options):
+    """Whether the kernel of ``vector_per_row`` runs, whose signatures are those of the contract."""
+    return ".vector_per_row." in choose.choose(operation, inputs, out, options).kernel
 
 
 def _of_type(options, dtype):

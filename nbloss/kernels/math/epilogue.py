@@ -44,6 +44,7 @@ class Formulas(NamedTuple):
     soft_loss: object
     soft_factors: object
     soft_gradient: object
+    soft_elsewhere: object
     smoothed_at_target: object
 
 
@@ -104,13 +105,18 @@ def make(compile, select, equal):
         return (total + more) / s, total * (rest / s) - more / s
 
     @compile
+    def soft_elsewhere(e, q, factor):
+        """(M + D) p - q, where e is the class's exponential."""
+        return e * factor - q
+
+    @compile
     def soft_gradient(e, q, total, factor, away, peak):
-        """(M + D) p - q, where e is the class's exponential: at ``peak``, a confident row's maximum, (M - q) - away keeps the digits."""
-        return select(equal(e, peak), (total - q) - away, e * factor - q)
+        """The same for any class of a row: at ``peak``, a confident row's maximum, (M - q) - away keeps the digits."""
+        return select(equal(e, peak), (total - q) - away, soft_elsewhere(e, q, factor))
 
     @compile
     def smoothed_at_target(e, own, hit, spread, factor, away, at_peak):
         """The same at the target of a smoothed class number, whose q is ``own`` + ``hit``; ``spread`` is M without ``hit``."""
-        return select(at_peak, (spread - own) - away, (e * factor - own) - hit)
+        return select(at_peak, (spread - own) - away, soft_elsewhere(e, own, factor) - hit)
 
-    return Formulas(index_loss, index_factor, index_at_target, soft_loss, soft_factors, soft_gradient, smoothed_at_target)
+    return Formulas(index_loss, index_factor, index_at_target, soft_loss, soft_factors, soft_gradient, soft_elsewhere, smoothed_at_target)

@@ -199,6 +199,28 @@ def position_pointer(array, p):
     return pointer(array, p // inner * stride(array, 0) + p % inner * stride(array, 2))
 
 
+def start_if_given(array):
+    """A pointer to the first element of an array; None for None."""
+
+
+@overload(start_if_given, jit_options=INLINE)
+def _typed_start_if_given(array):
+    if isinstance(array, types.NoneType):
+        return lambda array: None
+    return lambda array: pointer(array, 0)
+
+
+def position_if_given(array, p):
+    """``position_pointer``; None for None."""
+
+
+@overload(position_if_given, jit_options=INLINE)
+def _typed_position_if_given(array, p):
+    if isinstance(array, types.NoneType):
+        return lambda array, p: None
+    return lambda array, p: position_pointer(array, p)
+
+
 @njit(**INLINE)
 def row_step(array):
     """The distance in elements from a position to the next one: what prefetches assume."""

@@ -182,7 +182,8 @@ def maximum(typingctx, a, b):
     """The larger of each pair, and ``b`` where ``a`` is nan: one instruction. The sum of exponentials propagates the nan."""
 
     def codegen(context, builder, sig, args):
-        return builder.select(builder.fcmp_ordered(">", *args), *args)
+        other = as_vector(context, builder, args[1], b, a)
+        return builder.select(builder.fcmp_ordered(">", args[0], other), args[0], other)
 
     return a(a, b), codegen
 
@@ -268,6 +269,29 @@ def zero_below(typingctx, bound, t, a):
         return per_register(builder, a, lambda x, y, z: builder.select(builder.fcmp_ordered("<", y, x), zero, z), [bottom, *args[1:]])
 
     return a(bound, t, a), codegen
+
+
+@intrinsic
+def where_nonzero(typingctx, a, b):
+    """``b`` where ``a`` is not 0 (nan is not), 0 elsewhere."""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(ir.VectorType(_IR[a.elem], LANES[a.elem]), None)
+        return per_register(builder, a, lambda x, y: builder.select(builder.fcmp_ordered("==", x, zero), zero, y), args)
+
+    return b(a, b), codegen
+
+
+@intrinsic
+def last_lanes(typingctx, a, count):
+    """The last ``count`` lanes of a vector, 0 in the others."""
+
+    def codegen(context, builder, sig, args):
+        first = broadcast_lanes(builder, builder.sub(_I32(a.lanes), builder.trunc(args[1], _I32)), a.lanes)
+        mask = builder.icmp_signed(">=", _constant(a.lanes, list(range(a.lanes))), first)
+        return builder.select(mask, args[0], ir.Constant(_ir_type(a), None))
+
+    return a(a, types.intp), codegen
 
 
 @intrinsic

@@ -23,7 +23,7 @@ from numba.extending import intrinsic, overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.exp2 import MAGIC32, MAGIC64, SCALE32, SCALE64, exp2_float64, multiply_exp2
-from nbloss.kernels.cpu.simd.vec import approximate_reciprocal, call_llvm, fma, minimum, select_less, split_exponent, zero_below
+from nbloss.kernels.cpu.simd.vec import approximate_reciprocal, call_llvm, fma, maximum, minimum, select_less, split_exponent, zero_below
 from nbloss.kernels.math import logit_map
 
 
@@ -33,6 +33,13 @@ def exp_scale(x):
 
 def exp_scaled(t, low):
     """exp(t + low) * 2**SCALE for t <= 0 (and up to MAX_EXP_ARGUMENT); ``low`` is the rounding error of t, or None."""
+
+
+def corrected_exp(e, t, low):
+    """exp(t + low) * 2**SCALE to full precision, given e = ``exp_scaled(t, None)``, which may be 0 and ``low`` nan for infinite t.
+
+    To first order it is e (1 + low) for float64. For float32, ``low`` has a part more: the error of ln 2 as one number.
+    """
 
 
 def exp_unshifted(x):
@@ -81,6 +88,9 @@ LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
 # ln 2 as a sum of two numbers. n has 11 bits, and the high part has so few bits that n * high is exact. For float32, ``exp_scaled`` without
 # ``low`` uses ln 2 as one number: the error is n * 1.9e-9, terms with a large n contribute little to a sum, and losses stay within 4 ulp.
 LN2_HIGH32, LN2_LOW32 = 0.693145751953125, 1.428606765330187e-06
+
+# n (LN2 - ln 2) for n = t / ln 2, where LN2 is rounded to float32: what ``corrected_exp`` corrects.
+LN2_EXCESS32 = (float(np.float32(LN2)) - LN2) * LOG2E
 
 LN2_HIGH64, LN2_LOW64, UNDERFLOW64 = 0.6931471805592082, 7.371002565167799e-13, -746.0
 
@@ -138,6 +148,18 @@ def _typed_exp_scaled(t, low):
     if t.elem == types.float32:
         return lambda t, low: _exp32(t, low)
     return lambda t, low: _exp64(t, low)
+
+
+@njit(**INLINE)
+def _corrected(e, low):
+    return fma(e, maximum(low, -1.0), e)  # the bound replaces nan; ``low`` is much larger
+
+
+@overload(corrected_exp, jit_options=INLINE)
+def _typed_corrected_exp(e, t, low):
+    if t.elem == types.float32:
+        return lambda e, t, low: _corrected(e, fma(t, LN2_EXCESS32, low))
+    return lambda e, t, low: _corrected(e, low)
 
 
 @overload(unshifted_bounds, jit_options=INLINE)

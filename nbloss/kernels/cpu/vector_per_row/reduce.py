@@ -13,13 +13,25 @@ and ``simd/vec.reduce_add`` adds the lanes at the end. If s < CONFIDENT, ``row_r
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import cast, lanes, load, load_n, load_n_x4, load_x4, splat, store
+from nbloss.kernels.cpu.simd.load_store import cast, lanes, load, load_as, load_x4, splat, store
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, pointer, prefetch_read, prefetch_write
-from nbloss.kernels.cpu.simd.vec import extract_x4, first_lane, less, maximum, promote, reduce_add, reduce_max, repeat_x4, select
-from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p, rounding_error
+from nbloss.kernels.cpu.simd.vec import (
+    extract_x4,
+    first_lane,
+    fma,
+    last_lanes,
+    maximum,
+    promote,
+    reduce_add,
+    reduce_max,
+    repeat_x4,
+    where_nonzero,
+)
+from nbloss.kernels.cpu.simd.vecmath import corrected_exp, exp_scale, exp_scaled, log1p, rounding_error
 from nbloss.kernels.cpu.simd.workspace import alloc
 from nbloss.kernels.cpu.tuning import ROW_GROUP_ELEMENTS, ROW_PREFETCH_ELEMENTS, SUM_BLOCK_CLASSES
 from nbloss.kernels.math.epilogue import CONFIDENT
@@ -68,83 +80,155 @@ def _prefetch_lines(x, ahead, out, element):
         prefetch_write(out, element)
 
 
-@njit(**INLINE)
-def _exp_few(x, j, stop, m, keep):
-    """The scaled exponentials of one vector from element j on; 0 from ``stop`` on."""
-    e = exp_scaled(load_n(x, j, stop - j, -np.inf) - m, None)
-    if keep is not None:
-        store(keep, j, e)
-    return e
+def target_vector(j, like, w, y, a, b):
+    """q = w (a y + b) of the classes from j on, as many as ``like`` has lanes; b instead of a y + b without y, 1 instead of w without w."""
+
+
+@overload(target_vector, jit_options=INLINE)
+def _typed_target_vector(j, like, w, y, a, b):
+    if isinstance(y, types.NoneType):
+        if isinstance(w, types.NoneType):
+            return lambda j, like, w, y, a, b: b
+        return lambda j, like, w, y, a, b: load_as(w, j, like) * b
+    if isinstance(w, types.NoneType):
+        return lambda j, like, w, y, a, b: fma(load_as(y, j, like), a, b)
+    return lambda j, like, w, y, a, b: load_as(w, j, like) * fma(load_as(y, j, like), a, b)
+
+
+def _add_targets(q, t, count, total, gaps):
+    """Add q to ``total`` and q t to ``gaps``; a class with q = 0 adds 0 even where t is -inf.
+
+    t is a vector; of a wide vector, whose four are added first, ``count`` is None. Otherwise the last ``count`` lanes count. Where q is a
+    number, label smoothing without class weights, it is 1, and only ``gaps`` is summed.
+    """
 
 
 @njit(**INLINE)
-def _exp_block(x, start, stop, m, keep, ahead, out, following, peak):
-    """``(sum of the scaled exponentials of a block, peak)``.
+def _last(a, count):
+    if count is None:
+        return a
+    return last_lanes(a, count)
 
-    Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``.
+
+@njit(**INLINE)
+def _add_vectors(q, t, total, gaps):
+    return total + q, fma(q, where_nonzero(q, t), gaps)
+
+
+@njit(**INLINE)
+def _add_wide_vectors(q, t, total, gaps):
+    d = where_nonzero(q, t)
+    first = fma(extract_x4(q, 1), extract_x4(d, 1), extract_x4(q, 0) * extract_x4(d, 0))
+    second = fma(extract_x4(q, 3), extract_x4(d, 3), extract_x4(q, 2) * extract_x4(d, 2))
+    total = total + ((extract_x4(q, 0) + extract_x4(q, 1)) + (extract_x4(q, 2) + extract_x4(q, 3)))
+    return total, gaps + (first + second)
+
+
+@njit(**INLINE)
+def _add_wide_vector(t, gaps):
+    return gaps + ((extract_x4(t, 0) + extract_x4(t, 1)) + (extract_x4(t, 2) + extract_x4(t, 3)))
+
+
+@overload(_add_targets, jit_options=INLINE)
+def _typed_add_targets(q, t, count, total, gaps):
+    wide = t.lanes > gaps.lanes
+    if isinstance(q, types.Number):
+        if wide:
+            return lambda q, t, count, total, gaps: (total, _add_wide_vector(t, gaps))
+        return lambda q, t, count, total, gaps: (total, gaps + _last(t, count))
+    if wide:
+        return lambda q, t, count, total, gaps: _add_wide_vectors(q, t, total, gaps)
+    return lambda q, t, count, total, gaps: _add_vectors(_last(q, count), t, total, gaps)
+
+
+@njit(**INLINE)
+def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, b):
+    """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak)``.
+
+    Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``. The last vector of a row overlaps the
+    one before it. Its lanes that are not new add 0.
     """
     width = lanes(x)
-    a = splat(x, 0.0)
-    b = a
+    even = splat(x, 0.0)
+    odd, total, gaps = even, even, even
     j = start
     while j + 4 * width <= stop:
         for k in range(4):
             _prefetch_lines(x, ahead, out, j + k * width)
-        e = exp_scaled(load_x4(x, j) - m, None)
+        t = load_x4(x, j) - m
+        e = exp_scaled(t, None)
         if keep is not None:
             store(keep, j, e)
+        if soft is not None:
+            total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
         peak = maximum(load_x4(following, j), peak)
-        a = (a + extract_x4(e, 0)) + extract_x4(e, 2)
-        b = (b + extract_x4(e, 1)) + extract_x4(e, 3)
+        even = (even + extract_x4(e, 0)) + extract_x4(e, 2)
+        odd = (odd + extract_x4(e, 1)) + extract_x4(e, 3)
         j += 4 * width
     for element in range(j, stop, width):
         _prefetch_lines(x, ahead, out, element)
-    if j + 3 * width < stop:
-        e = exp_scaled(load_n_x4(x, j, stop - j, -np.inf) - m, None)
+    while j + width <= stop:
+        t = load(x, j) - m
+        e = exp_scaled(t, None)
         if keep is not None:
             store(keep, j, e)
-        a = (a + extract_x4(e, 0)) + extract_x4(e, 2)
-        b = (b + extract_x4(e, 1)) + extract_x4(e, 3)
-    elif j < stop:
-        a = a + _exp_few(x, j, stop, m, keep)
-        b = b + _exp_few(x, j + width, stop, m, keep)
-        if j + 2 * width < stop:
-            a = a + _exp_few(x, j + 2 * width, stop, m, keep)
-    return promote(a + b), peak
+        if soft is not None:
+            total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
+        even, odd = odd, even + e
+        j += width
+    if j < stop:
+        t = load(x, stop - width) - m
+        e = exp_scaled(t, None)
+        if keep is not None:
+            store(keep, stop - width, e)
+        if soft is not None:
+            total, gaps = _add_targets(target_vector(stop - width, t, w, y, a, b), t, stop - j, total, gaps)
+        even = even + last_lanes(e, stop - j)
+    return promote(even + odd), promote(total), promote(gaps), peak
 
 
 @njit(**INLINE)
-def _rest_block(x, start, stop, m, keep):
-    """The sum of ``_exp_block`` without the terms that equal the maximum, and with the rounding errors of x - m."""
-    width = lanes(x)
-    top = splat(x, m)
-    a = splat(x, 0.0)
-    b = a
-    for j in range(start, stop, 2 * width):
-        v = load_n(x, j, stop - j, -np.inf)
-        w = load_n(x, j + width, stop - j - width, -np.inf)
-        t = v - top
-        u = w - top
-        e = exp_scaled(t, rounding_error(v, top, t))
-        f = exp_scaled(u, rounding_error(w, top, u))
-        if keep is not None:
-            store(keep, j, e)
-            store(keep, j + width, f)
-        a = a + select(less(t, 0.0), e, 0.0)
-        b = b + select(less(u, 0.0), f, 0.0)
-    return promote(a + b)
+def row_soft_sums(x, n, m, keep, ahead, out, following, soft, w, y, a, b):
+    """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following)``; the sums are float64 vectors.
+
+    Without ``soft`` (None), the second and the third are 0. The distribution q is that of ``target_vector``; 1 without w and y, whose
+    sum is not taken.
+    """
+    zero = promote(splat(x, 0.0))
+    sums, total, gaps = zero, zero, zero
+    peak = repeat_x4(splat(x, -np.inf))
+    for start in range(0, n, SUM_BLOCK_CLASSES):
+        stop = min_int(n, start + SUM_BLOCK_CLASSES)
+        block_sums, block_total, block_gaps, peak = _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, b)
+        sums = sums + block_sums
+        if soft is not None:
+            total, gaps = total + block_total, gaps + block_gaps
+    most = 4 * lanes(x)
+    return sums, total, gaps, cast(x, _max_from(following, n, n // most * most, peak))
 
 
 @njit(**INLINE)
 def row_exp_sums(x, n, m, keep, ahead, out, following):
     """``(partial sums of the scaled exponentials, a float64 vector; maximum of row ``following``)``."""
-    sums = promote(splat(x, 0.0))
-    peak = repeat_x4(splat(x, -np.inf))
-    for start in range(0, n, SUM_BLOCK_CLASSES):
-        block_sums, peak = _exp_block(x, start, min_int(n, start + SUM_BLOCK_CLASSES), m, keep, ahead, out, following, peak)
-        sums = sums + block_sums
-    most = 4 * lanes(x)
-    return sums, cast(x, _max_from(following, n, n // most * most, peak))
+    sums, _, _, top = row_soft_sums(x, n, m, keep, ahead, out, following, None, None, None, 0.0, 0.0)
+    return sums, top
+
+
+@njit(**INLINE)
+def target_mass(like, soft, w, n):
+    """The sum of the class weights w, in the compute type of ``like``; without ``soft``, 0."""
+    if soft is None:
+        return cast(like, 0.0)
+    if w is None:
+        return cast(like, n)
+    width = lanes(like)
+    sums = promote(splat(like, 0.0))
+    whole = n // width * width
+    for j in range(0, whole, width):
+        sums = sums + promote(load(w, j))
+    if whole < n:
+        sums = sums + promote(last_lanes(load(w, n - width), n - whole))
+    return cast(like, reduce_add(sums))
 
 
 @njit(**INLINE)
@@ -154,11 +238,67 @@ def row_total(terms, m):
 
 
 @njit(**INLINE)
+def keep_exponentials(x, n, m, keep):
+    """Store the scaled exponentials of a row in ``keep``, as ``row_exp_sums`` does."""
+    width = lanes(x)
+    for j in range(0, n - width, width):
+        store(keep, j, exp_scaled(load(x, j) - m, None))
+    store(keep, n - width, exp_scaled(load(x, n - width) - m, None))
+
+
+@njit(**INLINE)
+def _kept_or_computed(keep, j, t):
+    if keep is None:
+        return exp_scaled(t, None)
+    return load_as(keep, j, t)
+
+
+@njit(**INLINE)
+def _rest_block(x, start, stop, m, keep):
+    """The sum of a block's exponentials without the terms that equal the maximum, and with the rounding errors of x - m."""
+    width = lanes(x)
+    top = splat(x, m)
+    tops = repeat_x4(top)
+    even = splat(x, 0.0)
+    odd = even
+    j = start
+    while j + 4 * width <= stop:
+        v = load_x4(x, j)
+        t = v - tops
+        e = corrected_exp(_kept_or_computed(keep, j, t), t, rounding_error(v, tops, t))
+        if keep is not None:
+            store(keep, j, e)
+        e = where_nonzero(t, e)
+        even = (even + extract_x4(e, 0)) + extract_x4(e, 2)
+        odd = (odd + extract_x4(e, 1)) + extract_x4(e, 3)
+        j += 4 * width
+    while j < stop:
+        v = load(x, j)
+        t = v - top
+        e = corrected_exp(_kept_or_computed(keep, j, t), t, rounding_error(v, top, t))
+        if keep is not None:
+            store(keep, j, e)
+        even, odd = odd, even + where_nonzero(t, e)
+        j += width
+    return promote(even + odd)
+
+
+@njit(**INLINE)
 def row_rest(x, n, m, keep):
-    """``rest`` in float64, to full precision."""
+    """``rest`` in float64, to full precision. Corrects the exponentials in ``keep``; computes them again without it (None)."""
+    width = lanes(x)
     sums = promote(splat(x, 0.0))
-    for start in range(0, n, SUM_BLOCK_CLASSES):
-        sums = sums + _rest_block(x, start, min_int(n, start + SUM_BLOCK_CLASSES), m, keep)
+    whole = n // width * width
+    v = load(x, n - width)
+    t = v - m
+    last = _kept_or_computed(keep, n - width, t)  # before the elements that it overlaps are corrected
+    for start in range(0, whole, SUM_BLOCK_CLASSES):
+        sums = sums + _rest_block(x, start, min_int(whole, start + SUM_BLOCK_CLASSES), m, keep)
+    if whole < n:
+        last = corrected_exp(last, t, rounding_error(v, splat(x, m), t))
+        if keep is not None:
+            store(keep, n - width, last)
+        sums = sums + promote(last_lanes(where_nonzero(t, last), n - whole))
     return reduce_add(sums) / np.float64(exp_scale(m))
 
 

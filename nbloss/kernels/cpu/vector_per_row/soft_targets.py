@@ -1,141 +1,103 @@
-"""Cross entropy of contiguous rows against a distribution over all classes: probabilities, or smoothed class numbers.
+"""Cross entropy of contiguous rows against probabilities, vectors along each row.
 
-One kernel for both. For probabilities there is no ``target``, ``scale`` and ``spread``; for class numbers there is no ``y``. Numba prunes
-what is None.
+The steps are those of ``cross_entropy``: rows go through each of them in groups. One pass has the exponentials, the sum of the target
+distribution q, and the sum of q (m - x). The probabilities are read in their own storage type, once more for the gradient.
 """
 
-from numba import njit, types
-from numba.extending import overload
+import numpy as np
 
-from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.epilogue import index_loss, smoothed_at_target, soft_factors, soft_gradient, soft_loss
-from nbloss.kernels.cpu.simd.integers import get_integer
-from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_n, put, splat, store_n
-from nbloss.kernels.cpu.simd.pointers import min_int, pointer, position_pointer, row_step
-from nbloss.kernels.cpu.simd.vec import equal, fma, promote, reduce_add, select
-from nbloss.kernels.cpu.simd.vecmath import exp_scale
-from nbloss.kernels.cpu.simd.workspace import free
-from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
-from nbloss.kernels.cpu.vector_per_row.reduce import log1p_of, prefetch_distance, row_max, row_sum, row_workspace
-from nbloss.kernels.cpu.vector_per_row.write import fill_row
+from nbloss.kernels.cpu.epilogue import soft_factors, soft_loss
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
+from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
+from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, position_pointer, row_step, start_if_given, zero_fill
+from nbloss.kernels.cpu.simd.vec import insert_lane, reduce_add
+from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
+from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
+from nbloss.kernels.cpu.vector_per_row.reduce import (
+    exp_buffer_size,
+    keep_exponentials,
+    prefetch_distance,
+    row_max,
+    row_rest,
+    row_soft_sums,
+    row_total,
+    rows_per_group,
+)
+from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_kept, write_peak
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
-@njit(**INLINE)
-def _target_vector(w, y, a, b, j, n):
-    """q = w (a y + b) for one vector of classes; without y, w b."""
-    q = load_n(w, j, n - j, 0.0)
-    if y is None:
-        return q * b
-    return q * fma(load_n(y, j, n - j, 0.0), a, b)
-
-
-@njit(**INLINE)
-def _sum_block(x, w, y, a, b, m, start, stop):
-    """``(sum q, sum q (m - x))`` of a block of classes; a class with q = 0 adds 0 even where x is -inf."""
-    width = lanes(x)
-    top, zero = splat(x, m), splat(x, 0.0)
-    total, total_2, gaps, gaps_2 = zero, zero, zero, zero
-    for j in range(start, stop, 2 * width):
-        q = _target_vector(w, y, a, b, j, stop)
-        total = total + q
-        gaps = gaps + select(equal(q, 0.0), 0.0, q * (top - load_n(x, j, stop - j, 0.0)))
-        j += width
-        q = _target_vector(w, y, a, b, j, stop)
-        total_2 = total_2 + q
-        gaps_2 = gaps_2 + select(equal(q, 0.0), 0.0, q * (top - load_n(x, j, stop - j, 0.0)))
-    return promote(total + total_2), promote(gaps + gaps_2)
-
-
-@njit(**INLINE)
-def _target_sums(x, w, y, a, b, m, n):
-    """``(sum q, sum q (m - x))`` of a row."""
-    total = promote(splat(x, 0.0))
-    gaps = total
-    for start in range(0, n, SUM_BLOCK_CLASSES):
-        q, d = _sum_block(x, w, y, a, b, m, start, min_int(n, start + SUM_BLOCK_CLASSES))
-        total = total + q
-        gaps = gaps + d
-    return cast(x, reduce_add(total)), cast(x, reduce_add(gaps))
-
-
-@njit(**INLINE)
-def _write_gradient(keep, w, y, a, b, out, n, total, factor, away, peak, g):
-    width = lanes(keep)
-    for j in range(0, n, width):
-        d = soft_gradient(load(keep, j), _target_vector(w, y, a, b, j, n), total, factor, away, peak)
-        store_n(out, j, n - j, d * g)
-
-
-@njit(**INLINE)
-def _counts(spread, p):
-    """Whether a row counts: an ignored row's spread is 0; rows of probabilities all count."""
-    if spread is None:
-        return True
-    return spread[p] != 0
-
-
-@njit(**INLINE)
-def _constant_of(spread, p, b):
-    """What every class gets, before class weights."""
-    if spread is None:
-        return b
-    return spread[p]
-
-
-def _probabilities(y, p):
-    """The row of probabilities at position p, or None."""
-
-
-@overload(_probabilities, jit_options=INLINE)
-def _typed_probabilities(y, p):
-    if isinstance(y, types.NoneType):
-        return lambda y, p: None
-    return lambda y, p: position_pointer(y, p)
-
-
-def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out, lo, hi):
+def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
     n = x.shape[1]
-    keep = row_workspace(x, n)
-    weights = pointer(w, 0)
-    ahead = prefetch_distance(n, row_step(x), 1)
-    top, known = get(keep, 0), -1  # the maximum of row ``known``
-    for p in range(lo, hi):
-        if not _counts(spread, p):
-            loss[p] = 0
-            if out is not None:
-                fill_row(position_pointer(out, p), n, 0.0)
-            continue
-        row, probabilities = position_pointer(x, p), _probabilities(y, p)
-        constant = cast(row, _constant_of(spread, p, b))
-        m = top if known == p else row_max(row, n)
-        known = p + 1
-        following = position_pointer(x, known) if known < hi and _counts(spread, known) else row
-        if target is not None:
-            c = get_integer(pointer(target, 0), p) & mask
-            x_target = get(row, c)
-            hit = scale[p]
-        s, rest, top = row_sum(row, n, m, keep, ahead, following)
-        spread_total, gaps = _target_sums(row, weights, probabilities, a, constant, m, n)
-        log_s = log1p_of(row, rest)
-        value = soft_loss(spread_total, log_s, gaps, m, options)
-        total = spread_total
-        if target is not None:
-            total = spread_total + hit
-            if hit != 0:
-                value += index_loss(hit, log_s, m - x_target, m, options)
-        loss[p] = value
+    base = pointer(x, 0)
+    width = lanes(base)
+    one = exp_scale(loss.dtype.type(0))
+    near = rows_per_group(width, n)
+    pitch, nontemporal = exp_buffer_size(base, n), False
+    keeping = False
+    if out is not None:
+        keeping, nontemporal = True, rows_bypass_caches(out, n, base)
+    # the maxima of this group and the next one in a ring; then one number per row of the group; then exponentials
+    tops, maxima, spans, totals, factors, aways, above, kept = carve(
+        base, (2 * width, width, width, width, width, width, width, near * pitch)
+    )
+    ring = 2 * width - 1
+    rest = splat(base, 0.0)
+    s = rest
+    store(maxima, 0, rest)  # lanes without a row must not hold subnormal numbers, which are slow
+    store(spans, 0, rest)
+    store(totals, 0, rest)
+    losses, weights = pointer(loss, 0), start_if_given(w)
+    share, constant = cast(base, a), cast(base, b)
+    ahead = prefetch_distance(n, row_step(x), near)
+    terms = stack_alloc(np.float64, 256)
+    for p in range(lo, min_int(hi, lo + near)):
+        put(tops, p & ring, row_max(position_pointer(x, p), n))
+    for p in range(lo, hi, near):
+        count, confident = min_int(near, hi - p), 0
+        for k in range(count):
+            row, target, m = position_pointer(x, p + k), position_pointer(y, p + k), get(tops, (p + k) & ring)
+            following = position_pointer(x, min_int(p + k + near, hi - 1))
+            lines, keep = output_lines(row, out, p + k, nontemporal), offset(kept, k * pitch)
+            if keeping:
+                sums, q, span, top = row_soft_sums(row, n, m, keep, ahead, lines, following, kept, weights, target, share, constant)
+            else:
+                sums, q, span, top = row_soft_sums(row, n, m, None, ahead, lines, following, kept, weights, target, share, constant)
+            store(terms, k * width, sums)
+            put(tops, (p + k + near) & ring, top)
+            put(maxima, k, m)
+            put(totals, k, reduce_add(q))
+            put(spans, k, -reduce_add(span))
+        for k in range(count):
+            total = row_total(load_float64(terms, k * width, rest), get(maxima, k))
+            confident |= np.int64(total < CONFIDENT) << k
+            rest = insert_lane(rest, k, cast(base, total - 1.0))
+            s = insert_lane(s, k, cast(base, total))
+        for k in range(count):
+            if confident >> k & 1:
+                row, m, keep = position_pointer(x, p + k), get(maxima, k), offset(kept, k * pitch)
+                if not keeping:
+                    keep_exponentials(row, n, m, keep)
+                without_max = row_rest(row, n, m, keep)
+                rest = insert_lane(rest, k, cast(base, without_max))
+                s = insert_lane(s, k, cast(base, without_max + 1.0))
+        keeping = keeping or confident != 0
+        total, top, log_s = load(totals, 0), load(maxima, 0), log1p(rest)
+        store_n(losses, p, count, soft_loss(total, log_s, load(spans, 0), top, options))
         if out is not None:
-            result, g = position_pointer(out, p), upstream[p * (upstream.size > 1)]
-            if g == 0:
-                fill_row(result, n, 0.0)
-                continue
-            factor, away = soft_factors(total, rest, s, log_s, m, options)
-            factor = factor / exp_scale(m)
-            peak = exp_scale(m) if s < CONFIDENT else -exp_scale(m)  # no exponential is negative
-            _write_gradient(keep, weights, probabilities, a, constant, result, n, total, factor, away, peak, g)
-            if target is not None:
-                at_peak = x_target == m and s < CONFIDENT
-                d = smoothed_at_target(get(keep, c), get(weights, c) * constant, hit, spread_total, factor, away, at_peak)
-                put(result, c, d * g)
-    free(keep)
+            g = splat(base, upstream[0]) if upstream.size == 1 else load_n(pointer(upstream, 0), p, count, 0.0)
+            factor, away = soft_factors(total, rest, s, log_s, top, options)
+            store(above, 0, g)
+            store(factors, 0, factor * g / one)
+            store(aways, 0, away * g)
+            for k in range(count):
+                target, result, keep = position_pointer(y, p + k), position_pointer(out, p + k), offset(kept, k * pitch)
+                g_k, factor_k = get(above, k), get(factors, k)
+                if g_k == 0:
+                    zero_fill(result, n)
+                    continue
+                write_kept(keep, result, n, factor_k, nontemporal, kept, weights, target, share * g_k, constant * g_k)
+                if confident >> k & 1:
+                    total_k, away_k = get(totals, k) * g_k, get(aways, k)
+                    write_peak(keep, result, n, total_k, factor_k, away_k, weights, target, share * g_k, constant * g_k)
+    free(tops)

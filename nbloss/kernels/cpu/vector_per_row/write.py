@@ -8,10 +8,12 @@ from numba import njit, types
 from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, load_x4, splat, store, store_n, store_nontemporal
+from nbloss.kernels.cpu.epilogue import soft_elsewhere, soft_gradient
+from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, load_x4, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, position_pointer
-from nbloss.kernels.cpu.simd.vec import minimum
-from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scaled
+from nbloss.kernels.cpu.simd.vec import any_true, equal, minimum
+from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
+from nbloss.kernels.cpu.vector_per_row.reduce import target_vector
 
 
 def output_lines(row, out, q, nontemporal):
@@ -67,45 +69,60 @@ def write_gradient(upstream, row, out, n, factor, nontemporal):
 
 
 @njit(**INLINE)
-def write_kept(keep, out, n, factor, nontemporal):
-    """out = e * factor, for the exponentials e in the buffer ``keep``."""
+def _gradient(e, j, factor, soft, w, y, a, b):
+    """e * factor, minus the target distribution of the classes from j on (``target_vector``), which is 0 without ``soft`` (None)."""
+    if soft is None:
+        return e * factor
+    return soft_elsewhere(e, target_vector(j, e, w, y, a, b), factor)
+
+
+@njit(**INLINE)
+def write_kept(keep, out, n, factor, nontemporal, soft, w, y, a, b):
+    """The ``_gradient`` of the exponentials in the buffer ``keep``. The first and the last vector overlap others."""
     width = lanes(keep)
-    j = min_int(n, elements_to_aligned(out))
-    store_n(out, 0, j, load(keep, 0) * factor)
+    store(out, 0, _gradient(load(keep, 0), 0, factor, soft, w, y, a, b))
+    j = elements_to_aligned(out)
     while nontemporal and j + width <= n:
-        store_nontemporal(out, j, load(keep, j) * factor)
+        store_nontemporal(out, j, _gradient(load(keep, j), j, factor, soft, w, y, a, b))
         j += width
     while j + 2 * width <= n:
-        store(out, j, load(keep, j) * factor)
-        store(out, j + width, load(keep, j + width) * factor)
+        store(out, j, _gradient(load(keep, j), j, factor, soft, w, y, a, b))
+        store(out, j + width, _gradient(load(keep, j + width), j + width, factor, soft, w, y, a, b))
         j += 2 * width
-    while j < n:
-        store_n(out, j, n - j, load(keep, j) * factor)
+    if j + width <= n:
+        store(out, j, _gradient(load(keep, j), j, factor, soft, w, y, a, b))
         j += width
+    if j < n:
+        store(out, n - width, _gradient(load(keep, n - width), n - width, factor, soft, w, y, a, b))
 
 
 @njit(**INLINE)
-def write_recomputed(row, out, n, m, factor, nontemporal):
-    """out = e * factor, and computes the exponentials e again."""
+def write_recomputed(row, out, n, m, factor, nontemporal, soft, w, y, a, b):
+    """The same, and computes the exponentials again. ``out`` may be the row itself, so vectors that overlap others are computed first."""
     width = lanes(row)
-    j = min_int(n, elements_to_aligned(out))
-    store_n(out, 0, j, exp_scaled(load_n(row, 0, j, 0.0) - m, None) * factor)
+    first = _gradient(exp_scaled(load(row, 0) - m, None), 0, factor, soft, w, y, a, b)
+    last = _gradient(exp_scaled(load(row, n - width) - m, None), n - width, factor, soft, w, y, a, b)
+    j = elements_to_aligned(out)
     while j + 4 * width <= n:
-        e = exp_scaled(load_x4(row, j) - m, None) * factor
+        d = _gradient(exp_scaled(load_x4(row, j) - m, None), j, factor, soft, w, y, a, b)
         if nontemporal:
-            store_nontemporal(out, j, e)
+            store_nontemporal(out, j, d)
         else:
-            store(out, j, e)
+            store(out, j, d)
         j += 4 * width
-    while j < n:
-        store_n(out, j, n - j, exp_scaled(load_n(row, j, n - j, 0.0) - m, None) * factor)
+    while j + width <= n:
+        store(out, j, _gradient(exp_scaled(load(row, j) - m, None), j, factor, soft, w, y, a, b))
         j += width
+    store(out, 0, first)
+    store(out, n - width, last)
 
 
 @njit(**INLINE)
-def fill_row(out, n, value):
-    """Set all elements of a row to ``value``."""
-    width = lanes(out)
-    v = splat(out, value)
-    for j in range(0, n, width):
-        store_n(out, j, n - j, v)
+def write_peak(keep, out, n, total, factor, away, w, y, a, b):
+    """Write the vector with the maximum of a confident row again, whose gradient ``soft_gradient`` knows with its digits."""
+    width = lanes(keep)
+    peak = exp_scale(total)
+    j = 0
+    while j < n - width and not any_true(equal(load(keep, j), peak)):
+        j = min_int(j + width, n - width)
+    store(out, j, soft_gradient(load(keep, j), target_vector(j, load(keep, j), w, y, a, b), total, factor, away, peak))
