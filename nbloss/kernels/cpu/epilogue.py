@@ -16,3 +16,4 @@ soft_factors = _formulas.soft_factors
 soft_gradient = _formulas.soft_gradient
 soft_elsewhere = _formulas.soft_elsewhere
 smoothed_at_target = _formulas.smoothed_at_target
+smoothed_loss = _formulas.smoothed_loss

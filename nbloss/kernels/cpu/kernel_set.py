@@ -65,27 +65,24 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
 
 
 def _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out):
+    """Class numbers, smoothed where there is a ``spread``."""
     options = _of_type(options, loss.dtype)
-    given = target, mask, scale, spread, w, options, upstream, loss
     variant = options is None, spread is None, w is None
+    given = target, mask, scale, spread, w, options, upstream, loss
     _run("cross_entropy", variant, lambda x, out: (x, *given, out), [x], out, options)
 
 
 def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
-    if y is None and _by_rows("cross_entropy", [x], out, options):
+    if y is None:
         _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out)
         return
-    options, inputs = _of_type(options, loss.dtype), [x] if y is None else [x, y]
+    options, inputs = _of_type(options, loss.dtype), [x, y]
     given = w, a, b, target, mask, scale, spread, options, upstream, loss
     if _by_rows("cross_entropy_soft", inputs, out, options):
         given = w, a, b, options, upstream, loss
     elif w is None:
         given = np.ones(x.shape[1], loss.dtype), *given[1:]
-    variant = y is None or y.dtype, given[0] is None, options is None
-    if y is None:
-        _run("cross_entropy_soft", variant, lambda x, out: (x, None, *given, out), inputs, out)
-    else:
-        _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), inputs, out)
+    _run("cross_entropy_soft", (y.dtype, given[0] is None, options is None), lambda x, y, out: (x, y, *given, out), inputs, out)
 
 
 def _by_rows(operation, inputs, out, options):

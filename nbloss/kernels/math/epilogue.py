@@ -46,6 +46,7 @@ class Formulas(NamedTuple):
     soft_gradient: object
     soft_elsewhere: object
     smoothed_at_target: object
+    smoothed_loss: object
 
 
 def make(compile, select, equal):
@@ -119,4 +120,15 @@ def make(compile, select, equal):
         """The same at the target of a smoothed class number, whose q is ``own`` + ``hit``; ``spread`` is M without ``hit``."""
         return select(at_peak, (spread - own) - away, soft_elsewhere(e, own, factor) - hit)
 
-    return Formulas(index_loss, index_factor, index_at_target, soft_loss, soft_factors, soft_gradient, soft_elsewhere, smoothed_at_target)
+    @compile
+    def smoothed_loss(hit, share, spread, log_s, gap, gaps, top, options):
+        """-sum q log p of a smoothed class number: q = share w, plus ``hit`` at the target; ``spread`` = share sum w.
+
+        gap = m - x[y], and gaps = sum w (m - x). Instead of m, any number will do, if log s is relative to it, too.
+        """
+        of_target = select(equal(hit, hit - hit), hit, hit * gap)  # 0 for a weight of 0, even if the gap is inf
+        return soft_loss(hit + spread, log_s, of_target + share * gaps, top, options)
+
+    return Formulas(
+        index_loss, index_factor, index_at_target, soft_loss, soft_factors, soft_gradient, soft_elsewhere, smoothed_at_target, smoothed_loss
+    )

@@ -1,4 +1,4 @@
-"""Cross entropy of class numbers, channels first: few classes, contiguous positions. With its gradient; ``loss_only`` has the loss alone.
+"""Cross entropy of class numbers, smoothed or not, channels first: few classes, contiguous positions. With its gradient; ``loss_only`` has the loss alone.
 
 The arithmetic is that of ``row_per_lane``, to the last bit. Memory is accessed as ``pipeline`` says: while one block's exponentials are
 computed, the next block is loaded and the gradient of the last one is stored.
@@ -8,40 +8,39 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.channels_first.loss_only import losses_only
-from nbloss.kernels.cpu.channels_first.pipeline import load_class, store_class, transfer_class
+from nbloss.kernels.cpu.channels_first.pipeline import TERMS, load_class, store_class, transfer_class
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, positions_to_line
-from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.tile import (
     SAVED,
+    class_weight_sum,
     gradient_factors,
     load_classes,
     load_per_row,
-    repair_unshifted,
+    load_share,
     store_losses,
+    sums_of_tile,
     tile_logs,
-    unshifted_tile,
+    weights_of,
 )
 from nbloss.kernels.cpu.simd.load_store import lanes, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
-from nbloss.kernels.cpu.simd.vec import equal
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
 
 @njit(**INLINE)
-def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
+def _losses_and_gradients(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi):
     n = min_int(x.shape[1], LANES_MAX_CLASSES)  # tells the compiler an upper bound
     inner, class_stride = x.shape[2], stride(x, 1)
     base = pointer(x, 0)
     width = lanes(base)
     full = PIPELINE_TILES * width
-    area, sums_size = n * full, partial_sums_size(width) * width
-    buffer, following, last, saved, terms, sums, numbers, copy = carve(
-        base, (area, area, area, SAVED * full, 3 * full, sums_size, width, n * width)
-    )
-    block, float64_sums, offsets = buffer, stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
+    area = n * full
+    buffer, following, last, saved, terms, numbers = carve(base, (area, area, area, SAVED * full, TERMS * full, width))
+    block, offsets = buffer, stack_alloc(np.int64, 16)
+    weights, total_w, likely = weights_of(w), class_weight_sum(weights_of(w), n), False
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     before = positions_to_line(base, out)
     out_stride, large_output = stride(out, 1), channels_bypass_caches(out, base)
@@ -52,16 +51,20 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
     while p < hi:
         after = block_end(inner, stop, hi, full, before) if stop < hi else stop
         source = position_pointer(x, stop), class_stride, after - stop, following
-        transfers = n, source, (line, out_stride, written, last, terms, nontemporal)
+        transfers = n, source, (line, out_stride, written, last, terms, nontemporal, spread, weights)
         run = 0
         for q in range(p, stop, width):
             k = (q - p) // width
             tile, at = offset(block, k * n * width), offset(saved, k * width)
             prefetch_read(targets, q + 2 * full)
             y = load_classes(targets, target.size, mask, q, stop, numbers)
-            ignored = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
-            exact = unshifted_tile(at, PIPELINE_TILES, tile, n, y, ignored, tile, transfers, run)
-            repair_unshifted(at, PIPELINE_TILES, x, n, q, stop, y, exact, tile, offsets, copy, sums, float64_sums)
+            each, share = load_per_row(scales, scale.size, q, stop, numbers), load_share(spread, q, stop, numbers)
+            if likely:  # the transfers that `sums_of_tile` then leaves out
+                for c in range(run, min_int(n, run + (n + 3) // 4)):
+                    transfer_class(transfers, c)
+            likely = sums_of_tile(
+                at, PIPELINE_TILES, x, n, q, stop, tile, y, each, share, weights, total_w, tile, transfers, run, offsets, likely
+            )
             run += (n + 3) // 4
         for c in range(run, n):
             transfer_class(transfers, c)
@@ -69,26 +72,30 @@ def _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi):
         for q in range(p, stop, width):
             k = (q - p) // width
             tile, at = offset(block, k * n * width), offset(saved, k * width)
-            each = load_per_row(scales, scale.size, q, stop, numbers)
-            store_losses(at, PIPELINE_TILES, each, None, losses, q, stop)
+            each, share = load_per_row(scales, scale.size, q, stop, numbers), load_share(spread, q, stop, numbers)
+            store_losses(at, PIPELINE_TILES, each, share, total_w, None, losses, q, stop)
             above = load_per_row(pointer(upstream, 0), upstream.size, q, stop, numbers)
-            factor, at_target, y = gradient_factors(at, PIPELINE_TILES, tile, n, each, above, True, None)
-            term = offset(terms, 3 * k * width)
+            factor, at_target, y, floor = gradient_factors(
+                at, PIPELINE_TILES, tile, n, each, share, weights, total_w, above, True, None
+            )
+            term = offset(terms, TERMS * k * width)
             store(term, 0, factor)
             store(term, width, at_target)
             store(term, 2 * width, y)
+            if spread is not None:
+                store(term, 3 * width, floor)
         line, written = position_pointer(out, p), stop - p
         nontemporal = large_output and elements_to_aligned(line) == 0 and out_stride % width == 0
         block, following, last = following, last, block
         p, stop = stop, after
     for c in range(n):
-        store_class(n, c, (line, out_stride, written, last, terms, nontemporal))
+        store_class(n, c, (line, out_stride, written, last, terms, nontemporal, spread, weights))
     free(buffer)
 
 
 def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
     """``options`` are None: ``choose`` sends calls with row options to ``row_per_lane``."""
     if out is None:
-        losses_only(x, target, mask, scale, loss, lo, hi)
+        losses_only(x, target, mask, scale, spread, w, loss, lo, hi)
     else:
-        _losses_and_gradients(x, target, mask, scale, upstream, loss, out, lo, hi)
+        _losses_and_gradients(x, target, mask, scale, spread, w, upstream, loss, out, lo, hi)

@@ -10,18 +10,19 @@ The stages take tuples:
 =========  =============================================================================================================
 source     (pointer to class 0 of the first position, stride of the classes, number of positions, block to fill)
 output     (pointer to class 0 of the first position, stride of the classes, number of positions, block of exponentials,
-           ``terms``, whether stores are nontemporal); ``terms`` has three vectors for each tile: factor, gradient at the
-           target, class number of the target
+           ``terms``, whether stores are nontemporal, ``spread``, class weights); ``terms`` has TERMS vectors for each tile:
+           factor, gradient at the target, class number of the target, and with label smoothing (``spread``) the floor
 transfers  (number of classes, source, output)
 =========  =============================================================================================================
 """
 
 from numba import njit
 
+from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, store, store_n, store_nontemporal
+from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_n, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.pointers import offset, prefetch_read
-from nbloss.kernels.cpu.simd.vec import equal, select
+from nbloss.kernels.cpu.simd.vec import equal, fma, select
 from nbloss.kernels.cpu.tuning import PIPELINE_PREFETCH_CLASSES, PIPELINE_TILES
 
 
@@ -45,15 +46,39 @@ def load_class(n, c, source):
         prefetch_read(ahead, k * width)
 
 
+TERMS = 4
+
+
+@njit(**INLINE)
+def less_floor(value, floor, w, c):
+    """The gradient of a class, less what smoothing gives it: floor * w[c]. None: no smoothing; weights of 1."""
+    if floor is None:
+        return value
+    if w is None:
+        return value - floor
+    return fma(floor, -get(w, c), value)
+
+
+@none_of_none
+def _floor_of(spread, term):
+    return load(term, 3 * lanes(term))
+
+
+@njit(**INLINE)
+def _gradient(e, term, c, spread, w):
+    width = lanes(term)
+    d = less_floor(e * load(term, 0), _floor_of(spread, term), w, c)
+    return select(equal(load(term, 2 * width), c), load(term, width), d)
+
+
 @njit(**INLINE)
 def store_class(n, c, output):
     """Store the gradient of class c of the last block."""
-    line, class_stride, count, block, terms, nontemporal = output
+    line, class_stride, count, block, terms, nontemporal, spread, w = output
     width = lanes(block)
     positions = offset(line, c * class_stride)
     for k in range(PIPELINE_TILES):
-        term = offset(terms, 3 * k * width)
-        gradient = select(equal(load(term, 2 * width), c), load(term, width), load(block, (k * n + c) * width) * load(term, 0))
+        gradient = _gradient(load(block, (k * n + c) * width), offset(terms, TERMS * k * width), c, spread, w)
         if (k + 1) * width > count:
             store_n(positions, k * width, count - k * width, gradient)
         elif nontemporal:

@@ -1,12 +1,13 @@
-"""Cross entropy of class numbers, one position per lane.
+"""Cross entropy of class numbers, smoothed or not, one position per lane.
 
 As in ``log_softmax``, each step goes through all tiles of a block before the next one begins. Up to LANES_MAX_CLASSES classes, the sums are
-taken without the maximum first; lanes where that loses digits are computed again (``tile.repair_unshifted``).
+taken without the maximum; it is subtracted only in lanes that would lose digits (``tile.sums_of_tile``).
 """
 
 import numpy as np
 from numba import njit
 
+from nbloss.kernels.cpu.channels_first.pipeline import less_floor
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import (
     block_output,
@@ -21,29 +22,31 @@ from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.tile import (
     SAVED,
+    class_weight_sum,
     gradient_factors,
     if_given,
     load_classes,
     load_per_row,
-    repair_unshifted,
+    load_share,
     shifted_tile,
     store_losses,
+    sums_of_tile,
     tile_logs,
-    unshifted_tile,
+    weights_of,
 )
 from nbloss.kernels.cpu.simd.load_store import lanes, load, store
 from nbloss.kernels.cpu.simd.pointers import offset, pointer
-from nbloss.kernels.cpu.simd.vec import equal, less, select
+from nbloss.kernels.cpu.simd.vec import equal, select
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import BLOCK_MAX_TILES, LANES_MAX_CLASSES
 
 
 @njit(**INLINE)
-def _write(tile, n, factor, at_target, y):
+def _write(tile, n, factor, at_target, y, floor, w):
     """The gradient in place of the exponentials."""
     width = lanes(tile)
     for c in range(n):
-        store(tile, c * width, select(equal(y, 0.0), at_target, load(tile, c * width) * factor))
+        store(tile, c * width, select(equal(y, 0.0), at_target, less_floor(load(tile, c * width) * factor, floor, w, c)))
         y = y - 1.0
 
 
@@ -65,6 +68,7 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
     )
     float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
+    weights, total_w, likely = weights_of(w), class_weight_sum(weights_of(w), n), False
     before = positions_to_line(base, out)
     reads, writes = prefetch_plan(x, n), prefetch_plan(out, n)
     p = lo
@@ -77,22 +81,25 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
             prefetch_input(x, reads, stop + k * width, ahead + k * width)
             prefetch_output(out, writes, q, written + k * width)
             y = load_classes(targets, target.size, mask, q, stop, numbers)
-            keep = if_given(out, tile)
+            keep, share = if_given(out, tile), load_share(spread, q, stop, numbers)
             if unshifted:
-                ignored = equal(load_per_row(scales, scale.size, q, stop, numbers), 0.0)
-                exact = unshifted_tile(at, BLOCK_MAX_TILES, tile, n, y, ignored, keep, None, 0)
-                repair_unshifted(at, BLOCK_MAX_TILES, x, n, q, stop, y, exact, keep, offsets, copy, sums, float64_sums)
+                each = load_per_row(scales, scale.size, q, stop, numbers)
+                likely = sums_of_tile(
+                    at, BLOCK_MAX_TILES, x, n, q, stop, tile, y, each, share, weights, total_w, keep, None, 0, offsets, likely
+                )
             else:
-                shifted_tile(at, BLOCK_MAX_TILES, tile, n, y, less(y, y), keep, copy, sums, float64_sums)
+                shifted_tile(at, BLOCK_MAX_TILES, tile, n, y, share, weights, keep, copy, sums, float64_sums)
         tile_logs(saved, BLOCK_MAX_TILES, tiles, out)
         for k in range(tiles):
             tile, at, q = offset(block, k * n * width), offset(saved, k * width), p + k * width
-            each = load_per_row(scales, scale.size, q, stop, numbers)
-            store_losses(at, BLOCK_MAX_TILES, each, options, losses, q, stop)
+            each, share = load_per_row(scales, scale.size, q, stop, numbers), load_share(spread, q, stop, numbers)
+            store_losses(at, BLOCK_MAX_TILES, each, share, total_w, options, losses, q, stop)
             if out is not None:
                 above = load_per_row(pointer(upstream, 0), upstream.size, q, stop, numbers)
-                factor, at_target, y = gradient_factors(at, BLOCK_MAX_TILES, tile, n, each, above, unshifted, options)
-                _write(tile, n, factor, at_target, y)
+                factor, at_target, y, floor = gradient_factors(
+                    at, BLOCK_MAX_TILES, tile, n, each, share, weights, total_w, above, unshifted, options
+                )
+                _write(tile, n, factor, at_target, y, floor, weights)
         if out is not None:
             unpack(out, n, p, stop, offsets, block, base)
         p = stop

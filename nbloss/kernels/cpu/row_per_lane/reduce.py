@@ -238,6 +238,32 @@ def class_sum(tile, n, sums, float64_sums):
 
 
 @njit(**INLINE)
+def weighted_gap(above, v, w, c):
+    """w[c] (above - x[c]); 0 where the weight is 0, even if x[c] is -inf. No weights (None) are ones."""
+    if w is None:
+        return above - v
+    weight = get(w, c)
+    return select(weight != 0, (above - v) * weight, splat(w, 0.0))
+
+
+@njit(**INLINE)
+def weighted_gaps(tile, w, m, n, sums, float64_sums):
+    """The sum of w (m - x) of each lane."""
+    width = lanes(tile)
+    gaps = promote(splat(tile, 0.0))
+    if n <= LANES_MAX_CLASSES:
+        for c in range(n):
+            gaps = gaps + promote(weighted_gap(m, load(tile, c * width), w, c))
+        return demote(gaps, m)
+    for start in range(0, n, SUM_BLOCK_CLASSES):
+        stop = min_int(n, start + SUM_BLOCK_CLASSES)
+        for c in range(start, stop):
+            add_class(sums, c, weighted_gap(m, load(tile, c * width), w, c))
+        flush_block(sums, start, stop, float64_sums)
+    return demote(fold_partial_sums(sums, n, float64_sums), m)
+
+
+@njit(**INLINE)
 def soft_target(w, y, a, b, c, width):
     """The target distribution q = w (a y + b) of class c; w b if y is None."""
     if y is None:

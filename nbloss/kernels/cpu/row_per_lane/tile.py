@@ -1,33 +1,55 @@
-"""The losses of a tile, one position per lane, and the factors that turn its exponentials into gradients."""
+"""The losses of a tile, one position per lane, and the factors that turn its exponentials into gradients.
+
+Label smoothing gives the class c of a row share * w[c], and the target's class ``each`` besides: ``share`` is a number per row or None (no
+smoothing: Numba prunes it), w are class weights or None (ones), and ``total_w`` is their float64 sum. A row counts where its share, or
+without smoothing its weight ``each``, is not 0.
+"""
 
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from nbloss.kernels.cpu.channels_first.pipeline import less_floor
+from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss
+from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss, smoothed_at_target, smoothed_loss, soft_factors
 from nbloss.kernels.cpu.row_per_lane.pack import pack
-from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums
-from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import unshifted_is_exact, unshifted_sums
+from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums, weighted_gaps
+from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import extremes, target_sums, unshifted_is_exact, unshifted_would_fail
 from nbloss.kernels.cpu.simd.integers import get_integer, load_integers
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, put, splat, store, store_n
-from nbloss.kernels.cpu.simd.pointers import min_int, offset
-from nbloss.kernels.cpu.simd.vec import all_true, equal, fma, less, mask_and, mask_or, maximum, select
-from nbloss.kernels.cpu.simd.vecmath import divide, exp_scale, exp_scaled, log1p, reciprocal, unshifted_bounds
+from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
+from nbloss.kernels.cpu.simd.vec import (
+    all_true,
+    any_true,
+    demote,
+    equal,
+    fma,
+    less,
+    mask_and,
+    mask_not,
+    mask_or,
+    maximum,
+    select,
+)
+from nbloss.kernels.cpu.simd.vecmath import divide, exp_scale, exp_scaled, log1p, reciprocal, unshifted_bounds, unshifted_scale
 
 # What is saved for a tile between the steps, in slots of one vector; a slot of neighbouring tiles is contiguous (``slot_of``).
 #
 # slot         holds
-# GAP          m - x[target]; 0 for unshifted sums
+# GAP          m - x[target]; 0 where the maximum m was not subtracted
 # NUMERATOR    the sum without the term that DENOMINATOR holds; later log s
-# DENOMINATOR  the target's exponential (unshifted) or 1 (shifted); later 1 / SUM
+# DENOMINATOR  the target's exponential, or where m was subtracted that of 0; later 1 / SUM
 # LOW          rounding error of NUMERATOR
 # SUM          s, in the scale of the exponentials            |
 # OTHERS       the sum without the target's term, alike       | where there is a gradient
 # CLASS        the target                                     |
 # TOP          m; not written for unshifted sums
-GAP, NUMERATOR, DENOMINATOR, LOW, SUM, OTHERS, CLASS, TOP = range(8)
-SAVED = 8  # slots
+# GAPS         sum of w (m - x), or of w (x[target] - x)      |
+# OWN          the target's exponential                       | for label smoothing
+# WEIGHT       the target's class weight                      |
+GAP, NUMERATOR, DENOMINATOR, LOW, SUM, OTHERS, CLASS, TOP, GAPS, OWN, WEIGHT = range(11)
+SAVED = 11  # slots
 
 
 def if_given(array, value):
@@ -41,6 +63,11 @@ def _if_given(array, value):
     return lambda array, value: value
 
 
+@none_of_none
+def _zero_if_given(floor):
+    return floor * 0.0
+
+
 @njit(**INLINE)
 def load_per_row(base, count, p, stop, into):
     """One number per position of a tile, from an array of ``count`` numbers; an array of one number applies to all positions."""
@@ -52,6 +79,18 @@ def load_per_row(base, count, p, stop, into):
     for lane in range(width):
         put(into, lane, get(base, min_int(p + lane, stop - 1)))
     return load(into, 0)
+
+
+@none_of_none
+def load_share(spread, p, stop, into):
+    """The share of each row of a tile; None without smoothing."""
+    return load_per_row(pointer(spread, 0), spread.size, p, stop, into)
+
+
+@none_of_none
+def weights_of(w):
+    """A pointer to the class weights, or None."""
+    return pointer(w, 0)
 
 
 @njit(**INLINE)
@@ -69,6 +108,17 @@ def load_classes(targets, count, mask, p, stop, into):
 
 
 @njit(**INLINE)
+def class_weight_sum(w, n):
+    """The float64 sum of the class weights; n without weights."""
+    if w is None:
+        return np.float64(n)
+    total = 0.0
+    for c in range(n):
+        total += get(w, c)
+    return total
+
+
+@njit(**INLINE)
 def _top_and_own(tile, n, y):
     """``(m, x[y])`` of each lane; x[y] is 0 where y is no class (an ignored row may have any target)."""
     width = lanes(tile)
@@ -81,6 +131,28 @@ def _top_and_own(tile, n, y):
     return m, own
 
 
+@none_of_none
+def _own_logit(share, tile, n, y):
+    """x[y]; None without smoothing, which alone needs it before the sums."""
+    width, own = lanes(tile), splat(tile, 0.0)
+    for c in range(n):
+        own = select(equal(y, 0.0), load(tile, c * width), own)
+        y = y - 1.0
+    return own
+
+
+@njit(**INLINE)
+def _own_weight(like, n, y, w):
+    """w[y] of each lane."""
+    own = like * 0.0 + 1.0
+    if w is None:
+        return own
+    for c in range(n):
+        own = select(equal(y, 0.0), get(w, c), own)
+        y = y - 1.0
+    return own
+
+
 @njit(**INLINE)
 def slot_of(at, kind, span):
     """The address of a tile's slot, where ``at`` is its first one and ``span`` tiles have slots."""
@@ -88,10 +160,21 @@ def slot_of(at, kind, span):
 
 
 @njit(**INLINE)
-def unshifted_tile(at, span, tile, n, y, ignored, keep, transfers, run):
-    """Save a tile's unshifted sums; returns in which lanes they have full precision. Lanes of ``ignored`` rows always pass."""
-    own, others, low, s = unshifted_sums(tile, n, y, keep, transfers, run)
-    return mask_or(ignored, save_unshifted(at, span, own, others, low, s, y, keep))
+def ignored_rows(each, share):
+    """The lanes whose rows do not count."""
+    if share is None:
+        return equal(each, 0.0)
+    return equal(share, 0.0)
+
+
+@njit(**INLINE)
+def _save_smoothing(at, span, n, y, w, share, gaps, own, gradient):
+    """Save what label smoothing adds; nothing without it."""
+    if share is not None:
+        store(slot_of(at, GAPS, span), 0, demote(gaps, share))
+        if gradient is not None:
+            store(slot_of(at, OWN, span), 0, own)
+            store(slot_of(at, WEIGHT, span), 0, _own_weight(share, n, y, w))
 
 
 @njit(**INLINE)
@@ -109,50 +192,101 @@ def save_unshifted(at, span, own, others, low, s, y, gradient):
 
 
 @njit(**INLINE)
-def shifted_tile(at, span, tile, n, y, done, keep, copy, sums, float64_sums):
-    """Save a tile's maxima and exact sums, except in the lanes that are ``done``.
+def allowed(exact, each, share, total_w):
+    """Lanes that are ``exact`` and whose smoothing allows unshifted sums, or whose rows are ignored.
 
-    ``tile`` may be ``keep``, which takes the exponentials; or it may be ``copy``, while ``keep`` holds other exponentials.
+    The loss is then each log(s / own) + share sum w (log(s / own) + x[y] - x). The differences may be negative: the rounding error of the
+    second term is at most that of the first one times 2 share total_w / each.
     """
+    if share is None:
+        return mask_or(equal(each, 0.0), exact)
+    return mask_or(equal(share, 0.0), mask_and(exact, mask_not(less(each, share * total_w))))
+
+
+@njit(**INLINE)
+def unshifted_tile(at, span, tile, n, y, each, share, w, total_w, keep, transfers, run):
+    """Save a tile's unshifted sums; returns in which lanes they have full precision. Lanes of ignored rows always pass."""
+    own, others, low, s, gaps = target_sums(tile, n, y, None, _own_logit(share, tile, n, y), w, keep, transfers, run)
+    _save_smoothing(at, span, n, y, w, share, gaps, own, keep)
+    return allowed(save_unshifted(at, span, own, others, low, s, y, keep), each, share, total_w)
+
+
+@none_of_none
+def _compared_with(share, subtracted, m, own):
+    return select(subtracted, m, own)
+
+
+@njit(**INLINE)
+def mixed_tile(at, span, tile, n, y, each, share, w, total_w, needed, keep):
+    """``(exact, subtracted)``: like ``unshifted_tile``, but the maximum is subtracted where ``needed`` or certain to be needed.
+
+    A lane has the same bits whichever of both functions computes it, if its unshifted sums are exact.
+    """
+    one = unshifted_scale(get(at, 0))
+    m, largest, own_logit = extremes(tile, n, y)
+    certain = mask_not(allowed(mask_not(unshifted_would_fail(m, largest, own_logit, get(at, 0))), each, share, total_w))
+    subtracted = mask_or(needed, certain)
+    above = _compared_with(share, subtracted, m, own_logit)
+    own, others, low, s, gaps = target_sums(tile, n, y, select(subtracted, m, 0.0), above, w, keep, None, 0)
+    _save_smoothing(at, span, n, y, w, share, gaps, own, keep)
+    exact = mask_or(subtracted, allowed(save_unshifted(at, span, own, others, low, s, y, keep), each, share, total_w))
+    gap = m - own_logit
+    at_top = equal(gap, 0.0)  # otherwise the loss is at least log 2, and the maximum's own term may be subtracted from the sum
+    rest = select(at_top, others, (others - one) + (own + low))
+    store(slot_of(at, GAP, span), 0, select(subtracted, gap, 0.0))
+    store(slot_of(at, NUMERATOR, span), 0, select(subtracted, rest, others))
+    store(slot_of(at, DENOMINATOR, span), 0, select(subtracted, one, own))
+    store(slot_of(at, LOW, span), 0, select(subtracted, select(at_top, low, 0.0), low))
+    return exact, subtracted
+
+
+@njit(**INLINE)
+def sums_of_tile(at, span, x, n, q, stop, tile, y, each, share, w, total_w, keep, transfers, run, offsets, likely):
+    """Save a tile's sums; returns whether the maximum had to be subtracted in a lane.
+
+    ``likely`` says whether that is expected, and changes no bit: as in the tile before, mostly. Then the maxima are looked up first, and no
+    time goes to sums that fail. Otherwise the lanes that fail are computed again, from the logits.
+    """
+    needed, again = less(y, y), likely
+    if not likely:
+        needed = mask_not(unshifted_tile(at, span, tile, n, y, each, share, w, total_w, keep, transfers, run))
+        again = any_true(needed)
+        if again and keep is not None:
+            pack(x, n, q, min_int(q + lanes(at), stop), offsets, tile)
+    found = again
+    while again:
+        exact, subtracted = mixed_tile(at, span, tile, n, y, each, share, w, total_w, needed, keep)
+        needed, again, found = mask_or(subtracted, mask_not(exact)), not all_true(exact), any_true(subtracted)
+        if again and keep is not None:
+            pack(x, n, q, min_int(q + lanes(at), stop), offsets, tile)
+    return found
+
+
+@njit(**INLINE)
+def shifted_tile(at, span, tile, n, y, share, w, keep, copy, sums, float64_sums):
+    """Save a tile's maxima and exact sums. ``keep`` takes the exponentials, and may be ``tile``; ``copy`` is a buffer of its size."""
     one = exp_scale(get(at, 0))
     m, x_y = _top_and_own(tile, n, y)
+    gap = m - x_y
+    if share is not None:
+        store(slot_of(at, GAPS, span), 0, weighted_gaps(tile, w, m, n, sums, float64_sums))
     if keep is None:
         s, rest = tile_sums(tile, n, m, None, None, sums, float64_sums)
     else:
         s, rest = tile_sums(tile, n, m, tile, copy, sums, float64_sums)
     store(slot_of(at, TOP, span), 0, m)
-    _replace(slot_of(at, GAP, span), done, m - x_y)
-    _replace(slot_of(at, NUMERATOR, span), done, rest)
-    _replace(slot_of(at, DENOMINATOR, span), done, splat(at, 1.0))
-    _replace(slot_of(at, LOW, span), done, splat(at, 0.0))
+    store(slot_of(at, GAP, span), 0, gap)
+    store(slot_of(at, NUMERATOR, span), 0, rest)
+    store(slot_of(at, DENOMINATOR, span), 0, splat(at, 1.0))
+    store(slot_of(at, LOW, span), 0, splat(at, 0.0))
     if keep is not None:
-        others = select(less(0.0, m - x_y), s - exp_scaled(x_y - m, None) / one, rest)
-        _replace(slot_of(at, SUM, span), done, s * one)
-        _replace(slot_of(at, OTHERS, span), done, others * one)
+        own = exp_scaled(-gap, None)
+        store(slot_of(at, SUM, span), 0, s * one)
+        store(slot_of(at, OTHERS, span), 0, select(less(0.0, gap), s - own / one, rest) * one)
         store(slot_of(at, CLASS, span), 0, y)
-
-
-@njit(**INLINE)
-def repair_unshifted(at, span, x, n, q, stop, y, exact, keep, offsets, copy, sums, float64_sums):
-    """Compute a tile's lanes again from the logits, with the maximum, where its unshifted sums are not ``exact``."""
-    if not all_true(exact):
-        pack(x, n, q, min_int(q + lanes(at), stop), offsets, copy)
-        shifted_tile(at, span, copy, n, y, exact, keep, copy, sums, float64_sums)
-        if keep is not None:
-            _blend(keep, copy, n, exact)
-
-
-@njit(**INLINE)
-def _replace(at, kept, value):
-    store(at, 0, select(kept, load(at, 0), value))
-
-
-@njit(**INLINE)
-def _blend(tile, other, n, mask):
-    """Replace ``tile`` by ``other`` where the mask does not hold."""
-    width = lanes(tile)
-    for c in range(n):
-        store(tile, c * width, select(mask, load(tile, c * width), load(other, c * width)))
+        if share is not None:
+            store(slot_of(at, OWN, span), 0, own)
+            store(slot_of(at, WEIGHT, span), 0, _own_weight(share, n, y, w))
 
 
 @njit(**INLINE)
@@ -174,26 +308,40 @@ def tile_logs(saved, span, tiles, gradient):
 
 
 @njit(**INLINE)
-def store_losses(at, span, each, options, losses, q, stop):
-    """Store the losses of a tile, whose rows have the weights ``each``."""
+def store_losses(at, span, each, share, total_w, options, losses, q, stop):
+    """Store the losses of a tile."""
     log_s, gap, top = load(slot_of(at, NUMERATOR, span), 0), load(slot_of(at, GAP, span), 0), load(slot_of(at, TOP, span), 0)
-    store_n(losses, q, stop - q, select(equal(each, 0.0), 0.0, index_loss(each, log_s, gap, top, options)))
+    if share is None:
+        loss = index_loss(each, log_s, gap, top, options)
+    else:
+        loss = smoothed_loss(each, share, share * total_w, log_s, gap, load(slot_of(at, GAPS, span), 0), top, options)
+    store_n(losses, q, stop - q, select(ignored_rows(each, share), 0.0, loss))
 
 
 @njit(**INLINE)
-def gradient_factors(at, span, tile, n, each, above, unshifted, options):
-    """``(factor, at_target, y)``: the gradient is e * factor, and ``at_target`` at class y; ``above`` is the upstream gradient.
+def gradient_factors(at, span, tile, n, each, share, w, total_w, above, unshifted, options):
+    """``(factor, at_target, y, floor)``: the gradient of class c is e * factor - floor * w[c], and ``at_target`` at class y.
 
-    Where the factor would lose digits, and in rows without weight, the gradient replaces the exponentials here: factor 1, no class y.
+    ``above`` is the upstream gradient; ``floor`` is None without smoothing. Where the factor would lose digits, and in rows without weight,
+    the gradient replaces the exponentials here: factor 1, no class y, no floor.
     """
     width = lanes(at)
     s, others, y = load(slot_of(at, SUM, span), 0), load(slot_of(at, OTHERS, span), 0), load(slot_of(at, CLASS, span), 0)
     r = load(slot_of(at, DENOMINATOR, span), 0)
-    coef = select(equal(each, 0.0), 0.0, each * above)  # the upstream gradient of a mean over no rows is nan
+    ignored, floor = ignored_rows(each, share), if_given(share, share)
+    coef = select(ignored, 0.0, each * above)  # the upstream gradient of a mean over no rows is nan
+    if share is not None:
+        hit, floor, spread = coef, select(ignored, 0.0, share * above), select(ignored, 0.0, (share * total_w) * above)
+        coef = hit + spread
+        own, own_q = load(slot_of(at, OWN, span), 0), floor * load(slot_of(at, WEIGHT, span), 0)
+        at_peak = less(others, own)
     multiplier = coef  # of p
     if unshifted:
         factor = divide(coef, s, r)
-        at_target = -(factor * others)
+        if share is None:
+            at_target = -(factor * others)
+        else:
+            at_target = smoothed_at_target(own * r, own_q, hit, spread, coef, coef * divide(others, s, r), at_peak)
         tiny, _, most = unshifted_bounds(get(at, 0))
         size = maximum(factor, -factor)
         fine = mask_and(less(tiny, size), less(size, most))
@@ -202,16 +350,21 @@ def gradient_factors(at, span, tile, n, each, above, unshifted, options):
         gap, top = load(slot_of(at, GAP, span), 0), load(slot_of(at, TOP, span), 0)
         multiplier = index_factor(coef, log_s, top, options)
         factor = multiplier / (s / one) / one
-        at_target = index_at_target(coef, others, exp_scaled(-gap, None), s, log_s, top, options)
+        if share is None:
+            at_target = index_at_target(coef, others, exp_scaled(-gap, None), s, log_s, top, options)
+        else:
+            of_p, away = soft_factors(coef, others / one, s / one, log_s, top, options)
+            at_target = smoothed_at_target(own / one, own_q, hit, spread, of_p, away, at_peak)
         fine = mask_or(less(factor, 0.0), less(0.0, factor))
     if not all_true(fine):
         nothing = equal(coef, 0.0)
-        if unshifted:
+        if unshifted and share is None:
             at_target = select(fine, at_target, -(coef * divide(others, s, r)))
         first, second = select(fine, factor, r), select(fine, 1.0, multiplier)
         for c in range(n):
-            d = select(equal(y, 0.0), at_target, (load(tile, c * width) * first) * second)
+            d = select(equal(y, 0.0), at_target, less_floor((load(tile, c * width) * first) * second, floor, w, c))
             store(tile, c * width, select(nothing, 0.0, d))
             y = y - 1.0
         factor, y = splat(at, 1.0), splat(at, -1.0)
-    return factor, at_target, y
+        floor = _zero_if_given(floor)
+    return factor, at_target, y, floor

@@ -24,7 +24,7 @@ _I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.Floa
 _ROOTS = 2.0 ** (np.arange(16) % 8 / 8)
 
 # The roots times this number have a rounding error in float32 of 1/20 of the usual one. Found by search.
-_ROOTS_FACTOR = 1.0877149085762599
+ROOTS_FACTOR = 1.0877149085762599
 
 _LANES = 16
 
@@ -68,7 +68,7 @@ def multiply_exp2(typingctx, w, z, n, scaled):
 
     With ``scaled`` (a constant), the result is multiplied by a constant that makes the powers more accurate.
     """
-    roots = (_ROOTS * (_ROOTS_FACTOR if scaled.literal_value else 1.0)).astype(np.float32)
+    roots = (_ROOTS * (ROOTS_FACTOR if scaled.literal_value else 1.0)).astype(np.float32)
 
     def codegen(context, builder, sig, args):
         features = context.codegen().magic_tuple()[2].split(",")  # of the processor that Numba compiles for

@@ -323,6 +323,12 @@ def mask_and(typingctx, mask, other):
 
 
 @intrinsic
+def mask_not(typingctx, mask):
+    """The opposite of a mask."""
+    return mask(mask), lambda context, builder, sig, args: builder.not_(args[0])
+
+
+@intrinsic
 def all_true(typingctx, mask):
     """Whether the mask is true in every lane."""
 

@@ -22,7 +22,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.exp2 import MAGIC32, MAGIC64, SCALE32, SCALE64, exp2_float64, multiply_exp2
+from nbloss.kernels.cpu.simd.exp2 import MAGIC32, MAGIC64, ROOTS_FACTOR, SCALE32, SCALE64, exp2_float64, multiply_exp2
 from nbloss.kernels.cpu.simd.vec import approximate_reciprocal, call_llvm, fma, maximum, minimum, select_less, split_exponent, zero_below
 from nbloss.kernels.math import logit_map
 
@@ -42,8 +42,15 @@ def corrected_exp(e, t, low):
     """
 
 
-def exp_unshifted(x):
-    """exp(x) times a constant of about 2**SCALE, to full precision; for large x, a number that exceeds the ``unshifted_bounds``."""
+def exp_unshifted(x, low):
+    """exp(x + low) times ``unshifted_scale``, to full precision; for large x, a number that exceeds the ``unshifted_bounds``.
+
+    ``low`` is the rounding error of x, or None. A ``low`` of 0 gives the same bits as None.
+    """
+
+
+def unshifted_scale(x):
+    """``exp_unshifted`` of 0, in the type of ``x``; a compile-time constant of about 2**SCALE."""
 
 
 def unshifted_bounds(x):
@@ -54,6 +61,13 @@ def unshifted_bounds(x):
     least  a row's sum above this bound still represents the smallest probability that is above 0
     most   a sum below this bound has not overflowed
     =====  =====================================================================================================
+    """
+
+
+def unshifted_limits(x):
+    """``(lowest, below, highest)``: unshifted sums of a row of up to 48 classes certainly leave the ``unshifted_bounds``,
+
+    where its largest logit is less than ``below`` or more than ``highest``, or that of all classes but the target is less than ``lowest``.
     """
 
 
@@ -77,6 +91,8 @@ def _typed_exp_scale(x):
 
 
 EXP_SCALE32, EXP_SCALE64 = 2.0**SCALE32, 2.0**SCALE64
+
+UNSHIFTED_SCALE32 = float(np.float32(ROOTS_FACTOR)) * EXP_SCALE32
 
 MAX_EXP_ARGUMENT = 60.0  # the scaled exponential of any t up to this is finite in both types
 
@@ -113,11 +129,14 @@ def _exp32(t, low):
 
 
 @njit(**INLINE)
-def _exp_unshifted32(x):
+def _exp_unshifted32(x, low):
     """``exp_unshifted`` for float32, of x <= MAX_UNSHIFTED32."""
     z = fma(x, LOG2E, MAGIC32)
     n = z - MAGIC32
-    return multiply_exp2(_expm1(fma(n, -LN2_LOW32, fma(n, -LN2_HIGH32, x))), z, n, True)
+    r = fma(n, -LN2_LOW32, fma(n, -LN2_HIGH32, x))
+    if low is None:
+        return multiply_exp2(_expm1(r), z, n, True)
+    return multiply_exp2(_expm1(r + low), z, n, True)
 
 
 @njit(**INLINE)
@@ -170,10 +189,24 @@ def _typed_unshifted_bounds(x):
 
 
 @overload(exp_unshifted, jit_options=INLINE)
-def _typed_exp_unshifted(x):
+def _typed_exp_unshifted(x, low):
     if x.elem == types.float32:
-        return lambda x: _exp_unshifted32(minimum(x, MAX_UNSHIFTED32))
-    return lambda x: _exp64(minimum(x, MAX_UNSHIFTED64), None)
+        return lambda x, low: _exp_unshifted32(minimum(x, MAX_UNSHIFTED32), low)
+    return lambda x, low: _exp64(minimum(x, MAX_UNSHIFTED64), low)
+
+
+@overload(unshifted_scale, jit_options=INLINE)
+def _typed_unshifted_scale(x):
+    if types.unliteral(x) == types.float32:
+        return lambda x: np.float32(UNSHIFTED_SCALE32)
+    return lambda x: EXP_SCALE64
+
+
+@overload(unshifted_limits, jit_options=INLINE)
+def _typed_unshifted_limits(x):
+    if types.unliteral(x) == types.float32:
+        return lambda x: (-96.0, -10.0, 60.0)
+    return lambda x: (-680.0, -10.0, 600.0)
 
 
 rounding_error = njit(**INLINE)(logit_map.rounding_error)
