@@ -11,7 +11,7 @@ from numba.extending import overload
 
 from nbloss.kernels.cpu.channels_first.pipeline import less_floor
 from nbloss.kernels.cpu.compile.optional import none_of_none
-from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss, smoothed_at_target, smoothed_loss, soft_factors
 from nbloss.kernels.cpu.row_per_lane.pack import pack
 from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums, weighted_gaps
@@ -216,7 +216,7 @@ def _compared_with(share, subtracted, m, own):
     return select(subtracted, m, own)
 
 
-@njit(**INLINE)
+@njit(**NO_INLINE)
 def mixed_tile(at, span, tile, n, y, each, share, w, total_w, needed, keep):
     """``(exact, subtracted)``: like ``unshifted_tile``, but the maximum is subtracted where ``needed`` or certain to be needed.
 
