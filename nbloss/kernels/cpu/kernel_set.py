@@ -76,18 +76,10 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
     if y is None:
         _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out)
         return
-    options, inputs = _of_type(options, loss.dtype), [x, y]
-    given = w, a, b, target, mask, scale, spread, options, upstream, loss
-    if _by_rows("cross_entropy_soft", inputs, out, options):
-        given = w, a, b, options, upstream, loss
-    elif w is None:
-        given = np.ones(x.shape[1], loss.dtype), *given[1:]
-    _run("cross_entropy_soft", (y.dtype, given[0] is None, options is None), lambda x, y, out: (x, y, *given, out), inputs, out)
-
-
-def _by_rows(operation, inputs, out, options):
-    """Whether the kernel of ``vector_per_row`` runs, whose signatures are those of the contract."""
-    return ".vector_per_row." in choose.choose(operation, inputs, out, options).kernel
+    options = _of_type(options, loss.dtype)
+    given = w, a, b, options, upstream, loss
+    variant = y.dtype, w is None, options is None
+    _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), [x, y], out)
 
 
 def _of_type(options, dtype):

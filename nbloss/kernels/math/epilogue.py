@@ -130,5 +130,13 @@ def make(compile, select, equal):
         return soft_loss(hit + spread, log_s, of_target + share * gaps, top, options)
 
     return Formulas(
-        index_loss, index_factor, index_at_target, soft_loss, soft_factors, soft_gradient, soft_elsewhere, smoothed_at_target, smoothed_loss
+        index_loss,
+        index_factor,
+        index_at_target,
+        soft_loss,
+        soft_factors,
+        soft_gradient,
+        soft_elsewhere,
+        smoothed_at_target,
+        smoothed_loss,
     )

@@ -103,7 +103,7 @@ def block_output(out, n, p, stop, source):
     """The offset of a channels-first block in the output; NO_OFFSET for rows, and for nontemporal stores."""
     if out is None:
         return NO_OFFSET
-    kind, begin, _ = layout_of(out, n, p, stop)
+    kind, begin, _ = layout_of(out, n, p, stop, 0)
     return begin if kind == CONTIGUOUS and not channels_bypass_caches(out, source) else NO_OFFSET
 
 

@@ -22,7 +22,19 @@ vector registers are spilled around a call.
 from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
-from nbloss.kernels.cpu.simd.load_store import gather, lanes, load, load_n, put, scatter, store, store_n, store_nontemporal
+from nbloss.kernels.cpu.simd.load_store import (
+    gather_as,
+    lanes,
+    load,
+    load_as,
+    load_n_as,
+    put,
+    scatter,
+    splat,
+    store,
+    store_n,
+    store_nontemporal,
+)
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, stride
 from nbloss.kernels.cpu.simd.transpose import load_interleaved, store_interleaved, transpose_in, transpose_out, transpose_width
@@ -46,8 +58,11 @@ def tile_offsets(inner, outer_stride, inner_stride, p, hi, width, offsets):
 
 
 @njit(**INLINE)
-def layout_of(array, n, p, stop):
-    """``(layout, offset of the first position, stride of the positions)`` of a block; a stride that is not constant is 0."""
+def layout_of(array, n, p, stop, piece):
+    """``(layout, offset of the first position, stride of the positions)`` of a block; a stride that is not constant is 0.
+
+    Rows of less than a ``piece`` of classes are transposed only if they are packed.
+    """
     inner, outer_stride, class_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 1), stride(array, 2)
     if inner == 1:
         begin, position_stride = p * outer_stride, outer_stride
@@ -57,37 +72,36 @@ def layout_of(array, n, p, stop):
         position_stride = inner_stride if i + stop - p <= inner or outer_stride == inner * inner_stride else 0
     if position_stride == 1:
         return CONTIGUOUS, begin, position_stride
-    if position_stride != 0 and class_stride == 1 and (n >= transpose_width(pointer(array, 0)) or (position_stride == n and n >= 2)):
+    if position_stride != 0 and class_stride == 1 and (n >= piece or (position_stride == n and n >= 2)):
         return TRANSPOSED, begin, position_stride
     return STRIDED, begin, position_stride
 
 
 @njit(**NO_INLINE)
 def pack(array, n, p, stop, offsets, block):
-    """Copy the positions [p, stop) of an array to a block.
+    """Copy the positions [p, stop) of an array to a block, converted to the block's type.
 
     Returns the offset of the position after a channels-first block, and NO_OFFSET for other layouts.
     """
     base = pointer(array, 0)
-    width = lanes(base)
+    width, piece, like = lanes(block), transpose_width(block), splat(block, 0.0)
     inner, outer_stride, class_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 1), stride(array, 2)
-    kind, begin, position_stride = layout_of(array, n, p, stop)
+    kind, begin, position_stride = layout_of(array, n, p, stop, piece)
     full_tiles, rest = (stop - p) // width, (stop - p) % width
     if kind == CONTIGUOUS:
         for c in range(n):
             row = offset(base, begin + c * class_stride)
             for k in range(full_tiles):
-                store(block, (k * n + c) * width, load(row, k * width))
+                store(block, (k * n + c) * width, load_as(row, k * width, like))
             if rest:
-                store(block, (full_tiles * n + c) * width, load_n(row, full_tiles * width, rest, 0.0))
+                store(block, (full_tiles * n + c) * width, load_n_as(row, full_tiles * width, rest, 0.0, like))
         return begin + stop - p
-    piece = transpose_width(base)
     for q in range(p, stop, width):
         tile, row = offset(block, (q - p) * n), offset(base, begin + (q - p) * position_stride)
         if kind == STRIDED or q + width > stop:
             tile_offsets(inner, outer_stride, inner_stride, q, stop, width, offsets)
             for c in range(n):
-                store(tile, c * width, gather(base, offsets, c * class_stride))
+                store(tile, c * width, gather_as(base, offsets, c * class_stride, like))
         elif position_stride == n and n == 2:
             load_interleaved(row, 2, tile)
         elif position_stride == n and n == 3:
@@ -106,7 +120,8 @@ def unpack(array, n, p, stop, offsets, block, source):
     nontemporal = channels_bypass_caches(array, source)
     width = lanes(base)
     inner, outer_stride, class_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 1), stride(array, 2)
-    kind, begin, position_stride = layout_of(array, n, p, stop)
+    piece = transpose_width(base)
+    kind, begin, position_stride = layout_of(array, n, p, stop, piece)
     full_tiles, rest = (stop - p) // width, (stop - p) % width
     if kind == CONTIGUOUS:
         for c in range(n):
@@ -120,7 +135,6 @@ def unpack(array, n, p, stop, offsets, block, source):
             if rest:
                 store_n(row, full_tiles * width, rest, load(block, (full_tiles * n + c) * width))
         return
-    piece = transpose_width(base)
     for q in range(p, stop, width):
         tile, row = offset(block, (q - p) * n), offset(base, begin + (q - p) * position_stride)
         if kind == STRIDED or q + width > stop:

@@ -264,35 +264,98 @@ def weighted_gaps(tile, w, m, n, sums, float64_sums):
 
 
 @njit(**INLINE)
-def soft_target(w, y, a, b, c, width):
-    """The target distribution q = w (a y + b) of class c; w b if y is None."""
-    if y is None:
-        return b * get(w, c)
-    return fma(load(y, c * width), a, b) * get(w, c)
+def _soft_target(v, w, a, b, c):
+    """The target distribution q = w (a y + b) of class c with the probabilities v."""
+    q = fma(v, a, b)
+    if w is None:
+        return q
+    return q * get(w, c)
 
 
 @njit(**INLINE)
-def soft_target_sums(tile, w, y, a, b, m, n, sums, float64_sums):
-    """``(sum q, sum q (m - x))`` of each lane; a class with q = 0 adds 0 even where x is -inf."""
-    width = lanes(tile)
-    total_q = promote(splat(tile, 0.0))
-    gaps = total_q
+def _times_gap(q, t):
+    """q t; 0 where q is 0, even if t is -inf."""
+    return select(equal(q, 0.0), 0.0, q * t)
+
+
+@njit(**INLINE)
+def soft_sums(tile, w, y, a, b, m, n, keep, sums, float64_sums):
+    """``(s, rest, sum q, sum q (m - x))`` of each lane. Stores q in place of the probabilities y, and in ``keep`` the exponentials.
+
+    ``keep`` is a buffer, or None.
+    """
     if n <= LANES_MAX_CLASSES:
-        for c in range(n):
-            q = soft_target(w, y, a, b, c, width)
-            total_q = total_q + promote(q)
-            gaps = gaps + promote(select(equal(q, 0.0), 0.0, q * (m - load(tile, c * width))))
-        return demote(total_q, m), demote(gaps, m)
+        return _short_soft_sums(tile, w, y, a, b, m, n, keep)
+    return _long_soft_sums(tile, w, y, a, b, m, n, keep, sums, float64_sums)
+
+
+@njit(**INLINE)
+def _short_soft_sums(tile, w, y, a, b, m, n, keep):
+    """``soft_sums`` of at most LANES_MAX_CLASSES classes, in one pass."""
+    width = lanes(tile)
+    inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
+    zero = splat(tile, 0.0)
+    ties = zero - 1.0
+    total = total_q = gaps = promote(zero)
+    maxima = repeat_x4(m)
+    c = 0
+    while c + 4 <= n:
+        v = load_x4(tile, c * width)
+        t = v - maxima
+        e = exp_scaled(t, rounding_error(v, maxima, t))
+        if keep is not None:
+            store(keep, c * width, e)
+        ties, first = _count_ties(extract_x4(t, 0), extract_x4(e, 0), ties)
+        ties, second = _count_ties(extract_x4(t, 1), extract_x4(e, 1), ties)
+        ties, third = _count_ties(extract_x4(t, 2), extract_x4(e, 2), ties)
+        ties, fourth = _count_ties(extract_x4(t, 3), extract_x4(e, 3), ties)
+        total = total + promote((first + second) + (third + fourth))
+        q1, q2 = _soft_target(load(y, c * width), w, a, b, c), _soft_target(load(y, (c + 1) * width), w, a, b, c + 1)
+        q3, q4 = _soft_target(load(y, (c + 2) * width), w, a, b, c + 2), _soft_target(load(y, (c + 3) * width), w, a, b, c + 3)
+        if keep is not None:
+            store(y, c * width, q1)
+            store(y, (c + 1) * width, q2)
+            store(y, (c + 2) * width, q3)
+            store(y, (c + 3) * width, q4)
+        first, second = _times_gap(q1, extract_x4(t, 0)), _times_gap(q2, extract_x4(t, 1))
+        third, fourth = _times_gap(q3, extract_x4(t, 2)), _times_gap(q4, extract_x4(t, 3))
+        total_q = total_q + promote((q1 + q2) + (q3 + q4))
+        gaps = gaps + promote((first + second) + (third + fourth))
+        c += 4
+    if c < n:
+        added = added_q = added_gaps = zero
+        while c < n:
+            v = load(tile, c * width)
+            t = v - m
+            e = exp_scaled(t, rounding_error(v, m, t))
+            q = _soft_target(load(y, c * width), w, a, b, c)
+            if keep is not None:
+                store(keep, c * width, e)
+                store(y, c * width, q)
+            ties, e = _count_ties(t, e, ties)
+            added, added_q, added_gaps = added + e, added_q + q, added_gaps + _times_gap(q, t)
+            c += 1
+        total, total_q, gaps = total + promote(added), total_q + promote(added_q), gaps + promote(added_gaps)
+    rest = total * inverse_scale + promote(ties)
+    return demote(rest + 1.0, m), demote(rest, m), demote(total_q, m), demote(-gaps, m)
+
+
+@njit(**INLINE)
+def _long_soft_sums(tile, w, y, a, b, m, n, keep, sums, float64_sums):
+    """``soft_sums`` in the order of ``vector_per_row``."""
+    width = lanes(tile)
+    s, rest = _long_sums(tile, n, m, keep, None, sums, float64_sums)
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         for c in range(start, stop):
-            add_class(sums, c, soft_target(w, y, a, b, c, width))
+            q = _soft_target(load(y, c * width), w, a, b, c)
+            store(y, c * width, q)
+            add_class(sums, c, q)
         flush_block(sums, start, stop, float64_sums)
     total_q = fold_partial_sums(sums, n, float64_sums)
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         for c in range(start, stop):
-            q = soft_target(w, y, a, b, c, width)
-            add_class(sums, c, select(equal(q, 0.0), 0.0, q * (m - load(tile, c * width))))
+            add_class(sums, c, _times_gap(load(y, c * width), m - load(tile, c * width)))
         flush_block(sums, start, stop, float64_sums)
-    return demote(total_q, m), demote(fold_partial_sums(sums, n, float64_sums), m)
+    return s, rest, demote(total_q, m), demote(fold_partial_sums(sums, n, float64_sums), m)

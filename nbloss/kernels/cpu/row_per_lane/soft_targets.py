@@ -1,109 +1,100 @@
-"""Cross entropy, one position per lane, against a distribution over all classes: probabilities, or smoothed class numbers.
+"""Cross entropy against probabilities, one position per lane.
 
-One kernel for both, as in ``vector_per_row.soft_targets``: what is None is pruned.
+The probabilities are packed beside the logits, converted from their own storage type, and become the target distribution q. As in
+``log_softmax``, each step goes through all tiles of a block before the next one begins.
 """
 
 import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.epilogue import index_loss, smoothed_at_target, soft_factors, soft_gradient, soft_loss
-from nbloss.kernels.cpu.row_per_lane.blocks import block_tiles, next_block, positions_to_line
+from nbloss.kernels.cpu.epilogue import soft_elsewhere, soft_factors, soft_gradient, soft_loss
+from nbloss.kernels.cpu.row_per_lane.blocks import (
+    block_output,
+    block_tiles,
+    next_block,
+    positions_to_line,
+    prefetch_input,
+    prefetch_output,
+    prefetch_plan,
+)
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
-from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size, soft_target, soft_target_sums, tile_max, tile_sums
-from nbloss.kernels.cpu.row_per_lane.tile import if_given, load_per_row
-from nbloss.kernels.cpu.simd.integers import get_integer
-from nbloss.kernels.cpu.simd.load_store import gather, get, lanes, load, put, scatter, splat, store, store_n
-from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
-from nbloss.kernels.cpu.simd.vec import equal, less, mask_and, mask_or, select
+from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size, soft_sums, tile_max
+from nbloss.kernels.cpu.row_per_lane.tile import if_given, load_per_row, slot_of, weights_of
+from nbloss.kernels.cpu.simd.load_store import lanes, load, load_x4, splat, store, store_n
+from nbloss.kernels.cpu.simd.pointers import offset, pointer
+from nbloss.kernels.cpu.simd.vec import any_true, equal, less, mask_or, select
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
+from nbloss.kernels.cpu.tuning import BLOCK_MAX_TILES
 from nbloss.kernels.math.epilogue import CONFIDENT
 
+TOP, REST, LOG, SUM, TOTAL, GAPS = range(6)  # what is saved for a tile, as in ``tile``: m, s - 1, log s, s, sum q, sum q (m - x)
+SAVED = 6  # slots
+
 
 @njit(**INLINE)
-def _write_gradient(keep, w, y, a, b, n, total, factor, away, peak, g, nothing):
-    """The gradient in place of the exponentials."""
+def _write_gradient(keep, q, n, total, factor, away, s, g, one):
+    """The gradient in place of the exponentials. Only confident rows have a class apart, their maximum."""
     width = lanes(keep)
-    for c in range(n):
-        d = soft_gradient(load(keep, c * width), soft_target(w, y, a, b, c, width), total, factor, away, peak)
-        store(keep, c * width, select(nothing, 0.0, d * g))
+    confident, nothing = less(s, CONFIDENT), equal(g, 0.0)
+    factor = factor * g / one
+    if any_true(mask_or(confident, nothing)):
+        total, away, peak = total * g, away * g, select(confident, s * 0.0 + one, -1.0)  # no exponential is negative
+        for c in range(n):
+            d = soft_gradient(load(keep, c * width), load(q, c * width) * g, total, factor, away, peak)
+            store(keep, c * width, select(nothing, 0.0, d))
+    else:
+        for c in range(n):
+            store(keep, c * width, soft_elsewhere(load(keep, c * width), load(q, c * width) * g, factor))
 
 
-@njit(**INLINE)
-def _target_offsets(targets, mask, counts, p, hi, width, hits):
-    """The offset of each lane's target in a tile; that of class 0 for an ignored row, whose target may be any number."""
-    for lane in range(width):
-        q = min_int(p + lane, hi - 1)
-        put(hits, lane, (get_integer(targets, q) & mask if get(counts, q) != 0 else 0) * width + lane)
-
-
-@njit(**INLINE)
-def _class_weights_at(w, hits, width, into):
-    for lane in range(width):
-        put(into, lane, get(w, get(hits, lane) // width))
-    return load(into, 0)
-
-
-@njit(**INLINE)
-def _probabilities_size(y, size):
-    """How many numbers the block of probabilities holds."""
-    return 0 if y is None else size
-
-
-def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out, lo, hi):
+def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
     n, inner = x.shape[1], x.shape[2]
-    base, weights, losses = pointer(x, 0), pointer(w, 0), pointer(loss, 0)
-    width = lanes(base)
+    base, losses = pointer(x, 0), pointer(loss, 0)
+    width, step = lanes(base), lanes(pointer(y, 0))
     one = exp_scale(loss.dtype.type(0))
-    size = block_tiles(2 * n + _probabilities_size(y, n), width)
-    area = size * n * width
-    block, kept, probabilities, sums, numbers = carve(
-        base, (area, area, _probabilities_size(y, area), partial_sums_size(width) * width, width)
+    size = block_tiles(3 * n, width)
+    area, span = size * n * width, BLOCK_MAX_TILES
+    block, kept, probabilities, saved, sums, numbers = carve(
+        base, (area, area, area, SAVED * span * width, partial_sums_size(width) * width, width)
     )
-    float64_sums, offsets, hits = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16), stack_alloc(np.int64, 16)
-    before = positions_to_line(base, out)
+    float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
+    before, weights = positions_to_line(base, out), weights_of(w)
+    reads, target_reads, writes = prefetch_plan(x, n), prefetch_plan(y, n), prefetch_plan(out, n)
     share, constant = splat(base, a), splat(base, b)
     p = lo
     while p < hi:
         stop, tiles = next_block(inner, p, hi, size, width, before)
-        if y is not None:
-            pack(y, n, p, stop, offsets, probabilities)
-        pack(x, n, p, stop, offsets, block)
+        target_ahead = pack(y, n, p, stop, offsets, probabilities)
+        ahead = pack(x, n, p, stop, offsets, block)
+        written = block_output(out, n, p, stop, base)
         for k in range(tiles):
-            shift, q = k * n * width, p + k * width
-            tile, keep, y_tile = offset(block, shift), offset(kept, shift), if_given(y, offset(probabilities, shift))
+            shift, at = k * n * width, offset(saved, k * width)
+            tile, keep, q = offset(block, shift), if_given(out, offset(kept, shift)), offset(probabilities, shift)
+            prefetch_input(x, reads, stop + k * width, ahead + k * width)
+            for j in range(k * width, (k + 1) * width, step):
+                prefetch_input(y, target_reads, stop + j, target_ahead + j)
+            prefetch_output(out, writes, p + k * width, written + k * width)
             m = tile_max(tile, n)
-            if target is not None:
-                _target_offsets(pointer(target, 0), mask, pointer(spread, 0), q, stop, width, hits)
-                x_target = gather(tile, hits, 0)
-                hit = load_per_row(pointer(scale, 0), scale.size, q, stop, numbers)
-                constant = load_per_row(pointer(spread, 0), spread.size, q, stop, numbers)
-            s, rest = tile_sums(tile, n, m, keep, None, sums, float64_sums)
-            spread_total, gaps = soft_target_sums(tile, weights, y_tile, share, constant, m, n, sums, float64_sums)
-            log_s = log1p(rest)
-            value, total = soft_loss(spread_total, log_s, gaps, m, options), spread_total
-            if target is not None:
-                value = select(equal(hit, 0.0), value, value + index_loss(hit, log_s, m - x_target, m, options))
-                value = select(equal(constant, 0.0), 0.0, value)
-                total = spread_total + hit
-            store_n(losses, q, stop - q, value)
+            s, rest, total, gaps = soft_sums(tile, weights, q, share, constant, m, n, keep, sums, float64_sums)
+            store(slot_of(at, TOP, span), 0, m)
+            store(slot_of(at, REST, span), 0, rest)
+            store(slot_of(at, SUM, span), 0, s)
+            store(slot_of(at, TOTAL, span), 0, total)
+            store(slot_of(at, GAPS, span), 0, gaps)
+        for k in range(0, tiles, 4):
+            at = offset(saved, k * width)
+            store(slot_of(at, LOG, span), 0, log1p(load_x4(slot_of(at, REST, span), 0)))
+        for k in range(tiles):
+            shift, at, first = k * n * width, offset(saved, k * width), p + k * width
+            top, rest, log_s = load(slot_of(at, TOP, span), 0), load(slot_of(at, REST, span), 0), load(slot_of(at, LOG, span), 0)
+            s, total, gaps = load(slot_of(at, SUM, span), 0), load(slot_of(at, TOTAL, span), 0), load(slot_of(at, GAPS, span), 0)
+            store_n(losses, first, stop - first, soft_loss(total, log_s, gaps, top, options))
             if out is not None:
-                g = load_per_row(pointer(upstream, 0), upstream.size, q, stop, numbers)
-                nothing = equal(g, 0.0)
-                if target is not None:
-                    nothing = mask_or(equal(constant, 0.0), nothing)
-                factor, away = soft_factors(total, rest, s, log_s, m, options)
-                factor = factor / one
-                confident = less(s, CONFIDENT)
-                if target is not None:
-                    own = _class_weights_at(weights, hits, width, numbers) * constant
-                    at_peak = mask_and(equal(x_target, m), confident)
-                    d = smoothed_at_target(gather(keep, hits, 0), own, hit, spread_total, factor, away, at_peak)
-                peak = select(confident, s * 0.0 + one, -1.0)  # no exponential is negative
-                _write_gradient(keep, weights, y_tile, share, constant, n, total, factor, away, peak, g, nothing)
-                if target is not None:
-                    scatter(keep, hits, 0, select(nothing, 0.0, d * g))
+                g = load_per_row(pointer(upstream, 0), upstream.size, first, stop, numbers)
+                factor, away = soft_factors(total, rest, s, log_s, top, options)
+                _write_gradient(offset(kept, shift), offset(probabilities, shift), n, total, factor, away, s, g, one)
         if out is not None:
             unpack(out, n, p, stop, offsets, kept, base)
         p = stop

@@ -158,7 +158,7 @@ def load_n(typingctx, base, offset, count, fill):
     return vec(base, types.intp, types.intp, fill), codegen
 
 
-def _converted(builder, value, dtype, elem):
+def converted(builder, value, dtype, elem):
     """Convert a vector from the compute type of ``dtype`` to ``elem``, rounding to nearest even."""
     have, wanted = COMPUTE[dtype].bitwidth, elem.bitwidth
     if have == wanted:
@@ -172,7 +172,7 @@ def load_as(typingctx, base, offset, like):
 
     def codegen(context, builder, sig, args):
         loaded = load_at(builder, element_address(builder, args[0], args[1]), base.dtype, lanes_=like.lanes)
-        return _converted(builder, loaded, base.dtype, like.elem)
+        return converted(builder, loaded, base.dtype, like.elem)
 
     return like(base, types.intp, like), codegen
 
@@ -185,7 +185,7 @@ def load_n_as(typingctx, base, offset, count, fill, like):
         plain = Vec(COMPUTE[base.dtype], like.lanes)
         filler = as_vector(context, builder, args[3], fill, plain)
         loaded = load_at(builder, element_address(builder, args[0], args[1]), base.dtype, args[2], filler, like.lanes)
-        return _converted(builder, loaded, base.dtype, like.elem)
+        return converted(builder, loaded, base.dtype, like.elem)
 
     return like(base, types.intp, types.intp, fill, like), codegen
 
@@ -260,6 +260,22 @@ def gather(typingctx, base, offsets, shift):
         return decode(builder, raw, dtype, vec.lanes)
 
     return vec(base, offsets, types.intp), codegen
+
+
+@intrinsic
+def gather_as(typingctx, base, offsets, shift, like):
+    """``gather`` of as many numbers as ``like`` has lanes, of any storage type, converted to the type of ``like``."""
+    dtype = base.dtype
+
+    def codegen(context, builder, sig, args):
+        start = element_address(builder, args[0], args[2])
+        raw = ir.Constant(_storage_vector(dtype, like.lanes), ir.Undefined)
+        for lane in range(like.lanes):
+            address = builder.load(element_address(builder, args[1], _I64(lane)))
+            raw = builder.insert_element(raw, builder.load(element_address(builder, start, address), align=1), _I32(lane))
+        return converted(builder, decode(builder, raw, dtype, like.lanes), dtype, like.elem)
+
+    return like(base, offsets, types.intp, like), codegen
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.simd.half import COMPUTE, decode, encode
-from nbloss.kernels.cpu.simd.load_store import load_at, storage_type, store_at
+from nbloss.kernels.cpu.simd.load_store import converted, load_at, storage_type, store_at
 from nbloss.kernels.cpu.simd.vec import LANES, call_llvm, concatenate, shuffle_lanes
 
 _I64 = ir.IntType(64)
@@ -58,8 +58,12 @@ def transpose_width(typingctx, base):
 
 @intrinsic
 def transpose_in(typingctx, source, row_stride, tile, vector_stride):
-    """Load one piece of each row, as many rows as lanes, and store its numbers as vectors, ``vector_stride`` elements apart."""
-    lanes = LANES[COMPUTE[source.dtype]]
+    """Load one piece of each row, as many rows as lanes, and store its numbers as vectors, ``vector_stride`` elements apart.
+
+    The vectors are those of ``tile``. The numbers of ``source`` may have any storage type; they are converted.
+    """
+    compute = COMPUTE[tile.dtype]
+    lanes = LANES[compute]
     width = lanes // PIECES
 
     def codegen(context, builder, sig, args):
@@ -69,6 +73,7 @@ def transpose_in(typingctx, source, row_stride, tile, vector_stride):
         for address in _row_addresses(builder, base, row_stride, lanes):
             pieces.append(builder.load(builder.bitcast(address, raw.as_pointer()), align=1))
         vectors = [decode(builder, concatenate(builder, pieces[j::width]), source.dtype, lanes) for j in range(width)]
+        vectors = [converted(builder, v, source.dtype, compute) for v in vectors]
         for c, vector in enumerate(_transpose_quarters(builder, vectors)):
             store_at(builder, vector, builder.gep(tile, [builder.mul(vector_stride, _I64(c))]), tile_dtype)
         return context.get_dummy_value()
@@ -109,12 +114,13 @@ def _select_lanes(builder, vectors, sources):
 
 @intrinsic(prefer_literal=True)
 def load_interleaved(typingctx, source, n, tile):
-    """Load packed rows of n classes, as many rows as lanes, and store them as a tile; n is a constant."""
-    lanes, classes, dtype = LANES[COMPUTE[source.dtype]], n.literal_value, tile.dtype
+    """Load packed rows of n classes, as many rows as lanes, and store them as a tile, converted to its type; n is a constant."""
+    lanes, classes, dtype = LANES[COMPUTE[tile.dtype]], n.literal_value, tile.dtype
 
     def codegen(context, builder, sig, args):
         base, _, tile = args
-        vectors = [load_at(builder, builder.gep(base, [_I64(k * lanes)]), source.dtype) for k in range(classes)]
+        vectors = [load_at(builder, builder.gep(base, [_I64(k * lanes)]), source.dtype, lanes_=lanes) for k in range(classes)]
+        vectors = [converted(builder, v, source.dtype, COMPUTE[dtype]) for v in vectors]
         for c in range(classes):
             sources = [divmod(row * classes + c, lanes) for row in range(lanes)]
             store_at(builder, _select_lanes(builder, vectors, sources), builder.gep(tile, [_I64(c * lanes)]), dtype)
