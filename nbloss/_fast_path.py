@@ -185,8 +185,6 @@ def _checked_loss(key, input, target, weight, g, out):
     if known is None or reduction not in REDUCTIONS or axes < 2 or not 0.0 <= smoothing <= 1.0:
         return None
     as_stored, no_weights, soft, as_seen, mask, wide = known
-    if soft:
-        return None  # TODO until the kernels are there
     sums, divides = REDUCTIONS[reduction]
     classes, in_order = shape[1], input.flags.c_contiguous
     loss_shape = shape[:1] if axes == 2 else shape[:1] + shape[2:]

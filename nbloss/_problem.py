@@ -177,7 +177,9 @@ class Problem:
 
     def soft_targets(self):
         """The probabilities as the kernels take them, of input's shape."""
-        return as_stored(self.backend.probabilities(self.target_array, self.dtype))
+        y = self.target_array
+        as_they_are = self.backend.reads_any_float and float_kind(y.dtype)
+        return as_stored(y if as_they_are else self.backend.cast(y, self.dtype))
 
     def class_weights(self):
         """The class weights of soft targets."""

@@ -54,18 +54,15 @@ class CpuBackend:
         """A 0-d array, broadcast to ``shape``."""
         return np.broadcast_to(number, shape)
 
-    def probabilities(self, array, dtype):
-        """Probabilities in a dtype that the kernels of this arithmetic read: one of the four float dtypes."""
-        return self.cast(array, dtype)
-
     def class_weights(self, weight, classes, dtype):
         """The weights of all classes for soft targets; None: the caller gave none."""
-        return np.ones(classes, dtype) if weight is None else weight
+        return weight
 
     # -------------------- results --------------------
 
     output_kind = "a NumPy array"
     writes_any_strides = True
+    reads_any_float = True  # probabilities of a dtype that the logits do not have
     reads_results = True  # without waiting for a device
 
     def as_output(self, out):

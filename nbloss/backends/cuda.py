@@ -119,9 +119,6 @@ class CudaBackend:
         array = self._on_device(number)
         return array.seen(np.broadcast_to(array.geometry, shape))
 
-    def probabilities(self, array, dtype):
-        return self.cast(array, dtype)
-
     def class_weights(self, weight, classes, dtype):
         return memory.upload(np.ones(classes, dtype), self.index, self.stream) if weight is None else weight
 
@@ -131,7 +128,7 @@ class CudaBackend:
     def output_kind(self):
         return "a NumPy array" if self.family is None else f"an array on cuda:{self.index}, as input is"
 
-    reads_results = False
+    reads_results = reads_any_float = False
 
     @property
     def writes_any_strides(self):
