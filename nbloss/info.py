@@ -11,7 +11,7 @@ import numpy as np
 import nbloss
 import nbloss.functional as F
 from nbloss.backends.array_interop import numpy_dtype
-from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, FUSED_MAX_ROWS, TILE_MAX_CLASSES
+from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, TILE_MAX_CLASSES
 
 # The instruction sets that decide how wide the CPU kernels run, in LLVM's names, best first.
 CPU_FEATURES = ("avx512fp16", "avx512bf16", "avx512f", "avx2", "fma", "f16c", "sve2", "sve", "neon")
@@ -76,19 +76,15 @@ CALLS = {  # a call as the table shows it -> the call, on logits x, class number
 }
 
 
-def _small(shape, transposed):
+def _small(shape):
     """A smaller shape of the same layout that runs the same kernels.
 
-    What counts is the number of classes up to `TILE_MAX_CLASSES`, of rows up to `FUSED_MAX_ROWS`, and of contiguous positions up to
-    `CHANNELS_MIN_POSITIONS`. A dry run does not read the logits, so they take no memory. It copies only strided logits of many classes:
-    those get few rows, and more would not change the kernels.
+    What counts is the number of classes up to `TILE_MAX_CLASSES`, and of positions up to `FUSED_MAX_ROWS`. A dry run does not
+    read the logits, so they take no memory.
     """
     outer, classes, inner = shape[0], min(shape[1], TILE_MAX_CLASSES + 1), prod(shape[2:])
-    if classes > TILE_MAX_CLASSES and (transposed or inner > 1):
-        outer, inner = min(outer, CHANNELS_MIN_POSITIONS if transposed else 2), min(inner, CHANNELS_MIN_POSITIONS)
-    else:
-        inner = min(inner, FUSED_MAX_ROWS + 1)
-        outer = min(outer, FUSED_MAX_ROWS // inner + 1)
+    inner = min(inner, FUSED_MAX_ROWS + 1)
+    outer = min(outer, FUSED_MAX_ROWS // inner + 1)
     return outer, classes, *([inner] if len(shape) > 2 else []), *[1] * (len(shape) - 3)
 
 
@@ -96,7 +92,7 @@ def kernels_of(call, shape, transposed, dtype):
     """The kernels of a call in `CALLS`, each as ``(name, why)``, in the order in which they run."""
     from nbloss.kernels.cpu.compile import jit
 
-    shape = _small(shape, transposed)
+    shape = _small(shape)
     with jit.dry_run() as wanted:
         x = np.zeros(shape[::-1], dtype).T if transposed else np.zeros(shape, dtype)
         y = np.zeros(shape[:1] + shape[2:], np.int64)

@@ -3,11 +3,12 @@
 Both ways into the kernels ask here: the general way (``kernel_set``, any strides) and the fused way (a whole loss in one kernel, C order).
 ``python -m nbloss info --kernels SHAPE`` prints what is chosen, and why. This module imports no Numba.
 
-Arrays are (outer, C, inner): C is the class axis, a position is one (outer, inner). Four algorithms exist, each in a folder of its own:
+Arrays are (outer, C, inner): C is the class axis, a position is one (outer, inner). Five algorithms exist, each in a folder of its own:
 
 ===================  ====================================================================================================
 ``vector_per_row``   classes contiguous, vectors along each row
-``row_per_lane``     one position per SIMD lane: short rows, and classes with any stride
+``blocked``          other layouts of many classes: blocks of rows are copied to a cache, then as vector_per_row
+``row_per_lane``     one position per SIMD lane: few classes with any stride
 ``channels_first``   classes on an axis of their own, positions contiguous: (N, C, H, W)
 ``per_target``       work per target instead of per logit
 ===================  ====================================================================================================
@@ -17,6 +18,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from nbloss.kernels.cpu.tuning import (
+    BLOCK_LINE,
     CHANNELS_MIN_POSITIONS,
     CHUNK_ELEMENTS_CHANNELS,
     CHUNK_ELEMENTS_ROWS,
@@ -61,7 +63,7 @@ class Choice(NamedTuple):
     kernel: str  # full name: module and function
     grain: Grain
     why: str
-    view: str = "as given"  # or "transposed": neighbouring positions become the inner axis; or "copied": contiguous classes
+    view: str = "as given"  # or "transposed": neighbouring positions become the inner axis
 
 
 def _kernel(algorithm, module, function):
@@ -70,9 +72,10 @@ def _kernel(algorithm, module, function):
 
 WHY = {
     "vector_per_row": f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row",
-    "copied": f"more than {TILE_MAX_CLASSES} classes that are not contiguous: copied, then vectors along each row",
+    "blocked": f"more than {LANES_MAX_CLASSES} classes that are not contiguous: copied in blocks, vectors along each row",
     "short rows": f"at most {LANES_MAX_CLASSES} classes: one row per lane",
-    "strided": "classes are not contiguous: one position per lane",
+    "strided": f"at most {LANES_MAX_CLASSES} classes that are not contiguous: one position per lane",
+    "channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: one position per lane",
     "channels_first": f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap",
     "many channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class",
     "fused": "; targets, losses and their sum in one kernel",
@@ -103,6 +106,11 @@ def _many_channels(inputs, out):
     return out.contiguous(2) or (classes >= TRANSPOSED_MIN_CLASSES and out.contiguous(1) and out.itemsize >= NONTEMPORAL_MIN_ITEMSIZE)
 
 
+def _logs_of_channels(operation, arrays):
+    """Whether this is log_softmax of channels first with many classes: nothing in it needs rows, and a tile fits the second cache."""
+    return operation == "log_softmax" and arrays[0].shape[1] <= TILE_MAX_CLASSES and all(a.contiguous(2) for a in arrays)
+
+
 # ------------------------------ the general way ------------------------------
 
 
@@ -125,7 +133,7 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         return Choice(_kernel(algorithm, module, operation), grain, WHY[why], view)
 
     rows = Grain(classes, 1, CHUNK_ELEMENTS_ROWS)
-    if classes > LANES_MAX_CLASSES and all(a.shape[2] == 1 and a.contiguous(1) for a in arrays):
+    if classes > LANES_MAX_CLASSES and all(a.contiguous(1) for a in arrays):
         return choice("vector_per_row", MODULES[operation], rows, "vector_per_row")
     view = "as given"
     if inputs[0].shape[2] == 1 and inputs[0].contiguous(0):
@@ -137,15 +145,15 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         # about 128 chunks, each of whole multiples of 64 positions: no chunk ends with a short run through all classes
         grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
         return choice("channels_first", "log_softmax_many", grain, "many channels", view)
-    if classes > TILE_MAX_CLASSES:
-        return choice("vector_per_row", MODULES[operation], rows, "copied", "copied")
+    if classes > LANES_MAX_CLASSES and not _logs_of_channels(operation, arrays):
+        return choice("blocked", "kernels", Grain(classes, BLOCK_LINE, CHUNK_ELEMENTS_CHANNELS), "blocked", view)
     grain = Grain(classes, 64 if classes <= 1024 else 16, chunk)
     # The pipeline sums without the maximum, which row options need; for soft targets there is no pipeline.
     pipelined = operation != "cross_entropy_soft" and plain
     if pipelined and _few_channels(classes, inner) and all(a.contiguous(2) for a in arrays):
         return choice("channels_first", MODULES[operation], grain, "channels_first", view)
-    short = classes <= LANES_MAX_CLASSES and inner == 1
-    return choice("row_per_lane", MODULES[operation], grain, "short rows" if short else "strided", view)
+    why = "channels" if classes > LANES_MAX_CLASSES else "short rows" if inner == 1 else "strided"
+    return choice("row_per_lane", MODULES[operation], grain, why, view)
 
 
 def one_scale_for_all(classes):

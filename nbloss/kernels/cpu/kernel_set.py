@@ -14,24 +14,13 @@ from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, SERIAL_BELOW_ELEME
 WRITTEN = {"loss", "out"}
 
 
-def _with_contiguous_classes(x):
-    """A copy of shape (positions, C, 1)."""
-    return np.ascontiguousarray(np.moveaxis(x, 1, 2)).reshape(-1, x.shape[1], 1)
-
-
 def _run(operation, variant, arguments, inputs, result, options=None):
     """Run an operation on (outer, C, inner) ``inputs`` and ``result`` (or None), in the view that its kernel asks for."""
     choice = choose.choose(operation, inputs, result, options)
     if choice.view == "transposed":
         inputs, result = [a.transpose(2, 1, 0) for a in inputs], None if result is None else result.transpose(2, 1, 0)
-    out = result
-    if choice.view == "copied":
-        inputs = [_with_contiguous_classes(a) for a in inputs]
-        out = None if result is None else np.empty(inputs[0].shape, result.dtype)
     x = inputs[0]
-    run(choice, (x.dtype, *variant, out is None), arguments(*inputs, out), WRITTEN, x.shape[0] * x.shape[2])
-    if choice.view == "copied" and result is not None:
-        result[...] = np.moveaxis(out.reshape(result.shape[0], result.shape[2], result.shape[1]), 2, 1)
+    run(choice, (x.dtype, *variant, result is None), arguments(*inputs, result), WRITTEN, x.shape[0] * x.shape[2])
 
 
 def log_softmax(x, out):

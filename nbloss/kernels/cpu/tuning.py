@@ -87,6 +87,17 @@ CACHE_WAYS, CACHE_ALIAS_BYTES = 12, 65536
 # Classes. Blocks with at most this many classes fit a first cache together with the next one, so all its lines are prefetched (2026-11-22).
 PREFETCH_ALL_MAX_CLASSES = 64
 
+# ------------------------------ blocks of rows that are copied ------------------------------
+
+# Elements of a cache line of float32: positions that a copy takes together.
+BLOCK_LINE = 16
+
+# Bytes of the buffers of a thread. A block has BLOCK_LINE rows at least, while they are no larger than this.
+BLOCK_MAX_BYTES = 8 << 20
+
+# Cache lines that are prefetched before they are transposed.
+BLOCK_PREFETCH_LINES = 64
+
 # ------------------------------ channels first ------------------------------
 
 # Tiles that go through the pipeline together. Runs of single lines, instead of four, took three times as long where the class stride

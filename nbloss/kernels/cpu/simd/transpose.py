@@ -16,7 +16,7 @@ from nbloss.kernels.cpu.simd.half import COMPUTE, decode, encode
 from nbloss.kernels.cpu.simd.load_store import converted, load_at, storage_type, store_at
 from nbloss.kernels.cpu.simd.vec import LANES, call_llvm, concatenate, shuffle_lanes
 
-_I64 = ir.IntType(64)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 PIECES = 4  # pieces per vector, each of another row
 
@@ -41,6 +41,22 @@ def _fence(builder, vector):
     return call_llvm(builder, f"llvm.arithmetic.fence.{suffix}", vector.type, [vector])
 
 
+def widened(builder, vector):
+    """16-bit numbers as the bits of floats, for shuffles; others as they are."""
+    if not isinstance(vector.type.element, ir.IntType):
+        return vector
+    lanes = vector.type.count
+    return builder.bitcast(builder.zext(vector, ir.VectorType(_I32, lanes)), ir.VectorType(ir.FloatType(), lanes))
+
+
+def narrowed(builder, vector, element):
+    """The inverse of ``widened``."""
+    if not isinstance(element, ir.IntType):
+        return vector
+    lanes = vector.type.count
+    return builder.trunc(builder.bitcast(vector, ir.VectorType(_I32, lanes)), ir.VectorType(element, lanes))
+
+
 def _row_addresses(builder, base, row_stride, count):
     """The addresses of ``count`` rows, each relative to the last row whose number is a multiple of 4: no long chain of additions."""
     for row in range(count):
@@ -60,11 +76,13 @@ def transpose_width(typingctx, base):
 def transpose_in(typingctx, source, row_stride, tile, vector_stride):
     """Load one piece of each row, as many rows as lanes, and store its numbers as vectors, ``vector_stride`` elements apart.
 
-    The vectors are those of ``tile``. The numbers of ``source`` may have any storage type; they are converted.
+    The vectors are those of ``tile``. The numbers of ``source`` may have any storage type: they are converted, or their bits are copied
+    where ``tile`` has the same one.
     """
     compute = COMPUTE[tile.dtype]
     lanes = LANES[compute]
     width = lanes // PIECES
+    tile_dtype, raw_copy = tile.dtype, source.dtype == tile.dtype
 
     def codegen(context, builder, sig, args):
         base, row_stride, tile, vector_stride = args
@@ -72,13 +90,20 @@ def transpose_in(typingctx, source, row_stride, tile, vector_stride):
         pieces = []
         for address in _row_addresses(builder, base, row_stride, lanes):
             pieces.append(builder.load(builder.bitcast(address, raw.as_pointer()), align=1))
-        vectors = [decode(builder, concatenate(builder, pieces[j::width]), source.dtype, lanes) for j in range(width)]
-        vectors = [converted(builder, v, source.dtype, compute) for v in vectors]
+        vectors = [concatenate(builder, pieces[j::width]) for j in range(width)]
+        if raw_copy:
+            vectors = [widened(builder, v) for v in vectors]
+        else:
+            vectors = [converted(builder, decode(builder, v, source.dtype, lanes), source.dtype, compute) for v in vectors]
         for c, vector in enumerate(_transpose_quarters(builder, vectors)):
-            store_at(builder, vector, builder.gep(tile, [builder.mul(vector_stride, _I64(c))]), tile_dtype)
+            address = builder.gep(tile, [builder.mul(vector_stride, _I64(c))])
+            if raw_copy:
+                vector = narrowed(builder, vector, raw.element)
+                builder.store(vector, builder.bitcast(address, vector.type.as_pointer()), align=1)
+            else:
+                store_at(builder, vector, address, tile_dtype)
         return context.get_dummy_value()
 
-    tile_dtype = tile.dtype
     return types.void(source, types.intp, tile, types.intp), codegen
 
 
@@ -143,3 +168,61 @@ def store_interleaved(typingctx, tile, target, n):
         return context.get_dummy_value()
 
     return types.void(tile, target, n), codegen
+
+
+@intrinsic
+def copy_vector(typingctx, source, target):
+    """Copy as many numbers as a vector has lanes, without a conversion."""
+    raw = ir.VectorType(storage_type(source.dtype), LANES[COMPUTE[source.dtype]])
+
+    def codegen(context, builder, sig, args):
+        a, b = (builder.bitcast(v, raw.as_pointer()) for v in args)
+        builder.store(builder.load(a, align=1), b, align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, target), codegen
+
+
+@intrinsic
+def copy_reversed(typingctx, source, target):
+    """Copy the vector that ends at ``source`` to the vector that begins at ``target``, in reverse order."""
+    lanes, element = LANES[COMPUTE[source.dtype]], storage_type(source.dtype)
+    raw = ir.VectorType(element, lanes)
+
+    def codegen(context, builder, sig, args):
+        start = builder.gep(args[0], [_I64(1 - lanes)])
+        vector = widened(builder, builder.load(builder.bitcast(start, raw.as_pointer()), align=1))
+        vector = narrowed(builder, shuffle_lanes(builder, vector, vector, list(reversed(range(lanes)))), element)
+        builder.store(vector, builder.bitcast(args[1], raw.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, target), codegen
+
+
+@intrinsic
+def copy_every_second(typingctx, source, target):
+    """Copy every second number from ``source`` on, as many as a vector has lanes, to ``target``; the last one read is the last copied."""
+    lanes, element = LANES[COMPUTE[source.dtype]], storage_type(source.dtype)
+    raw = ir.VectorType(element, lanes)
+
+    def codegen(context, builder, sig, args):
+        starts = [args[0], builder.gep(args[0], [_I64(lanes - 1)])]  # the second vector ends at the last number
+        a, b = (widened(builder, builder.load(builder.bitcast(start, raw.as_pointer()), align=1)) for start in starts)
+        order = [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)]
+        vector = narrowed(builder, shuffle_lanes(builder, a, b, order), element)
+        builder.store(vector, builder.bitcast(args[1], raw.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, target), codegen
+
+
+@intrinsic
+def copy_one(typingctx, source, i, target, j):
+    """target[j] = source[i], without a conversion."""
+
+    def codegen(context, builder, sig, args):
+        source, i, target, j = args
+        builder.store(builder.load(builder.gep(source, [i]), align=1), builder.gep(target, [j]), align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), codegen

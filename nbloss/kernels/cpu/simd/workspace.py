@@ -40,6 +40,18 @@ def alloc(typingctx, base, n):
 
 
 @intrinsic
+def alloc_like(typingctx, base, n):
+    """Allocate n numbers of the storage type of ``base``, aligned to a cache line. The caller frees them (``free``)."""
+
+    def codegen(context, builder, sig, args):
+        size = base.dtype.bitwidth // 8
+        words = builder.udiv(builder.add(builder.mul(args[1], _I64(size)), _I64(7)), _I64(8))
+        return builder.bitcast(_allocate(context, builder, words, types.int64), args[0].type)
+
+    return base(base, types.intp), codegen
+
+
+@intrinsic
 def carve(typingctx, base, sizes):
     """Allocate several buffers at once: a tuple of pointers to buffers of ``sizes`` numbers each. The caller frees the first pointer.
 
@@ -61,7 +73,9 @@ def carve(typingctx, base, sizes):
 
 @intrinsic
 def free(typingctx, base):
-    """Free the memory of ``alloc`` or ``carve``."""
+    """Free the memory of ``alloc``, ``alloc_like`` or ``carve``; None has no memory."""
+    if isinstance(base, types.NoneType):
+        return types.void(base), lambda context, builder, sig, args: context.get_dummy_value()
 
     def codegen(context, builder, sig, args):
         start = builder.ptrtoint(args[0], _I64)
@@ -94,3 +108,17 @@ def as_array(typingctx, base, n):
         return array._getvalue()
 
     return result(base, types.intp), codegen
+
+
+@intrinsic
+def as_positions(typingctx, like, base, count, classes, pitch):
+    """A (count, classes, 1) array of the type of ``like`` at a pointer, ``pitch`` elements from row to row; it does not own its memory."""
+
+    def codegen(context, builder, sig, args):
+        _, base, count, classes, pitch = args
+        array, size = context.make_array(like)(context, builder), _I64(like.dtype.bitwidth // 8)
+        shape, strides = [count, classes, _I64(1)], [builder.mul(pitch, size), size, size]
+        context.populate_array(array, data=base, shape=shape, strides=strides, itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    return like(like, base, types.intp, types.intp, types.intp), codegen

@@ -1,0 +1,81 @@
+"""The kernels of ``vector_per_row`` on blocks of rows: what is not contiguous is copied to a buffer in a cache (``copy``).
+
+The bits are those of the same kernels on contiguous rows. The arrays may have different layouts: only those whose classes are not
+contiguous are copied, and each thread copies the rows that it computes.
+"""
+
+from numba import njit
+
+from nbloss.kernels.cpu.blocked.copy import block_rows, buffer, in_buffer, is_copied, positions_to_line, rows_in, rows_out
+from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, OPTIONS
+from nbloss.kernels.cpu.simd.pointers import min_int, pointer
+from nbloss.kernels.cpu.simd.workspace import free
+from nbloss.kernels.cpu.vector_per_row import cross_entropy as index_targets
+from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
+from nbloss.kernels.cpu.vector_per_row import soft_targets
+
+
+def _njit(body):
+    return njit(**OPTIONS, **INLINE_ONLY)(body)
+
+
+_log_softmax, _log_softmax_backward = _njit(logs.log_softmax), _njit(logs.log_softmax_backward)
+
+_cross_entropy, _cross_entropy_soft = _njit(index_targets.cross_entropy), _njit(soft_targets.cross_entropy_soft)
+
+
+@_njit
+def _range(x, other, out, lo, hi):
+    """``(first position, end, rows of a block)`` of a chunk. Blocks of positions that share cache lines begin at a line."""
+    copies = is_copied(x) * 1 + is_copied(other) * 1 + is_copied(out) * 1
+    positions, before = x.shape[0] * x.shape[2], positions_to_line(x) if is_copied(x) else positions_to_line(out)
+    first = min_int(lo + before, positions) if lo > 0 else lo
+    return first, min_int(hi + before, positions), block_rows(x.shape[1], x.itemsize, copies)
+
+
+def log_softmax(x, out, lo, hi):
+    first, end, size = _range(x, None, out, lo, hi)
+    logits, result = buffer(x, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        _log_softmax(rows_in(x, logits, p, stop), in_buffer(out, result, p, stop), p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
+    free(logits)
+    free(result)
+
+
+def log_softmax_backward(g, y, out, lo, hi):
+    first, end, size = _range(y, g, out, lo, hi)
+    upstream, logs, result = buffer(g, size), buffer(y, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        _log_softmax_backward(rows_in(g, upstream, p, stop), rows_in(y, logs, p, stop), in_buffer(out, result, p, stop), p, stop)
+        rows_out(out, result, p, stop, pointer(y, 0))
+    free(upstream)
+    free(logs)
+    free(result)
+
+
+def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
+    first, end, size = _range(x, None, out, lo, hi)
+    logits, result = buffer(x, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        rows, into = rows_in(x, logits, p, stop), in_buffer(out, result, p, stop)
+        _cross_entropy(rows, target, mask, scale, spread, w, options, upstream, loss, into, p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
+    free(logits)
+    free(result)
+
+
+def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
+    first, end, size = _range(x, y, out, lo, hi)
+    logits, probabilities, result = buffer(x, size), buffer(y, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        rows, q, into = rows_in(x, logits, p, stop), rows_in(y, probabilities, p, stop), in_buffer(out, result, p, stop)
+        _cross_entropy_soft(rows, q, w, a, b, options, upstream, loss, into, p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
+    free(logits)
+    free(probabilities)
+    free(result)
