@@ -106,15 +106,20 @@ def nll_backward(target, mask, scale, upstream, out):
     _write(np.where(scale[:, None] == 0, 0, gradient), out)
 
 
+def _weighted(y, w):
+    """Rows of w y; y without class weights."""
+    return _rows(y) if w is None else _rows(y) * w
+
+
 def nll_soft(logp, y, w, loss):
-    q = _rows(y) * w
+    q = _weighted(y, w)
     with np.errstate(all="ignore"):
         loss[...] = -np.where(q == 0, 0, q * _rows(logp)).sum(axis=1)
 
 
 def nll_soft_backward(y, w, upstream, out):
     with np.errstate(all="ignore"):
-        _write(-(_rows(y) * w * upstream[:, None]), out)
+        _write(-(_weighted(y, w) * upstream[:, None]), out)
 
 
 # ------------------------------ cross entropy ------------------------------

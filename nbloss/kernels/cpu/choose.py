@@ -78,6 +78,7 @@ WHY = {
     "channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: one position per lane",
     "channels_first": f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap",
     "many channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class",
+    "soft": f"at most {LANES_MAX_CLASSES} classes, or positions contiguous: vectors along the positions, if they are contiguous",
     "fused": "; targets, losses and their sum in one kernel",
     "fused_soft": "; losses and their sum in one kernel",
 }
@@ -87,6 +88,8 @@ MODULES = {  # operation -> the file that has it, in each algorithm's folder
     "log_softmax_backward": "log_softmax",
     "cross_entropy": "cross_entropy",
     "cross_entropy_soft": "soft_targets",
+    "nll_soft": "nll_soft",
+    "nll_soft_backward": "nll_soft",
 }
 
 
@@ -145,6 +148,10 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         # about 128 chunks, each of whole multiples of 64 positions: no chunk ends with a short run through all classes
         grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
         return choice("channels_first", "log_softmax_many", grain, "many channels", view)
+    if operation == "nll_soft" and classes <= LANES_MAX_CLASSES:
+        return choice("per_target", "nll", Grain(classes, 64, chunk), "soft", view)
+    if operation == "nll_soft_backward" and (classes <= LANES_MAX_CLASSES or all(a.contiguous(2) for a in arrays)):
+        return choice("per_target", "nll", Grain(classes, 64, chunk), "soft", view)
     if classes > LANES_MAX_CLASSES and not _logs_of_channels(operation, arrays):
         return choice("blocked", "kernels", Grain(classes, BLOCK_LINE, CHUNK_ELEMENTS_CHANNELS), "blocked", view)
     grain = Grain(classes, 64 if classes <= 1024 else 16, chunk)
@@ -211,8 +218,6 @@ ROW_SUM = _per_target("sums", "row_sum", 1, SUM_GROUP_ROWS, "adds losses in a fi
 NLL = _per_target("nll", "nll", TARGET_READ_ELEMENTS, 64, "one logit per target")
 
 
-def nll(function, classes, multiple):
-    """The Choice for the other kernels of the negative log-likelihood, whose cost is per class."""
-    return _per_target(
-        "nll", function, classes, multiple, "one pass over targets and output" if multiple == 64 else "one position after the other"
-    )
+def nll_backward(classes):
+    """The Choice for the gradient of class numbers, whose cost is per class."""
+    return _per_target("nll", "nll_backward", classes, 64, "one pass over targets and output")

@@ -111,17 +111,15 @@ def nll(logp, target, mask, scale, loss):
 
 
 def nll_backward(target, mask, scale, upstream, out):
-    choice = choose.nll("nll_backward", out.shape[1], 64)
-    run(choice, (out.dtype,), (target, mask, scale, upstream, out), {"out"}, target.size)
+    run(choose.nll_backward(out.shape[1]), (out.dtype,), (target, mask, scale, upstream, out), {"out"}, target.size)
 
 
 def nll_soft(logp, y, w, loss):
-    run(choose.nll("nll_soft", logp.shape[1], 16), (logp.dtype,), (logp, y, w, loss), {"loss"}, loss.size)
+    _run("nll_soft", (y.dtype, w is None), lambda logp, y, out: (logp, y, w, loss), [logp, y], None)
 
 
 def nll_soft_backward(y, w, upstream, out):
-    choice = choose.nll("nll_soft_backward", out.shape[1], 16)
-    run(choice, (out.dtype,), (y, w, upstream, out), {"out"}, out.shape[0] * out.shape[2])
+    _run("nll_soft_backward", (y.dtype, w is None), lambda out, y, _: (y, w, upstream, out), [out, y], None)
 
 
 def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, sums, divides, g, loss, out):

@@ -50,12 +50,20 @@ def is_copied(array):
 
 
 @njit(**INLINE)
-def block_rows(n, itemsize, copies):
-    """How many rows a block has, of which ``copies`` arrays are copied."""
-    room = 8 * machine_tuning("block_elements")  # bytes: half of the second cache
-    row = row_pitch(n) * itemsize * copies
-    rows = room // row // BLOCK_LINE * BLOCK_LINE
-    return max_int(rows, max_int(1, min_int(BLOCK_LINE, BLOCK_MAX_BYTES // row)))
+def copied_bytes(array):
+    """The bytes of a row in a buffer; 0 if the array is not copied."""
+    if array is None or stride(array, 1) == 1:
+        return 0
+    return row_pitch(array.shape[1]) * array.itemsize
+
+
+@njit(**INLINE)
+def block_rows(row_bytes):
+    """How many rows a block has, whose buffers take ``row_bytes`` for each."""
+    room = 8 * machine_tuning("block_elements")  # half of the second cache
+    row_bytes = max_int(1, row_bytes)
+    rows = room // row_bytes // BLOCK_LINE * BLOCK_LINE
+    return max_int(rows, max_int(1, min_int(BLOCK_LINE, BLOCK_MAX_BYTES // row_bytes)))
 
 
 def buffer(array, rows):

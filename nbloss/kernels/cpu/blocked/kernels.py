@@ -6,12 +6,13 @@ contiguous are copied, and each thread copies the rows that it computes.
 
 from numba import njit
 
-from nbloss.kernels.cpu.blocked.copy import block_rows, buffer, in_buffer, is_copied, positions_to_line, rows_in, rows_out
+from nbloss.kernels.cpu.blocked.copy import block_rows, buffer, copied_bytes, in_buffer, is_copied, positions_to_line, rows_in, rows_out
 from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, OPTIONS
 from nbloss.kernels.cpu.simd.pointers import min_int, pointer
 from nbloss.kernels.cpu.simd.workspace import free
 from nbloss.kernels.cpu.vector_per_row import cross_entropy as index_targets
 from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
+from nbloss.kernels.cpu.vector_per_row import nll_soft as nll_soft_of_rows
 from nbloss.kernels.cpu.vector_per_row import soft_targets
 
 
@@ -21,16 +22,17 @@ def _njit(body):
 
 _log_softmax, _log_softmax_backward = _njit(logs.log_softmax), _njit(logs.log_softmax_backward)
 
+_nll_soft, _nll_soft_backward = _njit(nll_soft_of_rows.nll_soft), _njit(nll_soft_of_rows.nll_soft_backward)
+
 _cross_entropy, _cross_entropy_soft = _njit(index_targets.cross_entropy), _njit(soft_targets.cross_entropy_soft)
 
 
 @_njit
 def _range(x, other, out, lo, hi):
     """``(first position, end, rows of a block)`` of a chunk. Blocks of positions that share cache lines begin at a line."""
-    copies = is_copied(x) * 1 + is_copied(other) * 1 + is_copied(out) * 1
     positions, before = x.shape[0] * x.shape[2], positions_to_line(x) if is_copied(x) else positions_to_line(out)
     first = min_int(lo + before, positions) if lo > 0 else lo
-    return first, min_int(hi + before, positions), block_rows(x.shape[1], x.itemsize, copies)
+    return first, min_int(hi + before, positions), block_rows(copied_bytes(x) + copied_bytes(other) + copied_bytes(out))
 
 
 def log_softmax(x, out, lo, hi):
@@ -77,5 +79,26 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
         _cross_entropy_soft(rows, q, w, a, b, options, upstream, loss, into, p, stop)
         rows_out(out, result, p, stop, pointer(x, 0))
     free(logits)
+    free(probabilities)
+    free(result)
+
+
+def nll_soft(logp, y, w, loss, lo, hi):
+    first, end, size = _range(logp, y, None, lo, hi)
+    logs, probabilities = buffer(logp, size), buffer(y, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        _nll_soft(rows_in(logp, logs, p, stop), rows_in(y, probabilities, p, stop), w, loss, p, stop)
+    free(logs)
+    free(probabilities)
+
+
+def nll_soft_backward(y, w, upstream, out, lo, hi):
+    first, end, size = _range(y, None, out, lo, hi)
+    probabilities, result = buffer(y, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        _nll_soft_backward(rows_in(y, probabilities, p, stop), w, upstream, in_buffer(out, result, p, stop), p, stop)
+        rows_out(out, result, p, stop, pointer(y, 0))
     free(probabilities)
     free(result)

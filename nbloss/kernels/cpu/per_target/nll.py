@@ -1,4 +1,7 @@
-"""Negative log-likelihood losses and gradients, from log-probabilities of any strides."""
+"""Negative log-likelihood losses and gradients, from and to arrays of any strides.
+
+Probabilities may have another storage type than the log-probabilities: loads convert them. ``w`` is None if there are no class weights.
+"""
 
 import numpy as np
 from numba import njit
@@ -7,27 +10,14 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.per_target.sums import largest_negated, sum_of_run
 from nbloss.kernels.cpu.per_target.targets import is_counted
 from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64
-from nbloss.kernels.cpu.simd.load_store import cast, get, put
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_n, load_n_as, put, splat, store_n
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, prefetch_read, stride, zero_fill
+from nbloss.kernels.cpu.simd.vec import demote, equal, promote, select
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
 from nbloss.kernels.cpu.tuning import NLL_PREFETCH_ROWS, SUM_RUN_ROWS, ZERO_FILL_ELEMENTS
 from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
 
 _WINDOW = SUM_RUN_ROWS + NLL_PREFETCH_ROWS  # targets that are converted at once: those of a run, and those to prefetch for
-
-
-@njit(**INLINE)
-def _next_position(o, i, inner):
-    """The position after (o, i)."""
-    if i + 1 == inner:
-        return o + 1, 0
-    return o, i + 1
-
-
-@njit(**INLINE)
-def _element_offset(array, o, c, i):
-    """The offset of class c at position (o, i), in elements."""
-    return o * stride(array, 0) + c * stride(array, 1) + i * stride(array, 2)
 
 
 @njit(**INLINE)
@@ -112,19 +102,36 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
     free(losses)
 
 
+@njit(**INLINE)
+def _clear(first, n, class_stride, position_stride, count):
+    """Store zeros in the n classes of ``count`` positions, and nowhere else."""
+    if class_stride == 1 and position_stride == n:
+        zero_fill(first, count * n)
+    elif class_stride == 1:
+        for k in range(count):
+            zero_fill(offset(first, k * position_stride), n)
+    elif position_stride == 1:
+        for c in range(n):
+            zero_fill(offset(first, c * class_stride), count)
+    elif abs(class_stride) < abs(position_stride):
+        for k in range(count):
+            for c in range(n):
+                put(first, k * position_stride + c * class_stride, 0.0)
+    else:
+        for c in range(n):
+            for k in range(count):
+                put(first, k * position_stride + c * class_stride, 0.0)
+
+
 def nll_backward(target, mask, scale, upstream, out, lo, hi):
-    """out = -scale * upstream at the targets, 0 elsewhere; ``out`` is in C order."""
+    """out = -scale * upstream at the targets, 0 elsewhere."""
     targets, scales, upstreams, widened = pointer(target, 0), pointer(scale, 0), pointer(upstream, 0), stack_alloc(np.int64, SUM_RUN_ROWS)
     n, class_stride, one_scale, one_upstream = out.shape[1], stride(out, 1), scale.size == 1, upstream.size == 1
     max_rows = max_int(1, min_int(SUM_RUN_ROWS, ZERO_FILL_ELEMENTS // n))
     p = lo
     while p < hi:
         first, position_stride, count = _strided_positions(out, p, min_int(hi, p + max_rows))
-        if out.shape[2] == 1:
-            zero_fill(first, count * n)
-        else:
-            for c in range(n):
-                zero_fill(offset(first, c * class_stride), count)
+        _clear(first, n, class_stride, position_stride, count)
         run_targets = widen_to_int64(offset(targets, p), mask, count, widened)
         for k in range(count):
             row_weight = get(scales, 0 if one_scale else p + k)
@@ -137,32 +144,71 @@ def nll_backward(target, mask, scale, upstream, out, lo, hi):
         p += count
 
 
+# ------------------------------ probabilities ------------------------------
+
+
+@njit(**INLINE)
+def _weighted(q, w, c):
+    """w_c q, for a number or a vector; q without class weights."""
+    if w is None:
+        return q
+    return q * get(pointer(w, 0), c)
+
+
+@njit(**INLINE)
+def _products(line, line_y, count, w, c):
+    """w_c y logp of a vector of positions, in float64; 0 where w_c y is 0, even if logp is infinite."""
+    v = load_n(line, 0, count, 0.0)
+    q = promote(_weighted(load_n_as(line_y, 0, count, 0.0, v), w, c))
+    return select(equal(q, 0.0), 0.0, q * promote(v))
+
+
 def nll_soft(logp, y, w, loss, lo, hi):
-    """loss = -sum of w y logp over the classes."""
-    inner = logp.shape[2]
-    n = logp.shape[1]
-    base, probabilities = pointer(logp, 0), pointer(y, 0)
-    o, i = lo // inner, lo % inner
-    for p in range(lo, hi):
-        row, row_y = offset(base, _element_offset(logp, o, 0, i)), offset(probabilities, _element_offset(y, o, 0, i))
-        total = 0.0
-        for c in range(n):
-            q = get(row_y, _element_offset(y, 0, c, 0)) * w[c]
-            if q != 0:
-                total -= np.float64(q) * np.float64(get(row, _element_offset(logp, 0, c, 0)))
-        loss[p] = total
-        o, i = _next_position(o, i, inner)
+    """loss = -sum of w y logp over the classes, which are added in order."""
+    n, class_stride, class_stride_y = logp.shape[1], stride(logp, 1), stride(y, 1)
+    losses, width = pointer(loss, 0), lanes(pointer(logp, 0))
+    like = splat(pointer(logp, 0), 0.0)
+    p = lo
+    while p < hi:
+        first, step, count = _strided_positions(logp, p, hi)
+        first_y, step_y, count = _strided_positions(y, p, p + count)
+        if step == 1 and step_y == 1:
+            for k in range(0, count, width):
+                total = promote(like)
+                for c in range(n):
+                    line, line_y = offset(first, c * class_stride + k), offset(first_y, c * class_stride_y + k)
+                    total = total - _products(line, line_y, count - k, w, c)
+                store_n(losses, p + k, count - k, demote(total, like))
+        else:
+            for k in range(count):
+                row, row_y, sum_of_row = offset(first, k * step), offset(first_y, k * step_y), 0.0
+                for c in range(n):
+                    q = np.float64(_weighted(cast(row, get(row_y, c * class_stride_y)), w, c))
+                    if q != 0:
+                        sum_of_row -= q * np.float64(get(row, c * class_stride))
+                put(losses, p + k, sum_of_row)
+        p += count
 
 
 def nll_soft_backward(y, w, upstream, out, lo, hi):
     """out = -w y upstream."""
-    inner = y.shape[2]
-    n = y.shape[1]
-    base, probabilities = pointer(out, 0), pointer(y, 0)
-    o, i = lo // inner, lo % inner
-    for p in range(lo, hi):
-        row, row_y = offset(base, _element_offset(out, o, 0, i)), offset(probabilities, _element_offset(y, o, 0, i))
-        g = upstream[p * (upstream.size > 1)]
-        for c in range(n):
-            put(row, _element_offset(out, 0, c, 0), -(get(row_y, _element_offset(y, 0, c, 0)) * w[c] * g))
-        o, i = _next_position(o, i, inner)
+    n, class_stride, class_stride_y, upstreams = out.shape[1], stride(out, 1), stride(y, 1), pointer(upstream, 0)
+    width, like, one_upstream = lanes(pointer(out, 0)), splat(pointer(out, 0), 0.0), upstream.size == 1
+    p = lo
+    while p < hi:
+        first, step, count = _strided_positions(out, p, hi)
+        first_y, step_y, count = _strided_positions(y, p, p + count)
+        if step == 1 and step_y == 1:
+            g = splat(upstreams, get(upstreams, 0))
+            for c in range(n):
+                for k in range(0, count, width):
+                    q = _weighted(load_n_as(first_y, c * class_stride_y + k, count - k, 0.0, like), w, c)
+                    if not one_upstream:
+                        g = load_n(upstreams, p + k, count - k, 0.0)
+                    store_n(first, c * class_stride + k, count - k, -(q * g))
+        else:
+            for k in range(count):
+                row, row_y, factor = offset(first, k * step), offset(first_y, k * step_y), get(upstreams, 0 if one_upstream else p + k)
+                for c in range(n):
+                    put(row, c * class_stride, -(_weighted(cast(upstreams, get(row_y, c * class_stride_y)), w, c) * factor))
+        p += count
