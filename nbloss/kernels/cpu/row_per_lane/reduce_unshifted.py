@@ -27,7 +27,6 @@ from nbloss.kernels.cpu.simd.vec import (
     extract_x4,
     less,
     mask_and,
-    mask_not,
     mask_or,
     masked_add,
     maximum,
