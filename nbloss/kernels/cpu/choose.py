@@ -28,7 +28,6 @@ from nbloss.kernels.cpu.tuning import (
     SUM_GROUP_ROWS,
     SUM_RUN_ROWS,
     TARGET_READ_ELEMENTS,
-    TILE_MAX_CLASSES,
     TRANSPOSED_MIN_CLASSES,
 )
 
@@ -75,7 +74,6 @@ WHY = {
     "blocked": f"more than {LANES_MAX_CLASSES} classes that are not contiguous: copied in blocks, vectors along each row",
     "short rows": f"at most {LANES_MAX_CLASSES} classes: one row per lane",
     "strided": f"at most {LANES_MAX_CLASSES} classes that are not contiguous: one position per lane",
-    "channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: one position per lane",
     "channels_first": f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap",
     "many channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class",
     "soft": f"at most {LANES_MAX_CLASSES} classes, or positions contiguous: vectors along the positions, if they are contiguous",
@@ -107,11 +105,6 @@ def _many_channels(inputs, out):
     if inner < CHANNELS_MIN_POSITIONS or classes <= LANES_MAX_CLASSES or not all(a.contiguous(2) for a in inputs):
         return False
     return out.contiguous(2) or (classes >= TRANSPOSED_MIN_CLASSES and out.contiguous(1) and out.itemsize >= NONTEMPORAL_MIN_ITEMSIZE)
-
-
-def _logs_of_channels(operation, arrays):
-    """Whether this is log_softmax of channels first with many classes: nothing in it needs rows, and a tile fits the second cache."""
-    return operation == "log_softmax" and arrays[0].shape[1] <= TILE_MAX_CLASSES and all(a.contiguous(2) for a in arrays)
 
 
 # ------------------------------ the general way ------------------------------
@@ -152,15 +145,14 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         return choice("per_target", "nll", Grain(classes, 64, chunk), "soft", view)
     if operation == "nll_soft_backward" and (classes <= LANES_MAX_CLASSES or all(a.contiguous(2) for a in arrays)):
         return choice("per_target", "nll", Grain(classes, 64, chunk), "soft", view)
-    if classes > LANES_MAX_CLASSES and not _logs_of_channels(operation, arrays):
+    if classes > LANES_MAX_CLASSES:
         return choice("blocked", "kernels", Grain(classes, BLOCK_LINE, CHUNK_ELEMENTS_CHANNELS), "blocked", view)
-    grain = Grain(classes, 64 if classes <= 1024 else 16, chunk)
+    grain = Grain(classes, 64, chunk)
     # The pipeline sums without the maximum, which row options need; for soft targets there is no pipeline.
     pipelined = operation != "cross_entropy_soft" and plain
     if pipelined and _few_channels(classes, inner) and all(a.contiguous(2) for a in arrays):
         return choice("channels_first", MODULES[operation], grain, "channels_first", view)
-    why = "channels" if classes > LANES_MAX_CLASSES else "short rows" if inner == 1 else "strided"
-    return choice("row_per_lane", MODULES[operation], grain, why, view)
+    return choice("row_per_lane", MODULES[operation], grain, "short rows" if inner == 1 else "strided", view)
 
 
 def one_scale_for_all(classes):
