@@ -23,16 +23,17 @@ from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LONG_ROW_BYTES
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
+    index_of_max,
     keep_exponentials,
+    kept_rest,
     prefetch_distance,
     row_max,
-    row_rest,
     row_soft_sums,
     row_total,
     rows_per_group,
     target_mass,
 )
-from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_kept, write_peak, write_recomputed
+from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_peak, write_soft_kept, write_soft_recomputed
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
@@ -118,7 +119,8 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
                     row, m, keep = position_pointer(x, p + k), get(tops, (p + k) & ring), offset(kept, (k - first) * pitch)
                     if not keeping:
                         keep_exponentials(row, n, m, keep)
-                    without_max = row_rest(row, n, m, keep)
+                    at = get(classes, k) if get(gaps, k) == 0 else index_of_max(keep, n)
+                    without_max = kept_rest(row, n, m, keep, at)
                     rest = insert_lane(rest, k, cast(base, without_max))
                     s = insert_lane(s, k, cast(base, without_max + 1.0))
             keeping = keeping or confident != 0
@@ -155,11 +157,11 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
                     continue
                 keep, factor_k, share_k, sure = offset(kept, k * pitch), get(factors, k), get(shares, k), confident >> k & 1
                 if held or sure:
-                    write_kept(keep, result, n, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k)
+                    write_soft_kept(keep, result, n, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k)
                 else:
                     row, m = position_pointer(x, p + k), get(tops, (p + k) & ring)
-                    write_recomputed(row, result, n, m, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k)
+                    write_soft_recomputed(row, result, n, m, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k)
                 if spread is not None and sure and get(gaps, k) > 0:
-                    write_peak(keep, result, n, get(totals, k), factor_k, get(aways, k), weights, None, 0.0, share_k)
+                    write_peak(keep, result, n, index_of_max(keep, n), get(totals, k), factor_k, get(aways, k), weights, None, 0.0, share_k)
                 put(result, get(classes, k), get(at_targets, k))
     free(tops)

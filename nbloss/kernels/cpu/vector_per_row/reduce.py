@@ -9,7 +9,8 @@ following     the row whose maximum is searched while this row is summed, so tha
 ============  ========================================================================================================
 
 Element j goes to partial sum j mod (2 * lanes). Blocks of SUM_BLOCK_CLASSES elements are summed in the compute type and added in float64,
-and ``simd/vec.reduce_add`` adds the lanes at the end. If s < CONFIDENT, ``row_rest`` computes ``rest`` again, to full precision.
+and ``simd/vec.reduce_add`` adds the lanes at the end. If s < CONFIDENT, ``row_rest`` or
+``kept_rest`` computes ``rest`` again, to full precision.
 """
 
 import numpy as np
@@ -17,11 +18,12 @@ from numba import njit, types
 from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import cast, lanes, load, load_as, load_x4, splat, store
-from nbloss.kernels.cpu.simd.pointers import max_int, min_int, pointer, prefetch_read, prefetch_write
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_as, load_x4, put, splat, store
+from nbloss.kernels.cpu.simd.pointers import max_int, min_int, prefetch_read, prefetch_write
 from nbloss.kernels.cpu.simd.vec import (
+    any_true,
+    equal,
     extract_x4,
-    first_lane,
     fma,
     last_lanes,
     maximum,
@@ -31,10 +33,8 @@ from nbloss.kernels.cpu.simd.vec import (
     repeat_x4,
     where_nonzero,
 )
-from nbloss.kernels.cpu.simd.vecmath import corrected_exp, exp_scale, exp_scaled, log1p, rounding_error
-from nbloss.kernels.cpu.simd.workspace import alloc
+from nbloss.kernels.cpu.simd.vecmath import corrected_exp, exp_scale, exp_scaled, rounding_error
 from nbloss.kernels.cpu.tuning import ROW_GROUP_ELEMENTS, ROW_PREFETCH_ELEMENTS, SUM_BLOCK_CLASSES
-from nbloss.kernels.math.epilogue import CONFIDENT
 
 
 @njit(**INLINE)
@@ -247,77 +247,86 @@ def keep_exponentials(x, n, m, keep):
 
 
 @njit(**INLINE)
-def _kept_or_computed(keep, j, t):
-    if keep is None:
-        return exp_scaled(t, None)
-    return load_as(keep, j, t)
+def index_of_max(keep, n):
+    """The first element of ``keep`` that is the exponential of the maximum. There is one, unless an element is nan."""
+    width, peak = lanes(keep), exp_scale(get(keep, 0))
+    j = 0
+    while j < n - width and not any_true(equal(load(keep, j), peak)):
+        j = min_int(j + width, n - width)
+    while j < n - 1 and get(keep, j) != peak:
+        j += 1
+    return j
 
 
 @njit(**INLINE)
-def _rest_block(x, start, stop, m, keep):
-    """The sum of a block's exponentials without the terms that equal the maximum, and with the rounding errors of x - m."""
-    width = lanes(x)
-    top = splat(x, m)
-    tops = repeat_x4(top)
-    even = splat(x, 0.0)
-    odd = even
-    j = start
-    while j + 4 * width <= stop:
-        v = load_x4(x, j)
-        t = v - tops
-        e = corrected_exp(_kept_or_computed(keep, j, t), t, rounding_error(v, tops, t))
-        if keep is not None:
-            store(keep, j, e)
-        e = where_nonzero(t, e)
-        even = (even + extract_x4(e, 0)) + extract_x4(e, 2)
-        odd = (odd + extract_x4(e, 1)) + extract_x4(e, 3)
-        j += 4 * width
-    while j < stop:
-        v = load(x, j)
-        t = v - top
-        e = corrected_exp(_kept_or_computed(keep, j, t), t, rounding_error(v, top, t))
-        if keep is not None:
-            store(keep, j, e)
-        even, odd = odd, even + where_nonzero(t, e)
-        j += width
-    return promote(even + odd)
+def _exact(e, v, top, t):
+    """The exponential e to full precision, where t = v - top was rounded."""
+    return corrected_exp(e, t, rounding_error(v, top, t))
+
+
+@njit(**INLINE)
+def _computed(x, j, top, keep):
+    """A vector of exponentials to full precision, stored in ``keep``; gives them without those that equal the maximum."""
+    v = load(x, j)
+    t = v - top
+    e = _exact(exp_scaled(t, None), v, top, t)
+    if keep is not None:
+        store(keep, j, e)
+    return where_nonzero(t, e)
+
+
+@njit(**INLINE)
+def _corrected(x, j, top, keep):
+    """The same from the exponentials in ``keep``; that of the maximum has been set to 0."""
+    v = load(x, j)
+    e = _exact(load_as(keep, j, v), v, top, v - top)
+    store(keep, j, e)
+    return e
 
 
 @njit(**INLINE)
 def row_rest(x, n, m, keep):
-    """``rest`` in float64, to full precision. Corrects the exponentials in ``keep``; computes them again without it (None)."""
-    width = lanes(x)
-    sums = promote(splat(x, 0.0))
-    whole = n // width * width
-    v = load(x, n - width)
-    t = v - m
-    last = _kept_or_computed(keep, n - width, t)  # before the elements that it overlaps are corrected
+    """``rest`` in float64, to full precision. Stores the exponentials in ``keep``, to full precision."""
+    width, top = lanes(x), splat(x, m)
+    sums, whole = promote(splat(x, 0.0)), n // width * width
     for start in range(0, whole, SUM_BLOCK_CLASSES):
-        sums = sums + _rest_block(x, start, min_int(whole, start + SUM_BLOCK_CLASSES), m, keep)
+        even = splat(x, 0.0)
+        odd, j, stop = even, start, min_int(whole, start + SUM_BLOCK_CLASSES)
+        while j + 2 * width <= stop:
+            even = even + _computed(x, j, top, keep)
+            odd = odd + _computed(x, j + width, top, keep)
+            j += 2 * width
+        if j < stop:
+            even = even + _computed(x, j, top, keep)
+        sums = sums + promote(even + odd)
     if whole < n:
-        last = corrected_exp(last, t, rounding_error(v, splat(x, m), t))
-        if keep is not None:
-            store(keep, n - width, last)
-        sums = sums + promote(last_lanes(where_nonzero(t, last), n - whole))
+        sums = sums + promote(last_lanes(_computed(x, n - width, top, keep), n - whole))
     return reduce_add(sums) / np.float64(exp_scale(m))
 
 
 @njit(**INLINE)
-def row_sum(x, n, m, keep, ahead, following):
-    """``(s, rest, maximum of row following)``."""
-    terms, top = row_exp_sums(x, n, m, keep, ahead, None, following)
-    total = row_total(terms, m)
-    rest = total - 1.0
-    if total < CONFIDENT:
-        rest = row_rest(x, n, m, keep)
-        total = rest + 1.0
-    return cast(x, total), cast(x, rest), top
-
-
-@njit(**INLINE)
-def log1p_of(x, number):
-    """log1p of one number, computed as a vector, so that it has the same bits as in ``row_per_lane``."""
-    return first_lane(log1p(splat(x, number)))
+def kept_rest(x, n, m, keep, at):
+    """The same, with the same bits, from exponentials that are in ``keep``, which it corrects; element ``at`` is the maximum."""
+    width, top = lanes(x), splat(x, m)
+    sums, whole = promote(splat(x, 0.0)), n // width * width
+    put(keep, at, 0.0)
+    v = load(x, n - width)
+    last = _exact(load_as(keep, n - width, v), v, top, v - top)  # before the elements that it overlaps are corrected
+    for start in range(0, whole, SUM_BLOCK_CLASSES):
+        even = splat(x, 0.0)
+        odd, j, stop = even, start, min_int(whole, start + SUM_BLOCK_CLASSES)
+        while j + 2 * width <= stop:
+            even = even + _corrected(x, j, top, keep)
+            odd = odd + _corrected(x, j + width, top, keep)
+            j += 2 * width
+        if j < stop:
+            even = even + _corrected(x, j, top, keep)
+        sums = sums + promote(even + odd)
+    if whole < n:
+        store(keep, n - width, last)
+        sums = sums + promote(last_lanes(last, n - whole))
+    put(keep, at, exp_scale(m))
+    return reduce_add(sums) / np.float64(exp_scale(m))
 
 
 @njit(**INLINE)
@@ -325,10 +334,3 @@ def exp_buffer_size(x, n):
     """The size of a buffer for the exponentials of a row: a multiple of four vectors."""
     most = 4 * lanes(x)
     return (n + most - 1) // most * most
-
-
-@njit(**INLINE)
-def row_workspace(x, n):
-    """Allocate a buffer for the exponentials of a row."""
-    base = pointer(x, 0)
-    return alloc(base, exp_buffer_size(base, n))

@@ -15,15 +15,16 @@ from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
+    index_of_max,
     keep_exponentials,
+    kept_rest,
     prefetch_distance,
     row_max,
-    row_rest,
     row_soft_sums,
     row_total,
     rows_per_group,
 )
-from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_kept, write_peak
+from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_peak, write_soft_kept
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
@@ -78,7 +79,7 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
                 row, m, keep = position_pointer(x, p + k), get(maxima, k), offset(kept, k * pitch)
                 if not keeping:
                     keep_exponentials(row, n, m, keep)
-                without_max = row_rest(row, n, m, keep)
+                without_max = kept_rest(row, n, m, keep, index_of_max(keep, n))
                 rest = insert_lane(rest, k, cast(base, without_max))
                 s = insert_lane(s, k, cast(base, without_max + 1.0))
         keeping = keeping or confident != 0
@@ -96,8 +97,8 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
                 if g_k == 0:
                     zero_fill(result, n)
                     continue
-                write_kept(keep, result, n, factor_k, nontemporal, kept, weights, target, share * g_k, constant * g_k)
+                write_soft_kept(keep, result, n, factor_k, nontemporal, kept, weights, target, share * g_k, constant * g_k)
                 if confident >> k & 1:
-                    total_k, away_k = get(totals, k) * g_k, get(aways, k)
-                    write_peak(keep, result, n, total_k, factor_k, away_k, weights, target, share * g_k, constant * g_k)
+                    at, total_k, away_k = index_of_max(keep, n), get(totals, k) * g_k, get(aways, k)
+                    write_peak(keep, result, n, at, total_k, factor_k, away_k, weights, target, share * g_k, constant * g_k)
     free(tops)

@@ -11,7 +11,7 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.epilogue import soft_elsewhere, soft_gradient
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, load_x4, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, position_pointer
-from nbloss.kernels.cpu.simd.vec import any_true, equal, minimum
+from nbloss.kernels.cpu.simd.vec import minimum
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
 from nbloss.kernels.cpu.vector_per_row.reduce import target_vector
 
@@ -77,7 +77,7 @@ def _gradient(e, j, factor, soft, w, y, a, b):
 
 
 @njit(**INLINE)
-def write_kept(keep, out, n, factor, nontemporal, soft, w, y, a, b):
+def write_soft_kept(keep, out, n, factor, nontemporal, soft, w, y, a, b):
     """The ``_gradient`` of the exponentials in the buffer ``keep``. The first and the last vector overlap others."""
     width = lanes(keep)
     store(out, 0, _gradient(load(keep, 0), 0, factor, soft, w, y, a, b))
@@ -97,7 +97,13 @@ def write_kept(keep, out, n, factor, nontemporal, soft, w, y, a, b):
 
 
 @njit(**INLINE)
-def write_recomputed(row, out, n, m, factor, nontemporal, soft, w, y, a, b):
+def write_kept(keep, out, n, factor, nontemporal):
+    """out = e * factor."""
+    write_soft_kept(keep, out, n, factor, nontemporal, None, None, None, 0.0, 0.0)
+
+
+@njit(**INLINE)
+def write_soft_recomputed(row, out, n, m, factor, nontemporal, soft, w, y, a, b):
     """The same, and computes the exponentials again. ``out`` may be the row itself, so vectors that overlap others are computed first."""
     width = lanes(row)
     first = _gradient(exp_scaled(load(row, 0) - m, None), 0, factor, soft, w, y, a, b)
@@ -118,11 +124,14 @@ def write_recomputed(row, out, n, m, factor, nontemporal, soft, w, y, a, b):
 
 
 @njit(**INLINE)
-def write_peak(keep, out, n, total, factor, away, w, y, a, b):
-    """Write the vector with the maximum of a confident row again, whose gradient ``soft_gradient`` knows with its digits."""
-    width = lanes(keep)
-    peak = exp_scale(total)
-    j = 0
-    while j < n - width and not any_true(equal(load(keep, j), peak)):
-        j = min_int(j + width, n - width)
-    store(out, j, soft_gradient(load(keep, j), target_vector(j, load(keep, j), w, y, a, b), total, factor, away, peak))
+def write_recomputed(row, out, n, m, factor, nontemporal):
+    """out = e * factor, and computes the exponentials e again."""
+    write_soft_recomputed(row, out, n, m, factor, nontemporal, None, None, None, 0.0, 0.0)
+
+
+@njit(**INLINE)
+def write_peak(keep, out, n, at, total, factor, away, w, y, a, b):
+    """Write the vector with the maximum of a confident row, element ``at``, again: ``soft_gradient`` keeps the digits there."""
+    j = min_int(at, n - lanes(keep))
+    e = load(keep, j)
+    store(out, j, soft_gradient(e, target_vector(j, e, w, y, a, b), total, factor, away, exp_scale(total)))
