@@ -6,19 +6,23 @@ several times as long as the arithmetic. Next to large logits they run with cold
 data in them.
 """
 
+from math import inf
+
 import numpy as np
 from numpy import ndarray
 
 from nbloss._arguments import float_kind
 from nbloss._options import REDUCTIONS
-from nbloss._problem import signed_view
+from nbloss._problem import overlaps_itself, signed_view
 from nbloss._warnings import warn_of_positive
 from nbloss.backends import select
 from nbloss.backends.cpu import CPU
+from nbloss.kernels import layouts
 from nbloss.kernels.contract import POSITIVE
 from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES
 from nbloss.kernels.cpu.compile import jit
-from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, FUSED_MAX_ROWS, LANES_MAX_CLASSES
+from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
+from nbloss.kernels.math.epilogue import RowOptions
 
 C_ALIGNED, C_WRITEABLE = 0x0101, 0x0501  # bits of `flags.num`: C order and alignment; the same, and writeable
 
@@ -43,23 +47,13 @@ def _describe(logits, target):
     return known
 
 
-def _walkable(array, classes):
-    """Whether the fused kernels walk a 2-d array that is not in C order: its classes are few, or contiguous."""
-    row, step = array.strides
-    itemsize = array.itemsize
-    return not row % itemsize and not step % itemsize and (classes <= LANES_MAX_CLASSES or step == itemsize)
-
-
 def _writable(out, shape, dtype):
-    """Whether the fused kernels write ``out``: of this shape and dtype, each element in a place of its own."""
+    """Whether the kernels write ``out``: of this shape and dtype, each element in a place of its own."""
     if _in_order(out, shape, dtype):
         return True
-    if type(out) is not ndarray or out.dtype != dtype or out.shape != shape:
+    if type(out) is not ndarray or out.dtype != dtype or out.shape != shape or not out.flags.writeable:
         return False
-    if len(shape) != 2 or not out.flags.writeable or not _walkable(out, shape[1]):
-        return False
-    row, step = (abs(s) for s in out.strides)
-    return row >= step * shape[1] or (step >= row * shape[0] and row > 0)
+    return not overlaps_itself(out)
 
 
 def _in_order(out, shape, dtype):
@@ -67,42 +61,50 @@ def _in_order(out, shape, dtype):
     return type(out) is ndarray and out.shape == shape and out.dtype == dtype and out.flags.num & C_WRITEABLE == C_WRITEABLE
 
 
-def _neighbours(x, out, count, classes):
-    """Whether the positions of few classes are contiguous in 2-d arrays, and enough of them for the kernels of channels-first arrays."""
-    contiguous = x.strides[0] == x.itemsize and (out is None or out.strides[0] == x.itemsize)
-    return contiguous and classes <= LANES_MAX_CLASSES and count >= CHANNELS_MIN_POSITIONS
+# ------------------------------ log-softmax and its kind ------------------------------
 
 
-def log_softmax(operation, inputs, dim, out):
-    """The result of "log_softmax" or "log_softmax_backward" along the last axis; None if the general path must take the call.
+def along_axis(operation, inputs, dim, out):
+    """The result of an operation along an axis, such as "log_softmax"; None if the general path must take the call.
 
-    The result has the shape and dtype of the first of the ``inputs``.
+    The result has the shape and dtype of the last of the ``inputs``; the first one may be a number.
     """
-    like = inputs[0]
+    like = inputs[-1]
     if type(like) is not ndarray or type(dim) is not int or not select.cpu_is_default:
         return None
-    dtype = like.dtype
-    seen = float_kind(dtype)
-    if not seen or not like.flags.c_contiguous or not dtype.isnative:
+    shape, dtype = like.shape, like.dtype
+    seen, axes = float_kind(dtype), len(shape)
+    if not seen or not dtype.isnative or not like.size or not -axes <= dim < axes:
         return None
-    shape = like.shape
-    if not shape or (dim != -1 and dim != len(shape) - 1) or not like.size:
-        return None
-    for array in inputs[1:]:
-        if type(array) is not ndarray or array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+    in_order = like.flags.c_contiguous and (dim == -1 or dim == axes - 1)
+    first = inputs[0]
+    if first is not like:
+        if type(first) is float:
+            inputs = np.broadcast_to(np.asarray(first, dtype), shape), like
+            in_order = False
+        elif type(first) is not ndarray or first.shape != shape or first.dtype != dtype:
             return None
+        elif not first.flags.c_contiguous:
+            in_order = False
     if out is None:
-        result = np.empty(shape, dtype)
-    elif _in_order(out, shape, dtype) and not any(array is not out and np.may_share_memory(array, out) for array in inputs):
+        result = np.empty(shape, dtype) if like.flags.c_contiguous else CPU.new_output(shape, dtype, like=like)
+    elif _writable(out, shape, dtype) and not any(array is not out and np.may_share_memory(array, out) for array in inputs):
         result = out
+        in_order = in_order and out.flags.c_contiguous
     else:
         return None
     arrays = *inputs, result
     if seen[0] is not None:
         arrays = [array.view(seen[0]) for array in arrays]
-    if len(shape) != 2:
-        arrays = [array.reshape(-1, shape[-1]) for array in arrays]
-    CPU.kernels.rows(operation, *arrays)
+    if in_order:
+        if axes != 2:
+            arrays = [array.reshape(-1, shape[-1]) for array in arrays]
+        CPU.kernels.rows(operation, *arrays)
+        return result
+    views = layouts.whole(dim % axes, arrays)
+    if views is None:
+        return None
+    getattr(CPU.kernels, operation)(*views)
     return result
 
 
@@ -116,8 +118,12 @@ def loss(
 
     The gradient is that of g times the loss, or None without g. The loss is None without ``with_loss``; only "nll" is faster for it.
     """
-    if type(input) is not ndarray or type(target) is not ndarray or type(ignore_index) is not int or not select.cpu_is_default:
+    if type(input) is not ndarray or type(ignore_index) is not int or not select.cpu_is_default:
         return None
+    if type(target) is not ndarray:
+        return _listed_loss(
+            operation, input, target, weight, ignore_index, reduction, device, smoothing, lse_square_scale, g, out, with_loss
+        )
     key = (
         operation, input.shape, input.dtype, target.shape, target.dtype, ignore_index, reduction, smoothing, lse_square_scale, device,
         weight is None, g is None, with_loss,
@@ -138,7 +144,7 @@ def loss(
     elif _fits_classes(weight, input.shape[1], no_weights.dtype):
         w = weight
     else:
-        return None
+        return _checked_loss(key, input, target, weight, g, out)
     x, y, into, result = input, target, None, None
     if g is None:
         g = 0.0
@@ -158,8 +164,8 @@ def loss(
         losses = np.empty(losses, no_weights.dtype)
     share = smoothing / input.shape[1] if smoothing else None
     done = kernel(
-        x, y, mask, wide, w, ignore_index, 1.0 - smoothing, share, weight if smoothing else None, sums, divides, g, losses, into,
-        count, count, 1, 0,
+        x, y, mask, wide, w, ignore_index, 1.0 - smoothing, share, weight if smoothing else None, None, sums, divides, g, losses,
+        into, count, count, 1, 0,
     )  # fmt: skip
     if done != 1:
         if not done:
@@ -170,6 +176,28 @@ def loss(
     return losses[0] if sums else losses.reshape(target.shape), result
 
 
+def _listed_loss(operation, input, target, weight, ignore_index, reduction, device, smoothing, lse_square_scale, g, out, with_loss):
+    """`loss` of a list of class numbers, or of one: a row of classes becomes a batch of one row."""
+    if not isinstance(target, (list, int, np.integer)):
+        return None
+    try:
+        y = np.asarray(target)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    options = reduction, device, smoothing, lse_square_scale, g
+    if y.dtype.kind not in "iu" or y.ndim != max(input.ndim - 1, 0) or (out is not None and type(out) is not ndarray):
+        return None
+    if y.ndim:
+        return loss(operation, input, y, weight, ignore_index, *options, out, with_loss)
+    batch_of_out = out if out is None or out.ndim != 1 else out[None]
+    done = loss(operation, input[None], y[None], weight, ignore_index, *options, batch_of_out, with_loss)
+    if done is None:
+        return None
+    value, gradient = done
+    value = value[0] if isinstance(value, ndarray) else value
+    return value, gradient if gradient is None else gradient[0] if out is None else out
+
+
 def _fits_classes(weight, classes, dtype):
     """Whether the kernels take class weights as they are."""
     return type(weight) is ndarray and weight.dtype == dtype and weight.shape == (classes,) and weight.flags.num & C_ALIGNED == C_ALIGNED
@@ -177,73 +205,72 @@ def _fits_classes(weight, classes, dtype):
 
 def _checked_loss(key, input, target, weight, g, out):
     """`loss` with all checks. It keeps what a small call needs to run again with fewer."""
-    operation, shape, dtype, _, _, ignore_index, reduction, smoothing, lse_square_scale, device, _, _, with_loss, *strides = key
-    if device is not None or type(reduction) is not str or type(smoothing) is not float or lse_square_scale != 0.0:
+    operation, shape, dtype, _, _, ignore_index, reduction, smoothing, lam, device, _, _, with_loss, *strides = key
+    if type(reduction) is not str or type(smoothing) is not float or type(lam) is not float or (device is not None and device != "cpu"):
         return None
     known = _known.get((dtype, target.dtype)) or _describe(dtype, target.dtype)
     axes = len(shape)
-    if known is None or reduction not in REDUCTIONS or axes < 2 or not 0.0 <= smoothing <= 1.0:
+    if known is None or reduction not in REDUCTIONS or axes < 2 or not 0.0 <= smoothing <= 1.0 or not 0.0 <= lam < inf:
         return None
     as_stored, no_weights, soft, as_seen, mask, wide = known
     sums, divides = REDUCTIONS[reduction]
-    classes, in_order = shape[1], input.flags.c_contiguous
+    classes = shape[1]
     loss_shape = shape[:1] if axes == 2 else shape[:1] + shape[2:]
-    if soft:
-        if target.shape != shape or ignore_index >= 0 or operation == "nll":
-            return None
-        if not target.flags.c_contiguous and (axes > 2 or not _walkable(target, classes)):
-            return None
-    elif target.shape != loss_shape or not -(2**63) <= ignore_index < 2**63 or target.flags.num & C_ALIGNED != C_ALIGNED:
-        return None
     count = input.size // (classes or 1)
     only_sum = sums and g is None and not soft and classes <= SUMS_MAX_CLASSES[operation]  # it needs no array of losses: any number of rows
     if not count or not classes or (count > FUSED_MAX_ROWS and not only_sum):
         return None
-    if axes > 2:
-        if not in_order or (classes > LANES_MAX_CLASSES and operation != "nll"):
+    y, w, into, result = target, weight, None, None
+    if soft:
+        if target.shape != shape or ignore_index >= 0 or operation == "nll":
             return None
-    elif not in_order and not _walkable(input, 1 if operation == "nll" and only_sum else classes):
+    elif target.shape != loss_shape or not -(2**63) <= ignore_index < 2**63:
         return None
+    elif target.flags.num & C_ALIGNED != C_ALIGNED:
+        y = np.ascontiguousarray(target)
     if weight is not None and not _fits_classes(weight, classes, no_weights.dtype):
-        return None
-    into = result = None
+        if type(weight) is not ndarray or weight.shape != (classes,) or weight.dtype.kind not in "iuf" or not weight.dtype.isnative:
+            return None
+        w = np.ascontiguousarray(weight, no_weights.dtype)
     if g is not None:
         g = _upstream(g, None if sums else loss_shape, no_weights.dtype)
         if g is None:
             return None
         if out is None:
-            result = np.empty(shape, dtype) if in_order else np.empty_like(input)
-        elif _writable(out, shape, dtype):
-            result = out  # the kernel checks for overlaps
+            result = CPU.new_output(shape, dtype, like=input)
+        elif _writable(out, shape, dtype) and not (y is not target and np.may_share_memory(out, target)):
+            result = out  # the kernel checks for other overlaps
+            if w is not weight and np.may_share_memory(out, weight):
+                return None
         else:
             return None
-        if operation == "nll" and not result.flags.c_contiguous:
-            return None
         into = result
-    x, y = input, target
+    x = input
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_seen is not None:
         y = y.view(as_seen)
     view = None
-    if axes > 2:
-        view = shape[0], classes, count // shape[0]
-        x, into = x.reshape(view), None if into is None else into.reshape(view)
-        y = y.reshape(view) if soft else y.reshape(-1)
-    elif not in_order and _neighbours(x, into, count, classes):  # neighbouring positions become the inner axis
-        x, into = x.T[None], None if into is None else into.T[None]
-        y = y.T[None] if soft else y
+    if axes > 2 or not x.flags.c_contiguous:
+        views = layouts.whole(1, [x, into, y if soft else None])
+        if views is None:
+            return None
+        x, into, y = views[0], views[1], views[2] if soft else y
+        view = x.shape
+    y = y if soft else y.reshape(-1)
     losses = np.empty(1 if only_sum else count, no_weights.dtype) if with_loss or operation != "nll" else None
-    kernels, g = CPU.kernels, 0.0 if g is None else g
+    kernels, g, options = CPU.kernels, 0.0 if g is None else g, RowOptions(lam) if lam else None
     if soft:
-        done = kernels.fused_soft_loss(x, y, weight, 1.0 - smoothing, smoothing / classes, sums, divides, g, losses, into)
+        done = kernels.fused_soft_loss(x, y, w, 1.0 - smoothing, smoothing / classes, options, sums, divides, g, losses, into)
     else:
-        w = no_weights if weight is None else weight
-        done, kernel = kernels.fused_loss(operation, x, y, mask, wide, w, ignore_index, smoothing, sums, divides, g, losses, into)
-        if kernel is not None and type(g) is float and x.ndim == len(view or shape) and in_order == (not strides):
+        done, kernel = kernels.fused_loss(
+            operation, x, y, mask, wide, no_weights if w is None else w, ignore_index, smoothing, options, sums, divides, g, losses, into
+        )
+        if kernel is not None and type(g) is float and not options and (axes == 2 or not strides):
             size = losses if losses is None else losses.size
             if len(jit.ready) > MAX_READY:
                 jit.ready.clear()
+            view = view if axes > 2 else None
             jit.ready[key] = kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, divides
     if not done:
         return None

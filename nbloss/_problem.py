@@ -53,7 +53,7 @@ def output_array(backend, out, like, may_be=(), may_not_overlap=(), dtype=None):
         raise ValueError("out should be writeable; got a read-only array")
     if not backend.writes_any_strides and not array.flags.carray:
         raise ValueError("out should be an aligned array in C order; got one that is not")
-    if not array.flags.c_contiguous and _overlaps_itself(array):
+    if not array.flags.c_contiguous and overlaps_itself(array):
         raise ValueError(f"out should have a place in memory for each element; got strides {array.strides} for shape {array.shape}")
     for name, other in may_be:
         if other is not out and _overlap(other, array) and not _same_memory(other, array):
@@ -70,7 +70,7 @@ def delivered(backend, output, out=None):
     return array[()] if out is None and type(array) is np.ndarray and array.ndim == 0 else array
 
 
-def _overlaps_itself(array):
+def overlaps_itself(array):
     """Whether two elements of an array share memory."""
     reach = array.itemsize  # of the axes with smaller strides
     for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True) if size > 1):

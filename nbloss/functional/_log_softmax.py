@@ -77,7 +77,7 @@ def log_softmax(
     if axis is not None:
         raise refused_axis(axis)
     if device is None and dtype is None:
-        result = _fast_path.log_softmax("log_softmax", (input,), dim, out)
+        result = _fast_path.along_axis("log_softmax", (input,), dim, out)
         if result is not None:
             return result
     with select(device, input, out) as backend:
@@ -140,7 +140,7 @@ def log_softmax_backward(
     if axis is not None:
         raise refused_axis(axis)
     if device is None:
-        result = _fast_path.log_softmax("log_softmax_backward", (grad_output, output), dim, out)
+        result = _fast_path.along_axis("log_softmax_backward", (grad_output, output), dim, out)
         if result is not None:
             return result
     with select(device, output, grad_output, out) as backend:

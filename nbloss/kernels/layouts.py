@@ -58,6 +58,20 @@ def pieces(axis, inputs, out=None):
         yield Piece(k * positions, (k + 1) * positions, views_of_inputs, view_of_out)
 
 
+def whole(axis, arrays):
+    """The (outer, C, inner) views of arrays of one shape that make one piece without a copy; None if they do not. Arrays may be None."""
+    shape, layouts = None, []
+    for a in arrays:
+        if a is not None:
+            shape = a.shape
+            layouts.append((a.strides, a.itemsize))
+    plan = _plan(shape, axis, tuple(layouts))
+    if plan is None or len(plan[1]) != 3:
+        return None
+    order, sizes, _ = plan
+    return [a if a is None else (a if order is None else a.transpose(order)).reshape(sizes) for a in arrays]
+
+
 @lru_cache(maxsize=4096)
 def _plan(shape, axis, layouts):
     """How to view arrays of these ``(strides, item size)``: ``(order of axes or None, sizes of the view, positions of a piece)``.

@@ -195,7 +195,7 @@ def _three_axes(*arrays):
     return [array[:, :, None] if isinstance(array, np.ndarray) and array.ndim == 2 else array for array in arrays]
 
 
-def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, sums, divides, g, loss, out):
+def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, options, sums, divides, g, loss, out):
     x, out = _three_axes(x, out)
     if not _may_be_written(out, x, target, weight, g):
         return NOT_DONE, None
@@ -217,21 +217,21 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing
             nll_backward(target, mask, scale, upstream, out)
     elif smoothing:
         w = np.ones(classes, weight.dtype) if w is None else w
-        cross_entropy_soft(x, None, w, 0.0, 0.0, target, mask, scale, spread, None, upstream, losses, out)
+        cross_entropy_soft(x, None, w, 0.0, 0.0, target, mask, scale, spread, options, upstream, losses, out)
     else:
-        cross_entropy(x, target, mask, scale, None, upstream, losses, out)
+        cross_entropy(x, target, mask, scale, options, upstream, losses, out)
     _sum_into(loss, losses, sums, divisor if divides else 1.0)
     return result, None
 
 
-def fused_soft_loss(x, y, w, a, b, sums, divides, g, loss, out):
+def fused_soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out):
     x, y, out = _three_axes(x, y, out)
     if not _may_be_written(out, x, y, *([] if w is None else [w]), g):
         return NOT_DONE
     count = x.shape[0] * x.shape[2]
     losses = np.empty(count, loss.dtype) if sums else loss
     upstream = _divided(g, count if divides else 1.0, loss.dtype)
-    cross_entropy_soft(x, y, 1.0 if w is None else w, a, b, None, 0, None, None, None, upstream, losses, out)
+    cross_entropy_soft(x, y, 1.0 if w is None else w, a, b, None, 0, None, None, options, upstream, losses, out)
     _sum_into(loss, losses, sums, count if divides else 1.0)
     return DONE
 

@@ -167,35 +167,30 @@ def one_scale_for_all(classes):
 SUMS_MAX_CLASSES = {"nll": 2**63, "cross_entropy": LANES_MAX_CLASSES}
 
 
-@cache
-def fused(operation, classes, inner, sums, gradient):
-    """The Choice for a whole loss of class numbers in one kernel; ``sums``: to one number, ``gradient``: with it.
+def fused(operation, inputs, out, sums, options=None):
+    """The Choice for a whole loss in one kernel; ``sums``: to one number.
 
-    Choices are kept in a table. ``inner`` should be at most CHANNELS_MIN_POSITIONS: larger numbers give the same choice.
+    "cross_entropy" and "cross_entropy_soft" have the kernels of `choose`, with steps before and after; "nll" is per target.
     """
-    adds = sums and not gradient and classes <= SUMS_MAX_CLASSES[operation]
-    elements, chunk, multiple = classes, CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS, 64
+    classes = inputs[0].shape[1]
     if operation == "nll":
-        algorithm, why = "nll", NLL.why
-        elements = classes if gradient else TARGET_READ_ELEMENTS
-    elif _few_channels(classes, inner):
-        algorithm, why = "channels_first", WHY["channels_first"]
-    elif classes <= LANES_MAX_CLASSES:
-        algorithm, why, multiple = "row_per_lane", WHY["strided" if inner > 1 else "short rows"], 64 if inner > 1 else 16
-    else:
-        algorithm, why, multiple, chunk = "vector_per_row", WHY["vector_per_row"], 1, CHUNK_ELEMENTS_ROWS
-    kernel = f"{__package__}.fused.{'sum' if adds else 'loss'}_{algorithm}"
-    return Choice(kernel, Grain(elements, SUM_RUN_ROWS if adds else multiple, chunk), why + WHY["fused"])
+        return _FUSED_NLL[sums and out is None]._replace(grain=Grain(*_nll_grain(classes, sums, out)))
+    return _fused(choose(operation, inputs, out, options), sums and out is None and classes <= SUMS_MAX_CLASSES.get(operation, 0))
+
+
+def _nll_grain(classes, sums, out):
+    elements = TARGET_READ_ELEMENTS if out is None else classes
+    return elements, SUM_RUN_ROWS if sums and out is None else 64, CHUNK_ELEMENTS_SHORT_ROWS
 
 
 @cache
-def fused_soft(classes, channels):
-    """The Choice for a whole loss of probabilities in one kernel; ``channels``: there is an inner axis of positions."""
-    algorithm, grain = "vector_per_row", Grain(2 * classes, 1, CHUNK_ELEMENTS_ROWS)
-    if classes <= LANES_MAX_CLASSES:
-        algorithm, grain = "row_per_lane", Grain(2 * classes, 64, CHUNK_ELEMENTS_CHANNELS if channels else CHUNK_ELEMENTS_SHORT_ROWS)
-    why = WHY["vector_per_row" if algorithm == "vector_per_row" else "strided" if channels else "short rows"]
-    return Choice(f"{__package__}.fused.soft_{algorithm}_loss", grain, why + WHY["fused_soft"])
+def _fused(base, adds):
+    *_, algorithm, _, function = base.kernel.split(".")
+    soft = function == "cross_entropy_soft"
+    kind = "soft" if soft else "sum" if adds else "loss"
+    grain = base.grain._replace(multiple=SUM_RUN_ROWS) if adds else base.grain
+    why = base.why + WHY["fused_soft" if soft else "fused"]
+    return Choice(f"{__package__}.fused.{kind}_{algorithm}", grain, why, base.view)
 
 
 # ------------------------------ per target ------------------------------
@@ -213,3 +208,8 @@ NLL = _per_target("nll", "nll", TARGET_READ_ELEMENTS, 64, "one logit per target"
 def nll_backward(classes):
     """The Choice for the gradient of class numbers, whose cost is per class."""
     return _per_target("nll", "nll_backward", classes, 64, "one pass over targets and output")
+
+
+_FUSED_NLL = {
+    adds: NLL._replace(kernel=f"{__package__}.fused.{'sum' if adds else 'loss'}_nll", why=NLL.why + WHY["fused"]) for adds in (False, True)
+}

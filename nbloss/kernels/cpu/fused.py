@@ -20,8 +20,10 @@ from numba import njit, types
 from numba.extending import overload
 
 from nbloss.kernels.contract import DONE, NOT_DONE, POSITIVE
+from nbloss.kernels.cpu.blocked import kernels as blocked
 from nbloss.kernels.cpu.channels_first.cross_entropy import cross_entropy as channels_first
 from nbloss.kernels.cpu.compile.build import parallel_kernel
+from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, INLINE_ONLY, OPTIONS
 from nbloss.kernels.cpu.per_target.nll import nll, nll_backward, nll_sums
 from nbloss.kernels.cpu.per_target.partial_sums import added
@@ -29,12 +31,12 @@ from nbloss.kernels.cpu.per_target.sums import largest_negated, row_sum
 from nbloss.kernels.cpu.per_target.targets import row_scale
 from nbloss.kernels.cpu.per_target.zeros import zero_rows
 from nbloss.kernels.cpu.row_per_lane.cross_entropy import cross_entropy as row_per_lane
-from nbloss.kernels.cpu.row_per_lane.soft_targets import cross_entropy_soft as soft_row_per_lane
+from nbloss.kernels.cpu.row_per_lane.soft_targets import cross_entropy_soft as soft_targets_per_lane
 from nbloss.kernels.cpu.simd.pointers import address, extent, min_int, offset, pointer, same_strides
 from nbloss.kernels.cpu.simd.workspace import alloc, as_array, carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, FUSED_SUM_ROWS, PARALLEL_CHECK_MIN_ROWS, SUM_GROUP_ROWS, SUM_RUN_ROWS
 from nbloss.kernels.cpu.vector_per_row.cross_entropy import cross_entropy as vector_per_row
-from nbloss.kernels.cpu.vector_per_row.soft_targets import cross_entropy_soft as soft_vector_per_row
+from nbloss.kernels.cpu.vector_per_row.soft_targets import cross_entropy_soft as soft_targets_of_rows
 from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
 
 _GROUPS = FUSED_MAX_ROWS // SUM_GROUP_ROWS
@@ -116,15 +118,10 @@ def _typed_number_or(share, otherwise):
     return lambda share, otherwise: share
 
 
+@none_of_none
 def _buffer(share, base, count):
-    """An array of ``count`` numbers, or None without a ``share``."""
-
-
-@overload(_buffer, jit_options=INLINE)
-def _typed_buffer(share, base, count):
-    if isinstance(share, types.NoneType):
-        return lambda share, base, count: None
-    return lambda share, base, count: as_array(base, count)
+    """An array of ``count`` numbers where there is a ``share``."""
+    return as_array(base, count)
 
 
 @_njit
@@ -157,7 +154,7 @@ def _fused(run_rows, accepts_one_scale=True, judge=_nothing_to_judge):
     """A fused kernel around ``run_rows``, a parallel kernel for losses and gradients, which may accept one scale for all rows."""
 
     def loss_and_gradient(
-        x, target, mask, wide, weight, ignore_index, hit, share, w, sums, divides, g, loss, out, count, chunk, workers, loop
+        x, target, mask, wide, weight, ignore_index, hit, share, w, options, sums, divides, g, loss, out, count, chunk, workers, loop
     ):
         if not (_fits(out, x) and _apart(out, target) and _apart(out, weight) and _apart_from_upstream(out, g)):
             return NOT_DONE
@@ -199,7 +196,7 @@ def _fused(run_rows, accepts_one_scale=True, judge=_nothing_to_judge):
         if not divides:
             divisor = 1.0
         upstream = _upstream_of(g, as_array(one, 1), divisor)
-        run_rows(x, target, mask, scale, spread, w, None, upstream, loss, out, count, chunk, workers, loop)
+        run_rows(x, target, mask, scale, spread, w, options, upstream, loss, out, count, chunk, workers, loop)
         answer = judge(loss, x, weight, count)
         _reduce(loss, sums, count, totals, divisor)
         free(numbers)
@@ -228,6 +225,7 @@ def _loss_kernel(body, name, **options):
 loss_row_per_lane = _loss_kernel(row_per_lane, "loss_row_per_lane")
 loss_channels_first = _loss_kernel(channels_first, "loss_channels_first")
 loss_vector_per_row = _loss_kernel(vector_per_row, "loss_vector_per_row", accepts_one_scale=False)
+loss_blocked = _loss_kernel(blocked.cross_entropy, "loss_blocked", accepts_one_scale=False)
 loss_nll = _loss_kernel(_nll, "loss_nll", judge=_are_log_probabilities)
 
 
@@ -237,7 +235,7 @@ loss_nll = _loss_kernel(_nll, "loss_nll", judge=_are_log_probabilities)
 def _sum_body(run_rows):
     """A kernel like ``per_target.nll.nll_sums``, of the losses of ``run_rows``, which accepts any targets and one scale for all rows."""
 
-    def sums(x, target, mask, wide, weight, ignore_index, hit, share, w, totals, divisors, wrong, positive, lo, hi):
+    def sums(x, target, mask, wide, weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, lo, hi):
         size, base = target.size, pointer(x, 0)
         capacity = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # the last vector of rows may extend beyond ``stop``
         losses, weights, spreads, single = carve(base, (capacity, capacity, capacity, 1))
@@ -261,7 +259,7 @@ def _sum_body(run_rows):
                 if divisor == stop - start:
                     break
                 scale = scales  # a row is ignored: repeat with one scale per row
-            run_rows(x, target, mask, scale, spread, w, None, one, loss, None, start, stop)
+            run_rows(x, target, mask, scale, spread, w, options, one, loss, None, start, stop)
             _row_sum(loss, totals, SUM_RUN_ROWS, start, stop)
             for first in range(start, stop, SUM_RUN_ROWS):
                 positive[first // SUM_RUN_ROWS] = 0.0
@@ -270,7 +268,7 @@ def _sum_body(run_rows):
     return sums
 
 
-def _nll_sum_body(x, target, mask, wide, weight, ignore_index, hit, share, w, totals, divisors, wrong, positive, lo, hi):
+def _nll_sum_body(x, target, mask, wide, weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, lo, hi):
     _nll_sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, positive, lo, hi)
 
 
@@ -278,14 +276,35 @@ def _sum_kernel(body, name):
     """The fused kernel ``name`` for the sum of losses: it writes no array, so it can check the targets in the same pass."""
     run_rows = _njit(parallel_kernel(body))
 
-    def sum_of_losses(x, target, mask, wide, weight, ignore_index, hit, share, w, sums, divides, g, loss, out, count, chunk, workers, loop):
+    def sum_of_losses(
+        x, target, mask, wide, weight, ignore_index, hit, share, w, options, sums, divides, g, loss, out, count, chunk, workers, loop
+    ):
         runs = (count + SUM_RUN_ROWS - 1) // SUM_RUN_ROWS
         numbers = stack_alloc(np.float64, _ON_STACK)
         if 4 * runs > _ON_STACK:
             numbers = alloc(numbers, 4 * runs)
         totals, divisors = as_array(numbers, runs), as_array(offset(numbers, runs), runs)
         wrong, positive = as_array(offset(numbers, 2 * runs), runs), as_array(offset(numbers, 3 * runs), runs)
-        run_rows(x, target, mask, wide, weight, ignore_index, hit, share, w, totals, divisors, wrong, positive, count, chunk, workers, loop)
+        run_rows(
+            x,
+            target,
+            mask,
+            wide,
+            weight,
+            ignore_index,
+            hit,
+            share,
+            w,
+            options,
+            totals,
+            divisors,
+            wrong,
+            positive,
+            count,
+            chunk,
+            workers,
+            loop,
+        )
         total, divisor, outside, above = _added(totals), _added(divisors), _added(wrong), _added(positive)
         if 4 * runs > _ON_STACK:
             free(numbers)
@@ -310,13 +329,13 @@ def _soft_kernel(body, name):
     """The fused kernel ``name`` for losses of probabilities: there are no targets to check, and the divisor is the number of rows."""
     run_rows = _njit(parallel_kernel(body))
 
-    def soft_loss(x, y, w, a, b, sums, divides, g, loss, out, count, chunk, workers, loop):
+    def soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out, count, chunk, workers, loop):
         if not (_fits(out, x) and _apart(out, y) and (w is None or _apart(out, w)) and _apart_from_upstream(out, g)):
             return NOT_DONE
         (numbers,) = carve(pointer(x, 0), (1,))
         groups, divisor = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS, np.float64(count) if divides else 1.0
         upstream = _upstream_of(g, as_array(numbers, 1), divisor)
-        run_rows(x, y, w, a, b, None, upstream, loss, out, count, chunk, workers, loop)
+        run_rows(x, y, w, a, b, options, upstream, loss, out, count, chunk, workers, loop)
         _reduce(loss, sums, count, as_array(stack_alloc(np.float64, _GROUPS), groups), divisor)
         free(numbers)
         return DONE
@@ -325,5 +344,6 @@ def _soft_kernel(body, name):
     return soft_loss
 
 
-soft_row_per_lane_loss = _soft_kernel(soft_row_per_lane, "soft_row_per_lane_loss")
-soft_vector_per_row_loss = _soft_kernel(soft_vector_per_row, "soft_vector_per_row_loss")
+soft_row_per_lane = _soft_kernel(soft_targets_per_lane, "soft_row_per_lane")
+soft_vector_per_row = _soft_kernel(soft_targets_of_rows, "soft_vector_per_row")
+soft_blocked = _soft_kernel(blocked.cross_entropy_soft, "soft_blocked")

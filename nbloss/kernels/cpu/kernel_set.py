@@ -9,7 +9,7 @@ from nbloss.kernels.cpu import choose
 from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
-from nbloss.kernels.cpu.tuning import CHANNELS_MIN_POSITIONS, SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
+from nbloss.kernels.cpu.tuning import SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
 
 WRITTEN = {"loss", "out"}
 
@@ -122,31 +122,40 @@ def nll_soft_backward(y, w, upstream, out):
     _run("nll_soft_backward", (y.dtype, w is None), lambda out, y, _: (y, w, upstream, out), [out, y], None)
 
 
-def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, sums, divides, g, loss, out):
+def _fused(operation, inputs, out, sums, options):
+    """The fused Choice, and the arrays as (outer, C, inner) in the view that it asks for."""
+    inputs, out = [a if a.ndim == 3 else a[:, :, None] for a in inputs], out if out is None or out.ndim == 3 else out[:, :, None]
+    choice = choose.fused(operation, inputs, out, sums, options)
+    if choice.view == "transposed":
+        inputs, out = [a.transpose(2, 1, 0) for a in inputs], None if out is None else out.transpose(2, 1, 0)
+    return choice, inputs, out
+
+
+def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, options, sums, divides, g, loss, out):
     """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``. No class weights are an empty array.
 
     The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss. Without
     a gradient it needs an array of one number, where ``choose.SUMS_MAX_CLASSES`` allows it. ``g`` is a number, or an array of a number per
-    position. Arrays are in C order, or have two axes and classes that are contiguous, or at most LANES_MAX_CLASSES of them; "nll" takes any
-    strides without a gradient.
+    position. Arrays may have two axes instead of three.
 
     Returns ``(NOT_DONE, DONE or POSITIVE (contract), the kernel if a call of this size runs on one thread)``. It is not done where a target
     is out of range, a mean has no positive sum of weights, or ``out`` may share memory that it may not; then nothing has been written.
     """
-    classes, inner, count = x.shape[1], 1 if x.ndim == 2 else x.shape[2], target.size
+    count, classes = target.size, x.shape[1]
+    options = _of_type(options, weight.dtype)
+    choice, (x,), out = _fused(operation, [x], out, sums, options)
     share, w = (smoothing / classes, weight if weight.size else None) if smoothing else (None, None)
-    arguments = x, target, mask, wide, weight, ignore_index, 1.0 - smoothing, share, w, sums, divides, g, loss, out
-    if inner > CHANNELS_MIN_POSITIONS:  # larger numbers give the same choice, and would fill the table of choices
-        inner = CHANNELS_MIN_POSITIONS
-    choice = choose.fused(operation, classes, inner, sums, out is not None)
-    variant = x.dtype, out is None, loss is None, share is None, w is None, type(g) is float
+    arguments = x, target, mask, wide, weight, ignore_index, 1.0 - smoothing, share, w, options, sums, divides, g, loss, out
+    variant = x.dtype, out is None, loss is None, share is None, w is None, options is None, type(g) is float
     done = run(choice, variant, arguments, WRITTEN, count)
-    return done, jit.kernel(choice, variant) if count * choice.grain.elements < SERIAL_BELOW_ELEMENTS else None
+    small = count * choice.grain.elements < SERIAL_BELOW_ELEMENTS and choice.view == "as given"
+    return done, jit.kernel(choice, variant) if small else None
 
 
-def fused_soft_loss(x, y, w, a, b, sums, divides, g, loss, out):
+def fused_soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out):
     """As ``fused_loss``, for probabilities y in a float dtype of their own; ``w`` are class weights or None; q = w (a y + b)."""
-    classes, inner = x.shape[1], 1 if x.ndim == 2 else x.shape[2]
-    variant = x.dtype, y.dtype, out is None, w is None, type(g) is float
-    arguments = x, y, w, a, b, sums, divides, g, loss, out
-    return run(choose.fused_soft(classes, inner > 1), variant, arguments, WRITTEN, x.shape[0] * inner)
+    options = _of_type(options, loss.dtype)
+    choice, (x, y), out = _fused("cross_entropy_soft", [x, y], out, sums, options)
+    arguments = x, y, w, a, b, options, sums, divides, g, loss, out
+    variant = x.dtype, y.dtype, out is None, w is None, options is None, type(g) is float
+    return run(choice, variant, arguments, WRITTEN, x.shape[0] * x.shape[2])

@@ -27,10 +27,11 @@ def test_the_fused_way_has_the_algorithm_of_the_general_way(classes, inner, grad
     x = np.empty((3, classes, inner), np.float32)
     general = choose.choose("cross_entropy", [x], x if gradient else None)
     for sums in (False, True):
-        fused = choose.fused("cross_entropy", classes, min(inner, CHANNELS_MIN_POSITIONS), sums, gradient)
+        fused = choose.fused("cross_entropy", [x], x if gradient else None, sums)
         assert algorithm(fused) == algorithm(general)
         assert fused.grain.chunk == general.grain.chunk
         assert general.why in fused.why
+        assert fused.view == general.view
 
 
 def choices():
@@ -42,8 +43,9 @@ def choices():
             inputs = [x, x] if operation == "log_softmax_backward" or operation.startswith("nll") else [x]
             for out in (np.empty(shape, np.float32), x) if operation.startswith("log") else (None, np.empty(shape, np.float32)):
                 yield choose.choose(operation, inputs, out, RowOptions(0.1) if optioned and operation.startswith("cross") else None)
-        for operation, sums, gradient in product(("nll", "cross_entropy"), (False, True), (False, True)):
-            yield choose.fused(operation, classes, min(inner, CHANNELS_MIN_POSITIONS), sums, gradient)
+        for operation, sums, out in product(("nll", "cross_entropy", "cross_entropy_soft"), (False, True), (None, x)):
+            options = RowOptions(0.1) if optioned and operation != "nll" else None
+            yield choose.fused(operation, [x, x] if operation.endswith("soft") else [x], out, sums, options)
     yield from (choose.ROW_SCALE, choose.ROW_SUM, choose.NLL, choose.nll_backward(10))
 
 
