@@ -54,7 +54,7 @@ def test_caches_of_unknown_size_have_a_usual_one(tmp_path):
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
-    from nbloss.kernels.cpu.compile.threads import _cgroup_limit
+    from nbloss._thread_count import _cgroup_limit
 
     assert _cgroup_limit(tmp_path / "nothing", tmp_path / "nothing") == sys.maxsize
 

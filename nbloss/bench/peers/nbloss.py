@@ -1,5 +1,6 @@
 """nbloss as its documentation recommends for a loop: results go into existing arrays."""
 
+import nbloss
 import nbloss.functional as F
 from nbloss.kernels.cpu.compile import threads
 
@@ -12,7 +13,7 @@ threads.load_tbb()
 
 def ready(run):
     """Make one call, which compiles or loads the kernel, and return the callable."""
-    threads.set_num_threads(cpus())
+    nbloss.set_num_threads(cpus())
     run()
     return run
 
