@@ -22,6 +22,7 @@ BENCH = [
     "races",
     "peers",
     "measure",
+    "variants",
     "report",
     "gpu",
     "cli",

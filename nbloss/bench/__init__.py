@@ -7,6 +7,7 @@ A race is one operation on one problem, timed for every peer. The modules form l
     races     which races run
     peers     one module per peer, and the table of them
     measure   the timing, the memory baselines, the machine, the result files
+    variants  the benchmark of kinds of calls: other dtypes, options, layouts and ranges of values
     report    the results as text, tables and pictures
     gpu       the benchmark on an NVIDIA GPU
     cli       the command line

@@ -1,4 +1,4 @@
-"""The command line of `python -m nbloss bench` and `bench scaling`."""
+"""The command line of `python -m nbloss bench`, `bench scaling` and `bench --variants`."""
 
 import argparse
 import os
@@ -11,9 +11,13 @@ from .peers import VARIANTS, names
 from .problem import DTYPES, OPERATIONS, Problem
 from .races import CORE, SMALL, USUAL, chosen
 from .report import comparison, curves, pages, picture, report
+from .report import variants as variant_report
 from .session import BadArguments, Parser, processors, writable
+from .variants import race as variant_race
+from .variants import wanted
 
 ABOUT = "Time nbloss against NumPy, SciPy, torch, JAX, scikit-learn, autograd and a simple Numba kernel on this machine."
+ABOUT_VARIANTS = "Time every kind of call against the plain call of the same shape, and against torch doing the same."
 ABOUT_SCALING = "Time one logit as the number of classes, rows and threads grows."
 
 
@@ -26,13 +30,15 @@ def main(argv=None):
     argv = sys.argv[2:] if argv is None else argv
     if _on_gpu(argv):
         return gpu.main(argv)
-    scales = argv[:1] == ["scaling"]
+    scales, varies = argv[:1] == ["scaling"], "--variants" in argv
     try:
-        options = (_scaling_parser() if scales else _parser()).parse_args(argv[scales:])
+        options = (_scaling_parser() if scales else _variants_parser() if varies else _parser()).parse_args(argv[scales:])
         writable(options.json, options.png)
         with processors(options.threads):
             if scales:
                 return _run_scaling(options)
+            if varies:
+                return _run_variants(options)
             return _run_trees(options) if options.compare and os.path.isdir(options.compare) else _run(options)
     except (BadArguments, ValueError, NotImplementedError) as error:
         print(f"nbloss bench: error: {error}", file=sys.stderr)
@@ -71,9 +77,14 @@ def _parser():
     compared = "FILE: report what became faster or slower since this --json file. FOLDER: time the nbloss package in this folder " \
         "(a checkout) and this one in turns, and report what is slower or faster than in the folder"  # fmt: skip
     parser.add_argument("--compare", metavar="FILE|FOLDER", help=compared)
-    parser.add_argument("--fill", nargs="+", default=[], metavar="PAGE", help="write the tables into pages that have marks for them")
+    _fill(parser)
+    parser.add_argument("--variants", action="store_true", help="time kinds of calls instead; `--variants --help` shows the options")
     parser.add_argument("--device", choices=["cpu"], help="cpu; `--device cuda --help` shows the options for a GPU")
     return parser
+
+
+def _fill(parser):
+    parser.add_argument("--fill", nargs="+", default=[], metavar="PAGE", help="write the tables into pages that have marks for them")
 
 
 def _run(options):
@@ -142,4 +153,38 @@ def _run_scaling(options):
     records, facts, status = run.measured([job(*point) for point in points], curves.line, options)
     if records:
         picture.try_write(options.png, records, facts, curves.curves)
+    return status
+
+
+def _variants_parser():
+    about = f"{ABOUT_VARIANTS} The report has the ratio of each, the limit that is wanted, and torch's time over nbloss's. " \
+        "A ratio above its limit is no error: the exit status is 0."  # fmt: skip
+    parser = Parser("bench --variants", about)
+    parser.add_argument("--variants", action="store_true", help="this benchmark")
+    parser.add_argument(
+        "--only", nargs="+", metavar="VARIANT", choices=[*wanted.LIMITS], help=f"any of: {'; '.join(wanted.LIMITS)}".replace("%", "%%")
+    )
+    parser.add_argument("--op", nargs="+", metavar="OP", choices=[*wanted.OPERATIONS], help=f"any of {', '.join(wanted.OPERATIONS)}")
+    parser.add_argument("--shape", nargs="+", metavar="SHAPE", choices=wanted.shapes(), help=f"any of {' '.join(wanted.shapes())}")
+    _fill(parser)
+    return parser
+
+
+def _run_variants(options):
+    for page in options.fill:
+        pages.read(page)
+    cells = [] if options.earlier else wanted.cells(options.op, options.shape, options.only, options.quick)
+    if not cells and not options.earlier:
+        raise BadArguments("no variant of --only fits the shapes and operations")
+    plan = variant_race.QUICK if options.quick else variant_race.PLAN
+
+    def job(cell):
+        return lambda tell: variant_race.measure(*cell, plan, tell)
+
+    records, facts, status = run.measured([job(cell) for cell in cells], variant_report.line, options)
+    if records:
+        print("", variant_report.table(records), "", machine.about(facts), "", variant_report.verdict(records), sep="\n")
+        picture.try_write(options.png, records, facts, variant_report.heat_map)
+        for page in options.fill:
+            pages.fill(page, records, facts)
     return status

@@ -47,4 +47,5 @@ def chosen(operations, shapes, dtypes, quick, more=()):
 
 def title(record, between="  "):
     """The name of a race in one line."""
-    return f"{record['operation']}{between}{record['shape']} {record['dtype']}"
+    variant = f"{record['variant']}{between}" if "variant" in record else ""
+    return f"{record['operation']}{between}{variant}{record['shape']}" + ("" if variant else f" {record['dtype']}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUITES = ["control", "cross_entropy", "log_softmax", "memory", "nll_loss", "startup", "table"]
+SUITES = ["control", "cross_entropy", "log_softmax", "memory", "nll_loss", "startup", "table", "variants"]
 
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the wheel does not contain the suites")
 
@@ -62,6 +62,16 @@ def test_the_table_has_ratios_and_skips_peers_that_did_not_run(monkeypatch):
     with pytest.raises(NotImplementedError, match="sklearn"):
         suite.setup(ratios, "nll_loss 7x5 float32", "sklearn")
     assert suite.track_ratio({"a": {"b": 2.0}}, "a", "b") == 2.0
+
+
+def test_a_variant_has_its_ratio_to_the_plain_call(monkeypatch):
+    from benchmarks import variants
+    from nbloss.bench.measure.clock import Plan
+
+    monkeypatch.setattr(variants, "PLAN", Plan(rounds=2, pause=0.0, turn=1e-4))
+    assert variants.Variants().track_over_plain("weight", "32x10") > 0
+    cells = variants.wanted.cells([variants.wanted.VALUE_AND_GRAD], variants.SHAPES, variants.KINDS)
+    assert len(cells) == len(variants.KINDS) * len(variants.SHAPES)
 
 
 def test_a_slower_nbloss_gives_larger_ratios(monkeypatch):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from records import FACTS, record
+from records import FACTS, record, variant
 
 from nbloss.bench import cli, main
 from nbloss.bench.measure import files, scaling
@@ -52,6 +52,13 @@ def test_it_prints_a_table_and_writes_json_and_a_picture(tmp_path, capsys):
         (["--compare", ".", "--from", "no.json"], "--from"),
         (["--fill", "no.md"], "no.md"),
         (["scaling", "--op", "nll_loss"], "--op"),
+        (["--variants", "--op", "softmin"], "softmin"),
+        (["--variants", "--shape", "3x4"], "3x4"),
+        (["--variants", "--only", "nothing"], "nothing"),
+        (["--variants", "--only", "smoothing", "--op", "nll_loss"], "--only"),
+        (["--variants", "--peers", "numpy"], "--peers"),
+        (["--variants", "--from", "no.json"], "no.json"),
+        (["--variants", "--fill", "no.md"], "no.md"),
         (["--frobnicate"], "--frobnicate"),
         (["--shape"], "--shape"),
     ],
@@ -65,7 +72,7 @@ def test_bad_arguments_give_one_line_and_status_2(arguments, message, capsys, tm
 
 
 def test_help_is_not_an_error(capsys):
-    for command in ([], ["scaling"]):
+    for command in ([], ["scaling"], ["--variants"]):
         assert main([*command, "--help"]) == 0
         assert "--quick" in capsys.readouterr().out
 
@@ -134,3 +141,30 @@ def test_results_of_bench_are_no_points_of_scaling(tmp_path, capsys):
     files.write(tmp_path / "bench.json", [record(nbloss=1.0, read=0.5)], FACTS)
     assert main(["scaling", "--from", str(tmp_path / "bench.json")]) == 2
     assert "scaling" in capsys.readouterr().err
+
+
+def test_variants_are_measured_written_drawn_and_filled_in(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(cli.variant_race, "QUICK", SHORT)
+    numbers, picture, page = tmp_path / "variants.json", tmp_path / "variants.png", tmp_path / "page.md"
+    page.write_text("<!-- nbloss bench: variants -->\n<!-- end of nbloss bench -->\n")
+    chosen = ["--op", "cross_entropy", "nll_loss", "--shape", "32x10", "--only", "sum", "weight"]
+    paths = ["--json", str(numbers), "--png", str(picture), "--fill", str(page)]
+    assert main(["--variants", "--quick", *chosen, *paths]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith(("0 of 4", "1 of 4", "2 of 4", "3 of 4", "4 of 4")) and "race 4 of 4" in err
+    written = json.loads(numbers.read_text())
+    assert [(r["operation"], r["variant"]) for r in written["races"]] == [
+        ("cross_entropy", "weight"), ("cross_entropy", "sum"), ("nll_loss", "weight"), ("nll_loss", "sum")
+    ]  # fmt: skip
+    assert written["machine"]["cpus"] >= 1 and picture.read_bytes().startswith(b"\x89PNG") and "| sum | 1.1 |" in page.read_text()
+    before = page.read_text()
+    assert main(["--variants", "--from", str(numbers), "--png", str(picture), "--fill", str(page)]) == 0, "drawn again from the results"
+    assert page.read_text() == before
+    assert main(["scaling", "--from", str(numbers)]) == 2
+
+
+def test_a_ratio_above_its_limit_is_no_error(tmp_path, capsys):
+    files.write(tmp_path / "variants.json", [variant(ratio=9.0, to_torch=0.1)], FACTS)
+    assert main(["--variants", "--from", str(tmp_path / "variants.json")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 1 within the wanted limits; 0 of 1 faster than torch"

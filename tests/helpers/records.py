@@ -14,3 +14,11 @@ def record(operation="cross_entropy", shape="7x5", dtype="float32", yardstick="r
     }  # fmt: skip
     return {"operation": operation, "shape": shape, "dtype": dtype, "threads": 2, "yardstick": yardstick, "bytes": 140,
             "rounds": 7, "contenders": contenders}  # fmt: skip
+
+
+def variant(operation="cross_entropy_value_and_grad", name="weight", shape="32x10", ratio=1.5, limit=1.15, to_torch=2.0, **more):
+    """A record as `variants.race.measure` makes it. Without a ratio or `to_torch`, give the contender that has the reason."""
+    contenders = {who: {"seconds": s, "low": s, "high": s, "calls": 9} for who, s in (("nbloss", 2e-3), ("plain", 1e-3), ("torch", 4e-3))}
+    return {"operation": operation, "variant": name, "shape": shape, "dtype": "float32", "threads": 2, "limit": limit, "ratio": ratio,
+            "low": ratio and ratio * 0.9, "high": ratio and ratio * 1.1, "to_torch": to_torch, "rounds": 5,
+            "contenders": contenders | more}  # fmt: skip

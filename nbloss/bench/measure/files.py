@@ -34,4 +34,4 @@ def read(paths):
 
 def key(record):
     """What identifies a race in a file."""
-    return record["operation"], record["shape"], record["dtype"], record["threads"]
+    return record["operation"], record["shape"], record["dtype"], record["threads"], record.get("variant")

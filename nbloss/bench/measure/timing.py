@@ -40,7 +40,7 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
     problem.forget_answers()
     runs |= {name: setup(problem) for name, setup in YARDSTICKS.items()}
 
-    contenders |= _interleaved(runs, plan, timer, lambda text: tell(f"{operation} {problem}: {text}"))
+    contenders |= interleaved(runs, plan, timer, lambda text: tell(f"{operation} {problem}: {text}"))[0]
     _add_ratios(contenders, YARDSTICK[operation])
     return {
         "operation": operation,
@@ -54,7 +54,11 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
     }
 
 
-def _interleaved(runs, plan, timer, tell):
+def interleaved(runs, plan, timer=wall_clock, tell=lambda text: None):
+    """Time callables in turns.
+
+    Returns ``{name: {"seconds", "low", "high", "calls"}}``, and ``{name: the seconds of its turns}``, None for a round without a turn.
+    """
     order, rng = list(runs), random.Random(plan.seed)
     schedules = {}
     for name in order:
@@ -65,14 +69,17 @@ def _interleaved(runs, plan, timer, tell):
         rng.shuffle(order)
         for name in order:
             turns, samples, batch = schedules[name]
-            if takes_part(number, turns, plan.rounds):
-                tell(f"round {number + 1}/{plan.rounds}")
-                time.sleep(plan.pause)
-                medians[name].append(turn(runs[name], samples, batch, timer))
-    return {name: _summary(medians[name], *schedules[name][1:]) for name in runs}
+            if not takes_part(number, turns, plan.rounds):
+                medians[name].append(None)
+                continue
+            tell(f"round {number + 1}/{plan.rounds}")
+            time.sleep(plan.pause)
+            medians[name].append(turn(runs[name], samples, batch, timer))
+    return {name: _summary(medians[name], *schedules[name][1:]) for name in runs}, medians
 
 
 def _summary(medians, samples, batch):
+    medians = [seconds for seconds in medians if seconds is not None]
     low, middle, high = quartiles(medians)
     return {"seconds": middle, "low": low, "high": high, "calls": samples * batch * len(medians)}
 

@@ -10,6 +10,7 @@ from .. import races
 from ..measure.machine import busy_note
 from ..problem import Problem
 from ..races import title
+from . import variants
 from .report import matrix, outcomes, split, tally
 
 _BLOCK = re.compile(r"(<!-- nbloss bench: (\w+) -->\n).*?(<!-- end of nbloss bench -->\n)", re.DOTALL)
@@ -75,12 +76,21 @@ def _near(record):
     return [title(record), name, f"{ratio:.3g}x", *(f"{times:.2f} {yardstick}" for times in (ours, ours * ratio / 3, least))]
 
 
-KINDS = {"short": short, "full": full, "threefold": threefold}
+KINDS = {"short": short, "full": full, "threefold": threefold, "variants": variants.markdown}
+
+
+def _of(records):
+    """The kinds of tables that results have."""
+    of_variants = any("variant" in record for record in records)
+    return {kind for kind in KINDS if (kind == "variants") == of_variants}
 
 
 def filled(text, records, facts):
-    """The text of a page with new tables."""
-    return _BLOCK.sub(lambda found: found[1] + "\n".join(KINDS[found[2]](records, facts)) + "\n" + found[3], text)
+    """The text of a page with new tables. Tables of other results stay as they are."""
+    some = _of(records)
+    return _BLOCK.sub(
+        lambda found: found[1] + "\n".join(KINDS[found[2]](records, facts)) + "\n" + found[3] if found[2] in some else found[0], text
+    )
 
 
 def read(path):

@@ -69,7 +69,7 @@ def turns_of(monkeypatch, seconds, plan):
     turns = []
     monkeypatch.setattr(timing, "turn", lambda run, samples, batch, timer: turns.append(run()) or 1.0)
     runs = {name: lambda name=name: name for name in seconds}
-    timing._interleaved(runs, plan, lambda run, calls: seconds[run()], lambda text: None)
+    timing.interleaved(runs, plan, lambda run, calls: seconds[run()], lambda text: None)
     return turns
 
 
