@@ -134,6 +134,7 @@ def markdown(records, facts):
     high, lost = misses(records)
     named = [f"`{title(r, ' ')}` ({r['ratio']:.2f}, wanted {r['limit']:g})" for r in high]
     named += [f"`{title(r, ' ')}` (torch takes {r['to_torch']:.2f} of the time)" for r in lost]
+    lines += ["", "![Every variant: its time over the wanted limit](variants.png)"]
     return [*lines, "", f"{tally(records)}." + (f" Missed: {', '.join(named)}." if named else "")]
 
 

@@ -10,6 +10,8 @@ from . import calls, inputs, wanted
 
 PLAN, QUICK = Plan(rounds=5, pause=0.015, turn=0.02, budget=0.6), Plan(rounds=3, pause=0.015, turn=0.006, budget=0.3)
 
+HALF_SUMS = 10  # how much further off sums in half precision may be
+
 
 class Different(Exception):
     """torch's result is not nbloss's, so their times must not be compared."""
@@ -70,17 +72,19 @@ def _ratio(these, those):
 def _compare(ours, theirs, plain, dtype):
     """Raise `Different` unless two results are those of one computation, whatever rounding does. nan and inf stand where they stand.
 
-    The error is relative to the largest number of the result and of the plain call's: torch loses the digits of confident rows. Its
-    float16 sums overflow; they take the same time.
+    The error is relative to the largest number of the result and of the plain call's: torch loses the digits of confident rows. It also
+    adds half types in half precision, which loses digits; where its float16 loss overflows, its gradient is lost as well. That takes the
+    same time, so it is no other computation.
     """
     tuples = [result if isinstance(result, tuple) else (result,) for result in (ours, theirs, plain)]
     for mine, other, usual in zip(*tuples, strict=True):
         mine, other = np.asarray(mine).astype(np.float64), other.detach().double().numpy()
-        overflows = np.isinf(other) if dtype == "float16" else np.zeros(other.shape, bool)
         finite = np.isfinite(mine) & np.isfinite(other)
-        if not (finite | overflows | (np.isnan(mine) & np.isnan(other)) | (mine == other)).all():
-            raise Different("its result is nan or inf where nbloss's is not")
+        if dtype == "float16" and (np.isfinite(mine) & ~finite).any():
+            return
+        if not (finite | (np.isnan(mine) & np.isnan(other)) | (mine == other)).all():
+            raise Different("its result is nan or inf where nbloss's is not, or the reverse")
         scale = max(np.abs(mine[finite]).max(initial=0), np.nanmax(np.abs(usual)), np.finfo(np.float64).tiny)
         error = np.abs(mine[finite] - other[finite]).max(initial=0) / scale
-        if error > TOLERANCE[dtype]:
+        if error > TOLERANCE[dtype] * (HALF_SUMS if dtype in ("float16", "bfloat16") else 1):
             raise Different(f"its result differs from nbloss's by {error:.1e} of the largest value")

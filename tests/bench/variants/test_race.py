@@ -86,9 +86,13 @@ class _Tensor:
         ([1e-9, 2e-9], [0.0, 0.0], "float32", True),  # lost digits of confident rows, beside plain numbers of 1
         ([np.nan, -np.inf], [np.nan, -np.inf], "float32", True),
         ([1.0, np.inf], [1.0, -np.inf], "float32", False),
-        ([1.0, 2.0], [1.0, np.nan], "float16", False),
+        ([1.0, 2.0], [1.0, np.nan], "float32", False),
+        ([1.0, 2.0], [1.0, 2.3], "float16", False),
+        ([1.0, 2.0], [1.0, 2.1], "float16", True),  # torch adds halves in half precision
         ([1.0, 2.0], [1.0, np.inf], "float32", False),
+        ([1.0, np.inf], [1.0, 2.0], "float16", False),
         ([1.0, 2.0], [1.0, np.inf], "float16", True),  # torch's float16 sums overflow
+        ([1.0, 2.0], [1.0, np.nan], "float16", True),
     ],
 )
 def test_the_results_are_compared(mine, other, dtype, same):
