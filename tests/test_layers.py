@@ -47,9 +47,8 @@ LAYERS = [
     {f"{CUDA}.prims"},
     {f"{CUDA}.tuning"},
     {f"{CPU}.choose", f"{CPU}.fused"},
-    {CPU, f"{CPU}.blocked"},
-    {f"{CPU}.channels_first"},
-    {f"{CPU}.row_per_lane"},
+    {CPU, f"{CPU}.channels_first"},
+    {f"{CPU}.row_per_lane", f"{CPU}.blocked"},
     {f"{CPU}.vector_per_row", f"{CPU}.channels_first.pipeline"},  # the pipeline is called between the sums of a tile
     {f"{CPU}.per_target", f"{CPU}.epilogue"},
     {f"{CPU}.compile", f"{CPU}.compile.jit"},

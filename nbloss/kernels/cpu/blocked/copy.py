@@ -126,7 +126,7 @@ def rows_out(array, block, p, stop, source):
 
 
 @njit(**INLINE)
-def run_of_positions(array, p, stop):
+def _run(array, p, stop):
     """The positions from p on, before ``stop``, that have one stride: ``(pointer to class 0 of p, stride, count)``."""
     inner, outer_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 2)
     if inner == 1:
@@ -144,7 +144,7 @@ def _copy_in(array, block, p, stop):
     tile = alloc_like(block, width * width)
     q = p
     while q < stop:
-        first, step, count = run_of_positions(array, q, stop)
+        first, step, count = _run(array, q, stop)
         rows = offset(block, (q - p) * pitch)
         if abs(step) == 1 and count >= width:
             ahead = max_int(1, BLOCK_PREFETCH_LINES // count) * width
@@ -195,7 +195,7 @@ def _copy_out(array, block, p, stop, bypass):
     tile = alloc_like(block, width * width)
     q = p
     while q < stop:
-        first, step, count = run_of_positions(array, q, stop)
+        first, step, count = _run(array, q, stop)
         rows = offset(block, (q - p) * pitch)
         if abs(step) == 1 and count >= width:
             for c in range(0, n, width):

@@ -6,24 +6,10 @@ contiguous are copied, and each thread copies the rows that it computes.
 
 from numba import njit
 
-from nbloss.kernels.cpu.blocked.copy import (
-    block_rows,
-    buffer,
-    copied_bytes,
-    in_buffer,
-    is_copied,
-    positions_to_line,
-    rows_in,
-    rows_out,
-    run_of_positions,
-)
-from nbloss.kernels.cpu.channels_first.log_softmax import read, write
-from nbloss.kernels.cpu.compile.pipeline import INLINE, INLINE_ONLY, NO_INLINE, OPTIONS
-from nbloss.kernels.cpu.simd.load_store import lanes, load_x4
-from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, prefetch_read, stride
-from nbloss.kernels.cpu.simd.workspace import carve, free
-from nbloss.kernels.cpu.tuning import MANY_CLASSES_PREFETCH
+from nbloss.kernels.cpu.blocked.copy import block_rows, buffer, copied_bytes, in_buffer, is_copied, positions_to_line, rows_in, rows_out
+from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, OPTIONS
+from nbloss.kernels.cpu.simd.pointers import min_int, pointer
+from nbloss.kernels.cpu.simd.workspace import free
 from nbloss.kernels.cpu.vector_per_row import cross_entropy as index_targets
 from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
 from nbloss.kernels.cpu.vector_per_row import nll_soft as nll_soft_of_rows
@@ -33,8 +19,6 @@ from nbloss.kernels.cpu.vector_per_row import soft_targets
 def _njit(body):
     return njit(**OPTIONS, **INLINE_ONLY)(body)
 
-
-_log_sums = _njit(logs.log_sums.py_func)
 
 _log_softmax, _log_softmax_backward = _njit(logs.log_softmax), _njit(logs.log_softmax_backward)
 
@@ -51,51 +35,15 @@ def _range(x, other, out, lo, hi):
     return first, min_int(hi + before, positions), block_rows(copied_bytes(x) + copied_bytes(other) + copied_bytes(out))
 
 
-@njit(**NO_INLINE)
-def _write_logs(x, out, tops, log_s, p, stop):
-    """out = (x - m) - log s at the positions [p, stop), which are contiguous in both arrays; m and log s are those of ``log_sums``."""
-    n, class_stride, out_stride, bypass = x.shape[1], stride(x, 1), stride(out, 1), channels_bypass_caches(out, pointer(x, 0))
-    part, q = 4 * lanes(pointer(x, 0)), p
-    while q < stop:
-        first, _, count = run_of_positions(x, q, stop)
-        result, _, count = run_of_positions(out, q, q + count)
-        for c in range(n):
-            line, out_line = offset(first, c * class_stride), offset(result, c * out_stride)
-            for k in range(0, count, part):
-                prefetch_read(line, MANY_CLASSES_PREFETCH * class_stride + k)
-                write(
-                    offset(out_line, k),
-                    count - k,
-                    bypass,
-                    (read(offset(line, k), count - k) - load_x4(tops, q - p + k)) - load_x4(log_s, q - p + k),
-                )
-        q += count
-
-
-@njit(**INLINE)
-def _adjacent(array):
-    """Whether neighbouring positions are neighbours in memory, in runs."""
-    return stride(array, 2) == 1 and array.shape[2] > 1
-
-
 def log_softmax(x, out, lo, hi):
-    """Where positions are contiguous in both arrays, only the sums need rows: the output is written from the logits as they lie."""
     first, end, size = _range(x, None, out, lo, hi)
-    in_place = is_copied(x) and _adjacent(x) and _adjacent(out)
-    logits, result = buffer(x, size), buffer(out, 1 if in_place else size)
-    tops, log_s = carve(pointer(x, 0), (size + 64, size + 64))
+    logits, result = buffer(x, size), buffer(out, size)
     for p in range(first, end, size):
         stop = min_int(end, p + size)
-        rows = rows_in(x, logits, p, stop)
-        if in_place:
-            _log_sums(rows, None, tops, log_s, p, stop)
-            _write_logs(x, out, tops, log_s, p, stop)
-        else:
-            _log_softmax(rows, in_buffer(out, result, p, stop), p, stop)
-            rows_out(out, result, p, stop, pointer(x, 0))
+        _log_softmax(rows_in(x, logits, p, stop), in_buffer(out, result, p, stop), p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
     free(logits)
     free(result)
-    free(tops)
 
 
 def log_softmax_backward(g, y, out, lo, hi):

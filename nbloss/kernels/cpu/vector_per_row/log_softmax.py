@@ -20,9 +20,8 @@ from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_gradient
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
-@njit(**INLINE)
-def log_sums(x, out, tops, log_s, lo, hi):
-    """out = (x - m) - log s. Without ``out``, m and log s of each row go to ``tops`` and ``log_s``, from the first row on."""
+def log_softmax(x, out, lo, hi):
+    """out = (x - m) - log s."""
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
@@ -30,9 +29,7 @@ def log_sums(x, out, tops, log_s, lo, hi):
     maxima, logs = carve(base, (2 * width, width))
     rest = splat(base, 0.0)
     terms = stack_alloc(np.float64, 256)
-    nontemporal = False
-    if out is not None:
-        nontemporal = rows_bypass_caches(out, n, base)
+    nontemporal = rows_bypass_caches(out, n, base)
     ahead = prefetch_distance(n, row_step(x), size)
     for p in range(lo, min_int(hi, lo + size)):
         put(maxima, p & ring, row_max(position_pointer(x, p), n))
@@ -53,18 +50,8 @@ def log_sums(x, out, tops, log_s, lo, hi):
                 rest = insert_lane(rest, k, cast(base, row_rest(position_pointer(x, p + k), n, get(maxima, (p + k) & ring), None)))
         store(logs, 0, log1p(rest))
         for k in range(count):
-            row, top, log_of_row = position_pointer(x, p + k), get(maxima, (p + k) & ring), get(logs, k)
-            if tops is not None:
-                put(tops, p + k - lo, top)
-                put(log_s, p + k - lo, log_of_row)
-            if out is not None:
-                write_logs(row, position_pointer(out, p + k), n, top, log_of_row, nontemporal)
+            write_logs(position_pointer(x, p + k), position_pointer(out, p + k), n, get(maxima, (p + k) & ring), get(logs, k), nontemporal)
     free(maxima)
-
-
-def log_softmax(x, out, lo, hi):
-    """out = (x - m) - log s."""
-    log_sums(x, out, None, None, lo, hi)
 
 
 @njit(**INLINE)
