@@ -11,7 +11,7 @@ import numpy as np
 import nbloss
 import nbloss.functional as F
 from nbloss.backends.array_interop import numpy_dtype
-from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, TILE_MAX_CLASSES
+from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, TRANSPOSED_MIN_CLASSES
 
 # The instruction sets that decide how wide the CPU kernels run, in LLVM's names, best first.
 CPU_FEATURES = ("avx512fp16", "avx512bf16", "avx512f", "avx2", "fma", "f16c", "sve2", "sve", "neon")
@@ -79,10 +79,10 @@ CALLS = {  # a call as the table shows it -> the call, on logits x, class number
 def _small(shape):
     """A smaller shape of the same layout that runs the same kernels.
 
-    What counts is the number of classes up to `TILE_MAX_CLASSES`, and of positions up to `FUSED_MAX_ROWS`. A dry run does not
+    What counts is the number of classes up to `TRANSPOSED_MIN_CLASSES`, and of positions up to `FUSED_MAX_ROWS`. A dry run does not
     read the logits, so they take no memory.
     """
-    outer, classes, inner = shape[0], min(shape[1], TILE_MAX_CLASSES + 1), prod(shape[2:])
+    outer, classes, inner = shape[0], min(shape[1], TRANSPOSED_MIN_CLASSES + 1), prod(shape[2:])
     inner = min(inner, FUSED_MAX_ROWS + 1)
     outer = min(outer, FUSED_MAX_ROWS // inner + 1)
     return outer, classes, *([inner] if len(shape) > 2 else []), *[1] * (len(shape) - 3)

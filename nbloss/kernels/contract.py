@@ -6,12 +6,12 @@ bfloat16 as int16. The arithmetic is in float32, or in float64 for float64 logit
 ============  ==================  ======================================================================================
 name          shape               meaning
 ============  ==================  ======================================================================================
-x             (outer, C, inner)   logits; ``logp`` log-probabilities; ``y`` probabilities, in the computed type
+x             (outer, C, inner)   logits; ``logp`` log-probabilities; ``y`` probabilities, on the CPU of any of the four dtypes
 m, s, rest    per position        max x, sum exp(x - m), s - 1 (``math.epilogue``); p = softmax(x); L = m + log s
 target        (positions,)        class numbers, any integer dtype, seen as signed; ``mask`` (an int) undoes the sign of unsigned ones
 scale         (positions,) or 1   weight of the target's class, 0 where the target is ignored; one number applies to all positions
 spread        (positions,)        what label smoothing gives every class, before class weights; 0 where the target is ignored
-w             (C,)                class weights
+w             (C,) or None        class weights; None: all are 1
 q             (outer, C, inner)   target distribution; M = sum of q over the classes
 options       RowOptions or None  options that act on a whole row (``math.epilogue``)
 upstream      (positions,) or 1   gradient of each loss, the division of a mean included

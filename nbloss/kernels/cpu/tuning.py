@@ -16,10 +16,6 @@ from pathlib import Path
 # long; at 64 the vector per row takes half the time (2026-11-22).
 LANES_MAX_CLASSES = 48
 
-# Classes. More classes that are not contiguous are copied first: a tile of 4096 float32 classes is 256 kB, and the copy that its
-# exponentials are written to as much again (2026-11-22).
-TILE_MAX_CLASSES = 4096
-
 # Positions. Images with fewer positions go one row per lane: a pipelined block would be mostly tail (2026-11-23).
 CHANNELS_MIN_POSITIONS = 64
 
