@@ -131,25 +131,42 @@ def _top_and_own(tile, n, y):
     return m, own
 
 
+@njit(**INLINE)
+def _own_of_four(tile, c, y, own):
+    """``own``, or the logit of one of the classes c to c + 3, of which y (0 to 3) is the target."""
+    width = lanes(tile)
+    own = select(equal(y, 1.0), load(tile, (c + 1) * width), select(equal(y, 0.0), load(tile, c * width), own))
+    return select(equal(y, 3.0), load(tile, (c + 3) * width), select(equal(y, 2.0), load(tile, (c + 2) * width), own))
+
+
 @none_of_none
 def _own_logit(share, tile, n, y):
     """x[y]; None without smoothing, which alone needs it before the sums."""
-    width, own = lanes(tile), splat(tile, 0.0)
-    for c in range(n):
-        own = select(equal(y, 0.0), load(tile, c * width), own)
+    width, own, c = lanes(tile), splat(tile, 0.0), n & 3
+    for k in range(c):
+        own = select(equal(y, 0.0), load(tile, k * width), own)
         y = y - 1.0
+    while c < n:
+        own = _own_of_four(tile, c, y, own)
+        y = y - 4.0
+        c += 4
     return own
 
 
 @njit(**INLINE)
 def _own_weight(like, n, y, w):
     """w[y] of each lane."""
-    own = like * 0.0 + 1.0
+    own, c = like * 0.0 + 1.0, n & 3
     if w is None:
         return own
-    for c in range(n):
-        own = select(equal(y, 0.0), get(w, c), own)
+    for k in range(c):
+        own = select(equal(y, 0.0), get(w, k), own)
         y = y - 1.0
+    while c < n:
+        own = select(equal(y, 1.0), get(w, c + 1), select(equal(y, 0.0), get(w, c), own))
+        own = select(equal(y, 3.0), get(w, c + 3), select(equal(y, 2.0), get(w, c + 2), own))
+        y = y - 4.0
+        c += 4
     return own
 
 
