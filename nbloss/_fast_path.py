@@ -74,7 +74,7 @@ def _neighbours(x, out, count, classes):
 
 
 def log_softmax(operation, inputs, dim, out):
-    """The result of "log_softmax" or "log_softmax_backward" along the last axis; None if the general path must take the call.
+    """The result of log_softmax or softmax, or of a "..._backward", along the last axis; None if the general path must take the call.
 
     The result has the shape and dtype of the first of the ``inputs``.
     """

@@ -84,6 +84,8 @@ WHY = {
 MODULES = {  # operation -> the file that has it, in each algorithm's folder
     "log_softmax": "log_softmax",
     "log_softmax_backward": "log_softmax",
+    "softmax": "softmax",
+    "softmax_backward": "softmax",
     "cross_entropy": "cross_entropy",
     "cross_entropy_soft": "soft_targets",
     "nll_soft": "nll_soft",
