@@ -285,7 +285,9 @@ def test_lists_of_integers_and_an_out_go_with_dtype(function, device):
 @BOTH
 @pytest.mark.parametrize("x", [np.zeros((2, 3), int), np.zeros((2, 3), bool), [[1, 2, 3]]], ids=["int", "bool", "list"])
 def test_without_dtype_the_error_says_what_to_do(function, x, device):
-    with pytest.raises(TypeError, match=r"input should have dtype float16.*; got (int|bool).*dtype=np\.float32.*\.astype\(np\.float32\)"):
+    with pytest.raises(
+        TypeError, match=r"input should have dtype float16.*; got (int64|bool): use .*\.astype\(np\.float32\), or dtype=np\.float32$"
+    ):
         function(x, device=device)
 
 
