@@ -188,7 +188,9 @@ def test_every_layout_gives_the_same_bits(shape, dtype, layout, rng, device):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(2, 1, 64), (1, 5, 127), (2, 21, 128), (2, 48, 9, 21), (5, 7, 16, 4), (3, 99, 70)], ids=name)
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 64), (1, 5, 127), (2, 21, 128), (2, 48, 9, 21), (5, 7, 16, 4), (3, 99, 70), (1, 600, 300)], ids=name
+)
 def test_channels_first_has_the_bits_of_rows(shape, dtype, rng):
     x, g = logits(rng, shape, dtype), logits(rng, shape, dtype)
     x[:, :1].flat[::5], x.flat[::91] = 80, -np.inf
@@ -196,6 +198,21 @@ def test_channels_first_has_the_bits_of_rows(shape, dtype, rng):
     y, y_rows = F.softmax(x, 1), F.softmax(rows)
     same(y, np.moveaxis(y_rows, -1, 1))
     same(F.softmax_backward(g, y, 1), np.moveaxis(F.softmax_backward(upstream, y_rows), -1, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(300, 200), (129, 1001), (70, 5000)], ids=name)
+def test_transposed_rows_have_the_bits_of_rows_and_nothing_beside_them_is_written(shape, dtype, rng):
+    x, g = logits(rng, shape, dtype), logits(rng, shape, dtype)
+    y = F.softmax(x)
+    grad = F.softmax_backward(g, y)
+    for start in (0, 3):
+        around = np.full((shape[0] + 2) * shape[1] + 16, 7, dtype)
+        first = shape[1] + start
+        out = around[first : first + x.size].reshape(shape)
+        same(F.softmax(np.asfortranarray(x), out=out), y)
+        same(F.softmax_backward(np.asfortranarray(g), np.asfortranarray(y), out=out), grad)
+        assert (around[:first] == 7).all() and (around[first + x.size :] == 7).all()
 
 
 @pytest.fixture
