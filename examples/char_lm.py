@@ -64,7 +64,7 @@ def main(count, epochs):
 
     past = [0] * CONTEXT
     while len(past) < LONGEST and (len(past) == CONTEXT or past[-1]):
-        p = np.exp(F.log_softmax(forward(params, np.array([past[-CONTEXT:]]))[-1][0], dtype=np.float64))
+        p = F.softmax(forward(params, np.array([past[-CONTEXT:]]))[-1][0], dtype=np.float64)
         past.append(int(rng.choice(len(letters), p=p)))
     print("it writes:", "".join(letters[i] for i in past if i))
     learned = perplexity[-1] < 12

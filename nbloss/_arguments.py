@@ -43,9 +43,10 @@ def any_array(backend, name, value):
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="), order="K")
 
 
-def _as_float(name, value, array):
+def _as_float(name, value, array, for_integers=""):
     if float_kind(array.dtype) is None:
-        raise host_arrays.refusal(name, value, array, f"have dtype {FLOAT_DTYPES}")
+        refusal = host_arrays.refusal(name, value, array, f"have dtype {FLOAT_DTYPES}")
+        raise TypeError(f"{refusal}{for_integers}") if array.dtype.kind in "bui" else refusal
     return array
 
 
@@ -55,9 +56,9 @@ def _as_real(name, value, array):
     return array
 
 
-def float_array(backend, name, value):
-    """An array of one of the four float dtypes, not converted."""
-    return _as_float(name, value, any_array(backend, name, value))
+def float_array(backend, name, value, for_integers=""):
+    """An array of one of the four float dtypes, not converted; ``for_integers`` ends the error for integers and bools."""
+    return _as_float(name, value, any_array(backend, name, value), for_integers)
 
 
 def real_array(backend, name, value, dtype):

@@ -63,6 +63,8 @@ def bug_report():
 CALLS = {  # a call as the table shows it -> the call, on logits x, class numbers y, weights w and probabilities p
     "log_softmax": lambda x, y, w, p: F.log_softmax(x, 1),
     "log_softmax_backward": lambda x, y, w, p: F.log_softmax_backward(x, x, 1),
+    "softmax": lambda x, y, w, p: F.softmax(x, 1),
+    "softmax_backward": lambda x, y, w, p: F.softmax_backward(x, x, 1),
     "nll_loss": lambda x, y, w, p: F.nll_loss(x, y),
     "nll_loss_backward": lambda x, y, w, p: F.nll_loss_backward(1.0, x, y),
     "cross_entropy": lambda x, y, w, p: F.cross_entropy(x, y),

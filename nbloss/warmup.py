@@ -52,6 +52,10 @@ def _log_softmax(x, y):
     F.log_softmax_backward(x, F.log_softmax(x, 1), 1)
 
 
+def _softmax(x, y):
+    F.softmax_backward(x, F.softmax(x, 1), 1)
+
+
 def _none(x, y):
     F.cross_entropy(x, y, reduction="none")
     F.nll_loss(x, y, reduction="none")
@@ -79,6 +83,7 @@ CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "label_smoothing": _smoothed,
     "probabilities": _probabilities,
     "log_softmax": _log_softmax,
+    "softmax": _softmax,
     "nll_loss": _nll,
     "general": _general,
 }

@@ -190,29 +190,33 @@ def test_a_number_alone_and_empty_rows_take_the_full_path(dim):
 AXES = [((7,), 0), ((32, 10), 1), ((32, 10), 0), ((3, 4, 5), 2), ((3, 4, 5), 1), ((2, 70, 3, 9), 1), ((9, 300), 1), ((5000, 3), 0)]
 
 
+@pytest.mark.parametrize("function", [F.log_softmax, F.softmax], ids=["log_softmax", "softmax"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_log_softmax_is_that_of_the_full_path(dtype, rng):
+def test_log_softmax_and_softmax_are_those_of_the_full_path(dtype, function, rng):
     for shape, axis in AXES:
         x = logits(rng, shape, dtype)
-        full = F.log_softmax(x, axis, device="cpu")
+        full = function(x, axis, device="cpu")
         out = np.empty_like(x)
-        assert F.log_softmax(x, axis, out=out) is out
-        for ours in (F.log_softmax(x, axis), F.log_softmax(x, axis - len(shape)), out, F.log_softmax(x, axis, out=x)):
+        assert function(x, axis, out=out) is out
+        for ours in (function(x, axis), function(x, axis - len(shape)), out, function(x, axis, out=x)):
             assert_array_equal(ours, full)
             assert ours.dtype == x.dtype
 
 
+@pytest.mark.parametrize(
+    ("function", "backward"), [(F.log_softmax, F.log_softmax_backward), (F.softmax, F.softmax_backward)], ids=["log_softmax", "softmax"]
+)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_the_gradient_of_log_softmax_is_that_of_the_full_path(dtype, rng):
+def test_the_gradients_of_log_softmax_and_softmax_are_those_of_the_full_path(dtype, function, backward, rng):
     for shape, axis in AXES:
-        y, g = F.log_softmax(logits(rng, shape, dtype), axis), logits(rng, shape, dtype)
-        full = F.log_softmax_backward(g, y, axis, device="cpu")
+        y, g = function(logits(rng, shape, dtype), axis), logits(rng, shape, dtype)
+        full = backward(g, y, axis, device="cpu")
         out = np.empty_like(y)
-        assert F.log_softmax_backward(g, y, axis, out=out) is out
+        assert backward(g, y, axis, out=out) is out
         over_y, over_g = y.copy(), g.copy()
-        F.log_softmax_backward(g, over_y, axis, out=over_y)
-        F.log_softmax_backward(over_g, y, axis, out=over_g)
-        for ours in (F.log_softmax_backward(g, y, axis), F.log_softmax_backward(g, y, axis - len(shape)), out, over_y, over_g):
+        backward(g, over_y, axis, out=over_y)
+        backward(over_g, y, axis, out=over_g)
+        for ours in (backward(g, y, axis), backward(g, y, axis - len(shape)), out, over_y, over_g):
             assert_array_equal(ours, full)
             assert ours.dtype == y.dtype
-        assert_array_equal(F.log_softmax_backward(1.0, y, axis), F.log_softmax_backward(np.ones_like(y), y, axis))
+        assert_array_equal(backward(1.0, y, axis), backward(np.ones_like(y), y, axis))

@@ -14,9 +14,9 @@ import nbloss.functional
 import nbloss.modules
 from nbloss._docstrings import documented
 
-MODULES = ["LogSoftmax", "NLLLoss", "CrossEntropyLoss"]
+MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss"]
 FUNCTIONS = [
-    "log_softmax", "log_softmax_backward", "nll_loss", "nll_loss_backward",
+    "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad",
 ]  # fmt: skip
 OTHERS = [
@@ -31,6 +31,8 @@ OTHERS = [
 SIGNATURES = {
     "log_softmax": "input, dim=-1, *, dtype=None, out=None, device=None",
     "log_softmax_backward": "grad_output, output, dim=-1, *, out=None, device=None",
+    "softmax": "input, dim=-1, *, dtype=None, out=None, device=None",
+    "softmax_backward": "grad_output, output, dim=-1, *, out=None, device=None",
     "nll_loss": "input, target, weight=None, *, ignore_index=-100, reduction='mean', device=None",
     "nll_loss_backward": "grad_output, input, target, weight=None, *, ignore_index=-100, reduction='mean', out=None, device=None",
     "cross_entropy": "input, target, weight=None, *, "
@@ -40,6 +42,7 @@ SIGNATURES = {
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
+    "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', device=None, reuse_grad=False, size_average=None, reduce=None",
     "CrossEntropyLoss": "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
     "device=None, reuse_grad=False, size_average=None, reduce=None",

@@ -3,6 +3,7 @@
 from nbloss.functional._cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_value_and_grad
 from nbloss.functional._log_softmax import log_softmax, log_softmax_backward
 from nbloss.functional._nll_loss import nll_loss, nll_loss_backward
+from nbloss.functional._softmax import softmax, softmax_backward
 
 __all__ = [
     "cross_entropy",
@@ -12,6 +13,8 @@ __all__ = [
     "log_softmax_backward",
     "nll_loss",
     "nll_loss_backward",
+    "softmax",
+    "softmax_backward",
 ]
 
 for _name in __all__:  # tracebacks, help() and pickles show the public name

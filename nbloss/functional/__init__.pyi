@@ -11,6 +11,8 @@ __all__ = [
     "log_softmax_backward",
     "nll_loss",
     "nll_loss_backward",
+    "softmax",
+    "softmax_backward",
 ]
 
 _Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -37,6 +39,18 @@ def log_softmax(
 def log_softmax_backward(grad_output: _Like, output: _OnDevice, dim: int = -1, *, out: Any = None, device: str | None = None) -> Any: ...
 @overload
 def log_softmax_backward(
+    grad_output: ArrayLike, output: ArrayLike, dim: int = -1, *, out: _Array | None = None, device: str | None = None
+) -> _Array: ...
+@overload
+def softmax(input: _OnDevice, dim: int = -1, *, dtype: DTypeLike | None = None, out: Any = None, device: str | None = None) -> Any: ...
+@overload
+def softmax(
+    input: ArrayLike, dim: int = -1, *, dtype: DTypeLike | None = None, out: _Array | None = None, device: str | None = None
+) -> _Array: ...
+@overload
+def softmax_backward(grad_output: _Like, output: _OnDevice, dim: int = -1, *, out: Any = None, device: str | None = None) -> Any: ...
+@overload
+def softmax_backward(
     grad_output: ArrayLike, output: ArrayLike, dim: int = -1, *, out: _Array | None = None, device: str | None = None
 ) -> _Array: ...
 @overload

@@ -1,4 +1,4 @@
-"""`log_softmax` and its gradient."""
+"""`log_softmax` and its gradient; `forward` and `backward` serve `softmax`, too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss import _fast_path
-from nbloss._arguments import array_like, float_array, float_dtype
+from nbloss._arguments import array_like, float_array, float_dtype, real_array
 from nbloss._docstrings import documented
 from nbloss._options import checked_dim, refused_axis
 from nbloss._problem import as_stored, delivered, output_array
@@ -18,11 +18,48 @@ if TYPE_CHECKING:
 
 INPUT = """\
 input : array_like
-    Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, of any shape and strides."""
+    Logits of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64, of any shape and strides. With ``dtype``, integers and bools
+    are taken, too."""
 OUT = """\
 out : ndarray, optional
-    The array that the result is written to, of input's shape and the result's dtype, in C order. It may be ``input`` itself, but may not
+    The array that the result is written to, of input's shape and the result's dtype, with any strides. It may be ``input`` itself, but may not
     overlap it otherwise."""
+
+
+def forward(operation, input, dim, dtype, out, device):
+    """The result of "log_softmax" or "softmax"."""
+    if device is None and dtype is None:
+        result = _fast_path.along_axis(operation, (input,), dim, out)
+        if result is not None:
+            return result
+    with select(device, input, out) as backend:
+        if dtype is None:
+            x = float_array(backend, "input", input, ", or dtype=np.float32")
+        else:
+            x = real_array(backend, "input", input, float_dtype(dtype))
+        axis = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
+        result = output_array(backend, out, x, [("input", x)])
+        run = getattr(backend.kernels, operation)
+        for piece in backend.pieces(axis, [as_stored(x)], as_stored(backend.kernel_view(result))):
+            run(*piece.inputs, piece.out)
+        return delivered(backend, result, out)
+
+
+def backward(operation, grad_output, output, dim, out, device):
+    """The gradient of "log_softmax_backward" or "softmax_backward"."""
+    if device is None:
+        result = _fast_path.along_axis(operation, (grad_output, output), dim, out)
+        if result is not None:
+            return result
+    with select(device, output, grad_output, out) as backend:
+        y = float_array(backend, "output", output)
+        g = array_like(backend, "grad_output", grad_output, y)
+        axis = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
+        result = output_array(backend, out, y, [("output", y), ("grad_output", g)])
+        run = getattr(backend.kernels, operation)
+        for piece in backend.pieces(axis, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result))):
+            run(*piece.inputs, piece.out)
+        return delivered(backend, result, out)
 
 
 @documented(input=INPUT, out=OUT)
@@ -51,7 +88,7 @@ def log_softmax(
     Raises
     ------
     TypeError
-        If the input (or ``dtype``) is not one of the four dtypes.
+        If ``dtype``, or without it the input's, is not one of the four dtypes.
     ValueError
         If ``out`` does not fit.
     numpy.exceptions.AxisError
@@ -60,6 +97,7 @@ def log_softmax(
     See Also
     --------
     log_softmax_backward : its gradient.
+    softmax : the probabilities themselves.
     cross_entropy : log_softmax and nll_loss in one pass.
 
     Notes
@@ -76,19 +114,7 @@ def log_softmax(
     """
     if axis is not None:
         raise refused_axis(axis)
-    if device is None and dtype is None:
-        result = _fast_path.along_axis("log_softmax", (input,), dim, out)
-        if result is not None:
-            return result
-    with select(device, input, out) as backend:
-        x = float_array(backend, "input", input)
-        if dtype is not None:
-            x = backend.cast(x, float_dtype(dtype))
-        along = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
-        result = output_array(backend, out, x, [("input", x)])
-        for piece in backend.pieces(along, [as_stored(x)], as_stored(backend.kernel_view(result))):
-            backend.kernels.log_softmax(*piece.inputs, piece.out)
-        return delivered(backend, result, out)
+    return forward("log_softmax", input, dim, dtype, out, device)
 
 
 OF_OUTPUT = """\
@@ -139,15 +165,4 @@ def log_softmax_backward(
     """
     if axis is not None:
         raise refused_axis(axis)
-    if device is None:
-        result = _fast_path.along_axis("log_softmax_backward", (grad_output, output), dim, out)
-        if result is not None:
-            return result
-    with select(device, output, grad_output, out) as backend:
-        y = float_array(backend, "output", output)
-        g = array_like(backend, "grad_output", grad_output, y)
-        along = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
-        result = output_array(backend, out, y, [("output", y), ("grad_output", g)])
-        for piece in backend.pieces(along, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result))):
-            backend.kernels.log_softmax_backward(*piece.inputs, piece.out)
-        return delivered(backend, result, out)
+    return backward("log_softmax_backward", grad_output, output, dim, out, device)

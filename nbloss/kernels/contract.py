@@ -21,6 +21,8 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
 ================================  ======================================================================================
 ``log_softmax``                   out = (x - m) - log s
 ``log_softmax_backward``          out = g - exp(y) sum g
+``softmax``                       out = exp(x - m) / s
+``softmax_backward``              out = y (g - sum g y)
 ``nll``, ``nll_backward``         loss = -scale logp[target];  out = -scale upstream at the target, 0 elsewhere
 ``nll_soft``, ``..._backward``    loss = -sum w y logp;  out = -w y upstream
 ``cross_entropy``                 loss = scale (log s + (m - x[target]));  out = scale upstream (p - [c is target])
@@ -52,6 +54,8 @@ KERNELS = (
     "row_scale",
     "row_sum",
     "rows",
+    "softmax",
+    "softmax_backward",
 )
 
 # What ``fused_loss`` and ``fused_soft_loss`` return: nothing was written; it was done; it was done, and a log-probability that the negative

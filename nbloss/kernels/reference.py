@@ -73,7 +73,7 @@ def _column(upstream, out, count):
     return None if out is None else np.broadcast_to(upstream, (count,))[:, None].astype(WIDE)
 
 
-# ------------------------------ log-softmax and negative log-likelihood ------------------------------
+# ------------------------------ softmax, log-softmax and negative log-likelihood ------------------------------
 
 
 def log_softmax(x, out):
@@ -86,6 +86,18 @@ def log_softmax_backward(g, y, out):
     with np.errstate(all="ignore"):
         upstream = _rows(g)
         _write(upstream - np.exp(_rows(y)) * upstream.sum(axis=1, keepdims=True), out)
+
+
+def softmax(x, out):
+    with np.errstate(all="ignore"):
+        _, _, e, s, _, _ = _softmax(_rows(x))
+        _write(e / s, out)
+
+
+def softmax_backward(g, y, out):
+    with np.errstate(all="ignore"):
+        upstream, p = _rows(g), _rows(y)
+        _write(p * (upstream - (p * upstream).sum(axis=1, keepdims=True)), out)
 
 
 def rows(operation, *arrays):

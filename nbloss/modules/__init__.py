@@ -3,8 +3,9 @@
 from nbloss.modules._cross_entropy import CrossEntropyLoss
 from nbloss.modules._log_softmax import LogSoftmax
 from nbloss.modules._nll_loss import NLLLoss
+from nbloss.modules._softmax import Softmax
 
-__all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss"]
+__all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
 for _name in __all__:  # pickles and help() use the public name
     globals()[_name].__module__ = __name__

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nbloss._options import CHECKS
+from nbloss._options import CHECKS, refuses_axis
 from nbloss.backends import select
 
 if TYPE_CHECKING:
@@ -76,6 +76,36 @@ class Module:
     def extra_repr(self) -> str:
         """The text between the parentheses of ``repr``."""
         return "reuse_grad=True" if self.reuse_grad else ""
+
+
+class AlongAxis(Module):
+    """A function of logits along one axis, whose gradient is computed from its result."""
+
+    _forward: Callable[..., Any]
+    _backward: Callable[..., Any]
+
+    @refuses_axis
+    def __init__(self, dim: int = -1, *, device: str | None = None, reuse_grad: bool = False):
+        super().__init__(device, reuse_grad)
+        self.dim = dim
+
+    def __call__(self, input: ArrayLike) -> Any:
+        """The same as `forward`."""
+        return self.forward(input)
+
+    def forward(self, input: ArrayLike) -> Any:
+        """The function of ``input`` along ``dim``; same shape and dtype."""
+        self._saved = type(self)._forward(input, self.dim, device=self.device)
+        return self._saved
+
+    def backward(self, grad_output: ArrayLike = 1.0) -> Any:
+        """Gradient with respect to the last forward's input; ``grad_output`` has its shape or is one number."""
+        output = self._saved_arrays()
+        return self._gradient(type(self)._backward, output, grad_output, output, dim=self.dim, device=self.device)
+
+    def extra_repr(self) -> str:
+        """``dim=...``."""
+        return ", ".join(filter(None, [f"dim={self.dim}", super().extra_repr()]))
 
 
 class Loss(Module):

@@ -20,6 +20,7 @@ def signature(make, stored):
     return {
         "log_softmax": (x, x),
         "log_softmax_backward": (x, x, x),
+        "softmax_backward": (x, x, x),
         "cross_entropy": (x, "*int64", INT, r, *results),
         "soft_targets": (x, r, r, real, real, "*int64", INT, r, r, *results),
     }[make.__name__] + ends
@@ -35,15 +36,17 @@ def compiled(make, stored, capability, *constants, classes=None):
     return cubins.read(build.cubin(make, made, signature(make, stored), capability, BLOCK_THREADS))
 
 
-# The constants of kernels are gradient, (soft,) optioned.
+# The constants of kernels are probabilities, or gradient, (soft,) optioned.
 LOSS, GRADIENT, OPTIONED = (False, False), (True, False), (True, True)
 SMOOTH, SOFT, SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, False), (True, True, False), (True, False, True), (True, True, True)
 
 # name: factory, constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores in addition to one per
 # class, most instructions per class
 HELD = {
-    "log_softmax-float32-21": (in_registers.log_softmax, (), "float32", 21, 64, 0, 0, 56),
+    "log_softmax-float32-21": (in_registers.log_softmax, (False,), "float32", 21, 64, 0, 0, 56),
     "backward-float32-21": (in_registers.log_softmax_backward, (), "float32", 21, 48, 21, 0, 52),
+    "softmax-float32-21": (in_registers.log_softmax, (True,), "float32", 21, 64, 0, 0, 56),
+    "softmax backward-float32-21": (in_registers.softmax_backward, (), "float32", 21, 80, 21, 0, 52),
     "gradient-float32-21": (in_registers.cross_entropy, GRADIENT, "float32", 21, 80, 3, 1, 72),
     "gradient-bfloat16-21": (in_registers.cross_entropy, GRADIENT, "int16", 21, 80, 3, 1, 64),
     "gradient-float16-32": (in_registers.cross_entropy, GRADIENT, "uint16", 32, 128, 3, 1, 64),
@@ -74,8 +77,10 @@ def test_classes_in_registers(case):
 
 # name: factory, constants, stored type, most registers
 CHUNKED = {
-    "log_softmax-float32": (online_softmax.log_softmax, (), "float32", 80),
+    "log_softmax-float32": (online_softmax.log_softmax, (False,), "float32", 80),
     "backward-bfloat16": (online_softmax.log_softmax_backward, (), "int16", 48),
+    "softmax-float32": (online_softmax.log_softmax, (True,), "float32", 80),
+    "softmax backward-float32": (online_softmax.softmax_backward, (), "float32", 48),
     "gradient-float32": (online_softmax.cross_entropy, GRADIENT, "float32", 96),
     "gradient-float16": (online_softmax.cross_entropy, GRADIENT, "uint16", 96),
     "gradient-float64": (online_softmax.cross_entropy, GRADIENT, "float64", 160),

@@ -6,6 +6,7 @@ import pytest
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
+from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import build, plan
 
 INT = "int64"
@@ -22,6 +23,7 @@ def signature(kernel, constants, stored):
     return {
         log_softmax_rows: (x, x, *[INT] * 4),
         log_softmax_backward_rows: (x, x, x, *[INT] * 5),
+        softmax_backward_rows: (x, x, x, *[INT] * 5),
         cross_entropy_rows: (x, "*int64", INT, r, *results, *[INT] * 4),
     }[kernel]
 
@@ -31,9 +33,9 @@ def heavy(kernel, stored):
     return kernel is soft_target_rows or (kernel is log_softmax_rows and stored in ("uint16", "int16"))
 
 
-# factory and its last constants: gradient, (soft,) optioned
-LOG_SOFTMAX = log_softmax_rows, ()
-BACKWARD = log_softmax_backward_rows, ()
+# factory and its last constants: probabilities, or gradient, (soft,) optioned
+LOG_SOFTMAX, SOFTMAX = (log_softmax_rows, (False,)), (log_softmax_rows, (True,))
+BACKWARD, SOFTMAX_BACKWARD = (log_softmax_backward_rows, ()), (softmax_backward_rows, ())
 GRADIENT, OPTIONED = (cross_entropy_rows, (True, False)), (cross_entropy_rows, (True, True))
 SOFT, SMOOTH = (soft_target_rows, (True, True, False)), (soft_target_rows, (True, False, False))
 SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True)), (soft_target_rows, (True, False, True))
@@ -45,6 +47,10 @@ CASES = {
     "log_softmax-float32-16384": (LOG_SOFTMAX, "float32", 16384, 40),
     "log_softmax-bfloat16-16384": (LOG_SOFTMAX, "int16", 16384, 40),
     "backward-float32-4096": (BACKWARD, "float32", 4096, 35),
+    "softmax-float32-16384": (SOFTMAX, "float32", 16384, 40),
+    "softmax-bfloat16-16384": (SOFTMAX, "int16", 16384, 40),
+    "softmax backward-float32-4096": (SOFTMAX_BACKWARD, "float32", 4096, 35),
+    "softmax backward-float32-10": (SOFTMAX_BACKWARD, "float32", 10, 35),
     "gradient-float32-10": (GRADIENT, "float32", 10, 40),
     "gradient-float32-1000": (GRADIENT, "float32", 1000, 45),
     "gradient-bfloat16-32768": (GRADIENT, "int16", 32768, 40),
@@ -73,7 +79,7 @@ def test_rows(case):
         assert code.registers * p.threads * p.min_blocks <= 65536, note
         if stored != "float64":
             assert not code.doubles, (note, code.doubles)
-        inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows) else 2
+        inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows) else 3 if kernel is softmax_backward_rows else 2  # y twice
         if p.width > 1 and kernel is not soft_target_rows:
             passes = 1 if p.resident else 2 if kernel is log_softmax_backward_rows else 3
             assert code.count("LDG", ".128") == p.vectors * inputs * passes, note

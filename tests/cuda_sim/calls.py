@@ -93,6 +93,18 @@ def log_softmax_backward(g, y):
     return out
 
 
+def softmax(x, out=None):
+    out = unwritten(x.shape, x.dtype) if out is None else out
+    kernels.softmax(stored(x), stored(out))
+    return out
+
+
+def softmax_backward(g, y, out=None):
+    out = unwritten(y.shape, y.dtype) if out is None else out
+    kernels.softmax_backward(stored(g), stored(y), stored(out))
+    return out
+
+
 def cross_entropy(
     x, target, weight=None, *, ignore_index=-100, label_smoothing=0.0, reduction="none", row_options=None, g=1.0, gradient=True, out=None
 ):

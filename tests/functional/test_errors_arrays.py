@@ -498,8 +498,10 @@ def test_the_advice_for_weights_of_rows_gives_the_weighted_loss_and_its_gradient
 
 
 def test_integer_logits_are_told_how_to_become_floats():
-    refuses(TypeError, f"input should {FLOATS}; got int64: use np.asarray(input).astype(np.float32)", F.log_softmax, [[1, 2, 3]])
-    refuses(TypeError, f"input should {FLOATS}; got uint8: use input.astype(np.float32)", F.log_softmax, np.uint8([[1, 2, 3]]))
+    message = f"input should {FLOATS}; got %s.astype(np.float32), or dtype=np.float32"
+    for call in (F.log_softmax, F.softmax):
+        refuses(TypeError, message % "int64: use np.asarray(input)", call, [[1, 2, 3]])
+        refuses(TypeError, message % "uint8: use input", call, np.uint8([[1, 2, 3]]))
     every_form(TypeError, f"input should {FLOATS}; got bool: use input.astype(np.float32)", input=X > 1)
 
 
@@ -510,6 +512,9 @@ def test_axis_is_told_that_it_is_called_dim(axis):
         refuses(TypeError, message, F.log_softmax, X, axis=axis)
         refuses(TypeError, message, F.log_softmax_backward, X, X, axis=axis)
         refuses(TypeError, message, nbloss.LogSoftmax, axis=axis)
+        refuses(TypeError, message, F.softmax, X, axis=axis)
+        refuses(TypeError, message, F.softmax_backward, X, X, axis=axis)
+        refuses(TypeError, message, nbloss.Softmax, axis=axis)
 
 
 # ---- what is taken ---------------------------------------------------------------------------------------------------

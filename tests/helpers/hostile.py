@@ -14,7 +14,7 @@ from problems import FLOATS, INTEGERS
 
 EVERYTHING = os.environ.get("NBLOSS_FUZZ") == "everything"  # every target type with every dtype, which takes CI too long
 FUNCTIONS = [
-    "log_softmax", "log_softmax_backward", "nll_loss", "nll_loss_backward",
+    "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad",
 ]  # fmt: skip
 DIMS = [0, 1, 1, 2, 3, 4, 5, 7, 9]
@@ -347,7 +347,7 @@ def calls(draw):
         case.arguments["device"] = "cpu"
     elif chance(draw, 60):
         option(draw, case, "device", st.none(), BAD_DEVICE, 1)
-    if case.function.startswith("log_softmax"):
+    if "softmax" in case.function:
         _draw_log_softmax(draw, case, rng, dtype)
     else:
         _draw_loss(draw, case, rng, dtype)
@@ -365,7 +365,7 @@ def _draw_log_softmax(draw, case, rng, dtype):
     dim = option(
         draw, case, "dim", dims, [(ndim, IndexError), (-ndim - 1, IndexError), ("0", TypeError), (0.0, TypeError), (None, TypeError)]
     )
-    if case.function == "log_softmax":
+    if case.function.endswith("softmax"):
         put_input(draw, case, rng, "input", shape, dtype)
         source = "input"
     else:

@@ -48,6 +48,22 @@ def log_softmax_backward(grad_output, output, dim=-1):
     return g - np.exp(y) * g.sum(axis=dim, keepdims=True)
 
 
+def softmax(x, dim=-1):
+    """exp(x - m) / Σ exp(x - m)."""
+    x = np.asarray(x).astype(WIDE, order="C")
+    if x.size == 0:
+        return x
+    with np.errstate(all="ignore"):
+        e = np.exp(x - x.max(axis=dim, keepdims=True))
+        return e / e.sum(axis=dim, keepdims=True)
+
+
+def softmax_backward(grad_output, output, dim=-1):
+    """y (g - Σ g y)."""
+    g, y = np.asarray(grad_output).astype(WIDE), np.asarray(output).astype(WIDE)
+    return y * (g - (g * y).sum(axis=dim, keepdims=True))
+
+
 def is_probability(x, target):
     return np.asarray(target).shape == np.asarray(x).shape and np.asarray(target).dtype.kind not in "iub"
 

@@ -49,12 +49,13 @@ def test_probability_targets_work_too(op, rng, device):
 
 
 @pytest.mark.parametrize("dim", [-1, 0, 1])
-def test_log_softmax_forwards_and_backwards(dim, rng, device):
+@pytest.mark.parametrize(("made", "op"), [(nbloss.LogSoftmax, "log_softmax"), (nbloss.Softmax, "softmax")], ids=["LogSoftmax", "Softmax"])
+def test_log_softmax_and_softmax_forward_and_backward(made, op, dim, rng, device):
     x, g = logits(rng, (5, 7, 3)), logits(rng, (5, 7, 3))
-    module = nbloss.LogSoftmax(dim, device=device)
+    module = made(dim, device=device)
     y = module(x)
-    assert_array_equal(y, F.log_softmax(x, dim, device=device))
-    assert_array_equal(module.backward(g), F.log_softmax_backward(g, y, dim, device=device))
+    assert_array_equal(y, getattr(F, op)(x, dim, device=device))
+    assert_array_equal(module.backward(g), getattr(F, op + "_backward")(g, y, dim, device=device))
 
 
 def test_backwards_chain(rng, device):
@@ -64,7 +65,7 @@ def test_backwards_chain(rng, device):
     np.testing.assert_allclose(log_softmax.backward(nll.backward()), both.backward(), rtol=1e-13, atol=1e-16)
 
 
-@pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.NLLLoss(), nbloss.CrossEntropyLoss()], ids=repr)
+@pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.Softmax(), nbloss.NLLLoss(), nbloss.CrossEntropyLoss()], ids=repr)
 def test_backward_before_forward_is_a_runtime_error_that_says_so(module):
     with pytest.raises(RuntimeError, match="forward"):
         module.backward()
@@ -111,6 +112,7 @@ REPRS = [
     (nbloss.LogSoftmax(), "LogSoftmax(dim=-1)"),
     (nbloss.LogSoftmax(1), "LogSoftmax(dim=1)"),
     (nbloss.LogSoftmax(dim=0), "LogSoftmax(dim=0)"),
+    (nbloss.Softmax(dim=0), "Softmax(dim=0)"),
     (nbloss.NLLLoss(), "NLLLoss(ignore_index=-100, reduction='mean')"),
     (nbloss.NLLLoss(ignore_index=3, reduction="sum"), "NLLLoss(ignore_index=3, reduction='sum')"),
     (nbloss.CrossEntropyLoss(), "CrossEntropyLoss(ignore_index=-100, reduction='mean')"),
@@ -187,7 +189,7 @@ def test_a_pickle_of_an_older_version_has_the_default_of_a_newer_option(rng):
     assert_array_equal(module(x, y), F.cross_entropy(x, y, ignore_index=3, reduction="sum", label_smoothing=0.25))
 
 
-@pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.NLLLoss(W), nbloss.CrossEntropyLoss(W)], ids=repr)
+@pytest.mark.parametrize("module", [nbloss.LogSoftmax(), nbloss.Softmax(), nbloss.NLLLoss(W), nbloss.CrossEntropyLoss(W)], ids=repr)
 def test_to_returns_the_module(module):
     assert module.to("cpu") is module
     with pytest.raises(ValueError, match="device"):
@@ -229,13 +231,18 @@ def test_a_bad_row_option_is_refused_when_the_module_is_made(option):
         nbloss.CrossEntropyLoss(**{option: "x"})
 
 
-MODULES = {"log_softmax": nbloss.LogSoftmax, "nll_loss": nbloss.NLLLoss, "cross_entropy": nbloss.CrossEntropyLoss}
+MODULES = {
+    "log_softmax": nbloss.LogSoftmax,
+    "softmax": nbloss.Softmax,
+    "nll_loss": nbloss.NLLLoss,
+    "cross_entropy": nbloss.CrossEntropyLoss,
+}
 every_module = pytest.mark.parametrize("op", MODULES)
 
 
 def step(op, module, x, y):
     """A forward and a backward of any of the modules."""
-    module(x) if op == "log_softmax" else module(x, y)
+    module(x) if op.endswith("softmax") else module(x, y)
     return module.backward()
 
 

@@ -30,6 +30,7 @@ def digest(dtype, shape=(1777, 129)):
     y[::7] = -100
     parts = {
         "log_softmax": lambda: [F.log_softmax(x), F.log_softmax(x, 0)],
+        "softmax": lambda: [F.softmax(x), F.softmax(x, 0), F.softmax_backward(x, x), F.softmax_backward(x, x, 0)],
         "index": lambda: [*F.cross_entropy_value_and_grad(x, y, w, label_smoothing=0.1), F.cross_entropy(x, y, reduction="none")],
         "soft": lambda: [*F.cross_entropy_value_and_grad(x, np.abs(x)), F.cross_entropy_backward(1.0, x, y, w)],
         "nll": lambda: [F.nll_loss(x, y, w), F.nll_loss_backward(1.0, x, y, w)],
@@ -48,6 +49,7 @@ def bits(x, y, w, device):
     """Every number that the public functions make of one problem, as one hash."""
     options = {"label_smoothing": 0.1, "device": device}
     arrays = [F.log_softmax(x, 1, device=device), F.log_softmax_backward(x, x, 1, device=device)]
+    arrays += [F.softmax(x, 1, device=device), F.softmax_backward(x, x, 1, device=device)]
     for reduction in ("mean", "sum", "none"):
         arrays += F.cross_entropy_value_and_grad(x, y, w, reduction=reduction, **options)
         arrays += [F.cross_entropy(x, y, w, reduction=reduction, device=device)]
@@ -112,7 +114,7 @@ for key in order:
     found[key] = digest(dtype)[part]()
 print(*[found[key] for key in sorted(found)])
 """
-    keys = [f"{d}/{p}" for d in ("float32", "float64", "float16") for p in ("log_softmax", "index", "soft", "nll")]
+    keys = [f"{d}/{p}" for d in ("float32", "float64", "float16") for p in ("log_softmax", "softmax", "index", "soft", "nll")]
     orders = [keys, keys[::-1], keys[1::2] + keys[::2]]
     results = [run_python(f"ORDER = {','.join(order)!r}" + code) for order in orders]
     assert len(results[0]) == len(keys)
@@ -163,12 +165,13 @@ def test_rows_channels_first_and_every_layout_have_the_same_bits(shape, dtype, r
     y = with_ignored(rng, class_index(rng, shape), -100)
     options = {"reduction": "none", "label_smoothing": 0.1, "device": device}
     loss, grad = F.cross_entropy_value_and_grad(x, y, w, **options)
-    logp = F.log_softmax(x, device=device)
+    logp, p = F.log_softmax(x, device=device), F.softmax(x, device=device)
     for layout, lay in LAYOUTS.items():
         other = F.cross_entropy_value_and_grad(lay(x), y, w, **options)
         assert_array_equal(other[0], loss, err_msg=layout)
         assert_array_equal(other[1], grad, err_msg=layout)
         assert_array_equal(F.log_softmax(lay(x), device=device), logp, err_msg=layout)
+        assert_array_equal(F.softmax(lay(x), device=device), p, err_msg=layout)
     for kind, view, targets in (("(N, C, 1)", x[:, :, None], y[:, None]), ("(1, C, N)", x.T[None], y[None]),
                                 ("(1, C, N) in C order", x.T[None].copy(), y[None])):  # fmt: skip
         other = F.cross_entropy_value_and_grad(view, targets, w, **options)

@@ -92,6 +92,25 @@ def test_log_softmax_agrees_on_every_axis(shape, dim, dtype, rng):
     close(F.log_softmax_backward(g, y, dim), grad, dtype, x.shape[dim])
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("shape", "dim"), [(s, d) for s in SHAPES for d in range(-len(s), len(s))], ids=name)
+def test_softmax_agrees_on_every_axis(shape, dim, dtype, rng):
+    x = logits(rng, shape, dtype)
+    value, grad, g = torch_gradient(T.softmax, x, dim)
+    y = F.softmax(x, dim)
+    close(y, value, dtype, 10)
+    close(F.softmax_backward(g, y, dim), grad, dtype, x.shape[dim])
+
+
+@pytest.mark.parametrize("op", ["log_softmax", "softmax"])
+@pytest.mark.parametrize("given", [torch.int64, torch.int32, torch.uint8, torch.bool], ids=str)
+@pytest.mark.parametrize("asked", [torch.float32, torch.float64], ids=str)
+def test_integers_and_bools_with_a_dtype_give_what_torch_gives(op, given, asked, rng):
+    x = torch.tensor(rng.integers(0, 2 if given == torch.bool else 20, (5, 7))).to(given)
+    dtype = np.dtype(str(asked).removeprefix("torch."))
+    close(getattr(F, op)(x.numpy(), 1, dtype=dtype), getattr(T, op)(x, 1, dtype=asked), dtype, 10)
+
+
 @pytest.mark.parametrize("legacy", list(product([None, True, False], repeat=2)), ids=str)
 def test_legacy_keywords_map_as_torch_s_do(legacy):
     with np.testing.suppress_warnings() as quiet:
@@ -104,7 +123,7 @@ def test_legacy_keywords_map_as_torch_s_do(legacy):
 
 # ---- PyTorch's own sample inputs -------------------------------------------------------------------------------------
 
-SAMPLED = {"log_softmax": 14, "nn.functional.nll_loss": 61, "nn.functional.cross_entropy": 21}
+SAMPLED = {"log_softmax": 14, "softmax": 14, "nn.functional.nll_loss": 61, "nn.functional.cross_entropy": 21}
 
 
 def samples(op_name, dtype):
@@ -138,15 +157,15 @@ def test_pytorch_s_own_samples_give_its_values_and_gradients(op_name, dtype):
         value.backward(g)
         x, arguments = numpied(sample.input), [numpied(a) for a in sample.args]
         options = {k: numpied(v) for k, v in sample.kwargs.items()}
-        tolerance = x.dtype if short != "log_softmax" else min(x.dtype, numpied(value).dtype, key=lambda d: d.itemsize)
+        tolerance = x.dtype if not short.endswith("softmax") else min(x.dtype, numpied(value).dtype, key=lambda d: d.itemsize)
         actual = getattr(F, short)(x, *arguments, **options)
         close(actual, value, tolerance, 10, note)
-        if short == "log_softmax":
-            grad = F.log_softmax_backward(g.numpy(), actual, arguments[0])
+        if short.endswith("softmax"):
+            grad = getattr(F, short + "_backward")(g.numpy(), actual, arguments[0])
         else:
             grad = getattr(F, short + "_backward")(g.numpy(), x, *arguments, **options)
         expected = leaf.grad
-        if arguments and np.issubdtype(arguments[0].dtype if short != "log_softmax" else float, np.integer):
+        if arguments and np.issubdtype(arguments[0].dtype if not short.endswith("softmax") else float, np.integer):
             ignored = np.expand_dims(arguments[0] == options.get("ignore_index", -100), 0 if x.ndim == 1 else 1)
             expected = np.where(ignored, 0, expected.numpy())  # torch: nan where every row is ignored and smoothed
         close(grad, expected, tolerance, 4, note)

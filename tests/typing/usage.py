@@ -45,11 +45,14 @@ def functions(chosen: Literal["mean", "none"]) -> None:
     assert_type(F.nll_loss_backward(1.0, x, y), Array)
     assert_type(F.log_softmax(x, 1, out=out), Array)
     assert_type(F.log_softmax_backward(x, x), Array)
+    assert_type(F.softmax([[1, 2]], 1, dtype=np.float32), Array)
+    assert_type(F.softmax_backward(x, F.softmax(x), out=out), Array)
     assert_type(F.cross_entropy([[1.0, 2.0]], [0]), Number)
     loss, grad = F.cross_entropy_value_and_grad(x, y)
     print(float(loss) + 1.0, x - 0.1 * grad)
     F.cross_entropy(OnDevice(), OnDevice(), device="cuda")
     F.log_softmax(OnDevice())
+    F.softmax(OnDevice())
 
 
 def modules() -> None:
@@ -61,6 +64,9 @@ def modules() -> None:
     assert_type(mean.to("cpu")(x, y), Number)
     log_softmax = nbloss.LogSoftmax(dim=1)
     assert_type(log_softmax(x), Array)
+    softmax = nbloss.Softmax(dim=1, reuse_grad=True)
+    assert_type(softmax(x), Array)
+    assert_type(softmax.backward(x), Array)
     assert_type(log_softmax.backward(each.backward(np.ones(4))), Array)
     nbloss.CrossEntropyLoss(size_average=False)
     nbloss.CrossEntropyLoss(lse_square_scale=1e-4)
@@ -88,6 +94,8 @@ def wrong() -> None:
     F.log_softmax(x, axis=1)  # type: ignore
     F.log_softmax(x, out=[1.0])  # type: ignore
     F.log_softmax_backward(x)  # type: ignore
+    F.softmax(x, axis=1)  # type: ignore
+    F.softmax_backward(x)  # type: ignore
     F.softmax_cross_entropy(x, y)  # type: ignore
     nbloss.CrossEntropyLoss(reduction="avg")  # type: ignore
     nbloss.CrossEntropyLoss(-100)(x)  # type: ignore
@@ -97,4 +105,5 @@ def wrong() -> None:
     nbloss.NLLLoss().backward(1.0, 2.0)  # type: ignore
     nbloss.LogSoftmax()(x, y)  # type: ignore
     nbloss.LogSoftmax(dim="1")  # type: ignore
+    nbloss.Softmax(dim="1")  # type: ignore
     nbloss.set_num_threads("2")  # type: ignore

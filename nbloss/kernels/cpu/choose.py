@@ -84,6 +84,8 @@ WHY = {
 MODULES = {  # operation -> the file that has it, in each algorithm's folder
     "log_softmax": "log_softmax",
     "log_softmax_backward": "log_softmax",
+    "softmax": "softmax",
+    "softmax_backward": "softmax",
     "cross_entropy": "cross_entropy",
     "cross_entropy_soft": "soft_targets",
     "nll_soft": "nll_soft",
@@ -137,7 +139,7 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         inputs, out = arrays[: len(inputs)], None if out is None else out.transposed
     outer, _, inner = inputs[0].shape
     chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
-    if operation == "log_softmax_backward" and _many_channels(inputs, out):
+    if operation in ("log_softmax_backward", "softmax_backward") and _many_channels(inputs, out):
         # about 128 chunks, each of whole multiples of 64 positions: no chunk ends with a short run through all classes
         grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
         return choice("channels_first", "log_softmax_many", grain, "many channels", view)

@@ -31,6 +31,14 @@ def log_softmax_backward(g, y, out):
     _run("log_softmax_backward", (), lambda g, y, out: (g, y, out), [g, y], out)
 
 
+def softmax(x, out):
+    _run("softmax", (), lambda x, out: (x, out), [x], out)
+
+
+def softmax_backward(g, y, out):
+    _run("softmax_backward", (), lambda g, y, out: (g, y, out), [g, y], out)
+
+
 def rows(operation, *arrays):
     """An operation of the log-softmax's kind on 2-d arrays in C order, the last one its output."""
     out = arrays[-1]

@@ -52,6 +52,14 @@ class KernelSet:
         if g.size:
             _launches(g).log_softmax_backward(self, g, y, out)
 
+    def softmax(self, x, out):
+        if x.size:
+            _launches(x).softmax(self, x, out)
+
+    def softmax_backward(self, g, y, out):
+        if g.size:
+            _launches(g).softmax_backward(self, g, y, out)
+
     def cross_entropy(self, x, target, mask, scale, options, upstream, loss, out):
         if x.size:
             _launches(x).cross_entropy(self, x, target, mask, scale, options, upstream, loss, out)

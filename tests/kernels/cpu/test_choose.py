@@ -40,8 +40,8 @@ def choices():
         shape = (3, classes, inner)
         x = np.empty(shape[::-1], np.float32).transpose(2, 1, 0) if transposed else np.empty(shape, np.float32)
         for operation in MODULES:
-            inputs = [x, x] if operation == "log_softmax_backward" or operation.startswith("nll") else [x]
-            for out in (np.empty(shape, np.float32), x) if operation.startswith("log") else (None, np.empty(shape, np.float32)):
+            inputs = [x, x] if operation.endswith("softmax_backward") or operation.startswith("nll") else [x]
+            for out in (np.empty(shape, np.float32), x) if "softmax" in operation else (None, np.empty(shape, np.float32)):
                 yield choose.choose(operation, inputs, out, RowOptions(0.1) if optioned and operation.startswith("cross") else None)
         for operation, sums, out in product(("nll", "cross_entropy", "cross_entropy_soft"), (False, True), (None, x)):
             options = RowOptions(0.1) if optioned and operation != "nll" else None

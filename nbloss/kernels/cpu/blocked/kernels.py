@@ -14,6 +14,7 @@ from nbloss.kernels.cpu.vector_per_row import cross_entropy as index_targets
 from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
 from nbloss.kernels.cpu.vector_per_row import nll_soft as nll_soft_of_rows
 from nbloss.kernels.cpu.vector_per_row import soft_targets
+from nbloss.kernels.cpu.vector_per_row import softmax as probabilities_of_rows
 
 
 def _njit(body):
@@ -21,6 +22,8 @@ def _njit(body):
 
 
 _log_softmax, _log_softmax_backward = _njit(logs.log_softmax), _njit(logs.log_softmax_backward)
+
+_softmax, _softmax_backward = _njit(probabilities_of_rows.softmax), _njit(probabilities_of_rows.softmax_backward)
 
 _nll_soft, _nll_soft_backward = _njit(nll_soft_of_rows.nll_soft), _njit(nll_soft_of_rows.nll_soft_backward)
 
@@ -55,6 +58,29 @@ def log_softmax_backward(g, y, out, lo, hi):
         rows_out(out, result, p, stop, pointer(y, 0))
     free(upstream)
     free(logs)
+    free(result)
+
+
+def softmax(x, out, lo, hi):
+    first, end, size = _range(x, None, out, lo, hi)
+    logits, result = buffer(x, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        _softmax(rows_in(x, logits, p, stop), in_buffer(out, result, p, stop), p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
+    free(logits)
+    free(result)
+
+
+def softmax_backward(g, y, out, lo, hi):
+    first, end, size = _range(y, g, out, lo, hi)
+    upstream, probabilities, result = buffer(g, size), buffer(y, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        _softmax_backward(rows_in(g, upstream, p, stop), rows_in(y, probabilities, p, stop), in_buffer(out, result, p, stop), p, stop)
+        rows_out(out, result, p, stop, pointer(y, 0))
+    free(upstream)
+    free(probabilities)
     free(result)
 
 

@@ -60,7 +60,7 @@ def _prefetch_lines(c, n, part, line, class_stride, later_row, later_class_strid
 
 
 @njit(**INLINE)
-def _prefetch_output(out_line, nontemporal):
+def prefetch_output(out_line, nontemporal):
     """Prefetch the lines of four vectors of output for writing, unless the stores are nontemporal."""
     if not nontemporal:
         for k in range(PIPELINE_TILES):
@@ -86,8 +86,17 @@ def _write_logs(line, count, nontemporal, block, n, maxima, logs):
     write(line, count, nontemporal, (v - load_x4(maxima, 0)) - load_x4(logs, 0))
 
 
-def log_softmax(x, out, lo, hi):
-    """out = (x - m) - log s."""
+@njit(**INLINE)
+def _write_products(line, count, nontemporal, block, n, factors):
+    """Write the probabilities of one class of four tiles of exponentials."""
+    width = lanes(line)
+    e = concat_x4(load(block, 0), load(block, n * width), load(block, 2 * n * width), load(block, 3 * n * width))
+    write(line, count, nontemporal, e * load_x4(factors, 0))
+
+
+@njit(**INLINE)
+def normalized_channels(x, out, probabilities, lo, hi):
+    """out = (x - m) - log s; with ``probabilities`` (True or None), out = exp(x - m) / s."""
     n = min_int(x.shape[1], LANES_MAX_CLASSES)
     inner, class_stride, out_stride = x.shape[2], stride(x, 1), stride(out, 1)
     base = pointer(x, 0)
@@ -106,25 +115,42 @@ def log_softmax(x, out, lo, hi):
         for c in range(n):
             line, out_line, into = offset(row, c * class_stride), offset(result, c * out_stride), offset(block, c * width)
             nontemporal = large_output and elements_to_aligned(out_line) == 0
-            _prefetch_output(out_line, nontemporal)
+            prefetch_output(out_line, nontemporal)
             first = maximum(_load_to_tiles(line, count, into, n), first)
-            _prefetch_output(offset(out_line, part), nontemporal)
+            prefetch_output(offset(out_line, part), nontemporal)
             second = maximum(_load_to_tiles(offset(line, part), count - part, offset(into, n * part), n), second)
         store(maxima, 0, first)
         store(maxima, part, second)
         for k in range(0, count, width):
             for c in range(ahead):
                 prefetch_read(following, c * class_stride + k)
-            _, rest = tile_sums(offset(block, k * n), n, load(maxima, k), None, None, sums, float64_sums)
-            store(logs, k, rest)
+            tile = offset(block, k * n)
+            if probabilities is None:
+                _, rest = tile_sums(tile, n, load(maxima, k), None, None, sums, float64_sums)
+                store(logs, k, rest)
+            else:
+                s, _ = tile_sums(tile, n, load(maxima, k), tile, None, sums, float64_sums)
+                store(logs, k, s)
         for k in range(0, count, part):
-            store(logs, k, log1p(load_x4(logs, k)))
+            if probabilities is None:
+                store(logs, k, log1p(load_x4(logs, k)))
+            else:
+                store(logs, k, 1.0 / load_x4(logs, k) / exp_scale(get(logs, 0)))
         for c in range(n):
             out_line, saved = offset(result, c * out_stride), offset(block, c * width)
             for k in range(0, count, part):
-                _write_logs(offset(out_line, k), count - k, large_output, offset(saved, k * n), n, offset(maxima, k), offset(logs, k))
+                here = offset(out_line, k)
+                if probabilities is None:
+                    _write_logs(here, count - k, large_output, offset(saved, k * n), n, offset(maxima, k), offset(logs, k))
+                else:
+                    _write_products(here, count - k, large_output, offset(saved, k * n), n, offset(logs, k))
         p = stop
     free(block)
+
+
+def log_softmax(x, out, lo, hi):
+    """out = (x - m) - log s."""
+    normalized_channels(x, out, None, lo, hi)
 
 
 @njit(**INLINE)
@@ -156,10 +182,10 @@ def log_softmax_backward(g, y, out, lo, hi):
             line, out_line, into = offset(upstream, c * upstream_stride), offset(result, c * out_stride), offset(saved_upstream, c * full)
             nontemporal = large_output and elements_to_aligned(out_line) == 0
             _prefetch_lines(c + ahead, n, 0, upstream, upstream_stride, row, class_stride)
-            _prefetch_output(out_line, nontemporal)
+            prefetch_output(out_line, nontemporal)
             first = first + _load_and_save(line, count, into)
             _prefetch_lines(c + ahead, n, part, upstream, upstream_stride, row, class_stride)
-            _prefetch_output(offset(out_line, part), nontemporal)
+            prefetch_output(offset(out_line, part), nontemporal)
             second = second + _load_and_save(offset(line, part), count - part, offset(into, part))
         store(factors, 0, demote(first / one, zero))
         store(factors, part, demote(second / one, zero))

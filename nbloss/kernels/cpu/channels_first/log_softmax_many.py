@@ -1,4 +1,4 @@
-"""The gradient of log_softmax, channels first, of more than LANES_MAX_CLASSES classes.
+"""The gradients of log_softmax and softmax, channels first, of more than LANES_MAX_CLASSES classes.
 
 No cache holds a block of many classes, and reading four lines at a time from as many streams as there are classes reached a third of the
 memory bandwidth. These kernels therefore read MANY_CLASSES_TILES (16) vectors of a class at a time. Two passes over the classes compute the
@@ -16,11 +16,13 @@ from nbloss.kernels.cpu.channels_first.log_softmax import read, write
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
 from nbloss.kernels.cpu.row_per_lane.reduce import add_class, flush_block, fold_partial_sums, partial_sums_size
-from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_n, load_x4, splat, store, store_n, store_nontemporal
+from nbloss.kernels.cpu.row_per_lane.softmax import two_numbers
+from nbloss.kernels.cpu.row_per_lane.tile import if_given
+from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_float64, load_n, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
 from nbloss.kernels.cpu.simd.transpose import transpose_in, transpose_width
-from nbloss.kernels.cpu.simd.vec import demote, extract_x4, minimum
+from nbloss.kernels.cpu.simd.vec import demote, extract_x4, fma, minimum, promote
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
 from nbloss.kernels.cpu.simd.workspace import alloc, carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import MANY_CLASSES_PREFETCH, MANY_CLASSES_TILES, PIPELINE_TILES, SUM_BLOCK_CLASSES, TRANSPOSE_CLASSES
@@ -73,12 +75,17 @@ def _write_rows(first, row_stride, count, c, n, row_blocks):
 
 
 @njit(**INLINE)
-def _gradient(row, class_stride, upstream, upstream_stride, c, k, count, factors):
-    """g - exp(y) * factor of class c, for four vectors of positions from position k on; prefetches a later class."""
+def _gradient(row, class_stride, upstream, upstream_stride, c, k, count, factors, lows):
+    """The gradient of class c, for four vectors of positions from position k on; prefetches a later class.
+
+    It is g - exp(y) * factor; with ``lows`` (not None) that of softmax, y ((g - factor) - low).
+    """
     line, upstream_line = offset(row, c * class_stride + k), offset(upstream, c * upstream_stride + k)
     for j in range(0, PIPELINE_TILES * lanes(line), lanes(line)):
         prefetch_read(line, MANY_CLASSES_PREFETCH * class_stride + j)
         prefetch_read(upstream_line, MANY_CLASSES_PREFETCH * upstream_stride + j)
+    if lows is not None:
+        return read(line, count - k) * ((read(upstream_line, count - k) - load_x4(factors, k)) - load_x4(lows, k))
     e = exp_scaled(minimum(read(line, count - k), MAX_EXP_ARGUMENT), None)
     return read(upstream_line, count - k) - e * load_x4(factors, k)
 
@@ -103,8 +110,39 @@ def _upstream_factors(line, class_stride, n, count, sums, float64_sums, factors)
         store(factors, k, demote(total / one, zero))
 
 
-def log_softmax_backward(g, y, out, lo, hi):
-    """out = g - exp(y) * sum of g."""
+@njit(**INLINE)
+def _dots(row, class_stride, upstream, upstream_stride, n, count, dots, highs, lows):
+    """Store the sum of g y of each of ``count`` positions, added in the order of ``row_per_lane/softmax``, as two numbers."""
+    width = lanes(row)
+    size, like = 2 * width * width, splat(row, 0.0)
+    zero = promote(like)
+    for k in range(0, count, width):
+        for j in range(0, size, width):
+            store(offset(dots, k // width * size), j, zero)
+    for c in range(n):
+        slot = (c & (2 * width - 1)) * width
+        for k in range(0, count, width):
+            values, above, total = (
+                offset(row, c * class_stride + k),
+                offset(upstream, c * upstream_stride + k),
+                offset(dots, k // width * size + slot),
+            )
+            prefetch_read(values, MANY_CLASSES_PREFETCH * class_stride)
+            prefetch_read(above, MANY_CLASSES_PREFETCH * upstream_stride)
+            v, u = promote(load_n(values, 0, count - k, 0.0)), promote(load_n(above, 0, count - k, 0.0))
+            store(total, 0, fma(u, v, load_float64(total, 0, like)))
+    for k in range(0, count, width):
+        totals = offset(dots, k // width * size)
+        for j in range(0, width * width, width):
+            store(totals, j, load_float64(totals, j, like) + load_float64(totals, j + width * width, like))
+        high, low = two_numbers(fold_partial_sums(highs, n, totals), like)
+        store(highs, k, high)
+        store(lows, k, low)
+
+
+@njit(**INLINE)
+def _gradients(g, y, out, probabilities, lo, hi):
+    """The gradient of log_softmax; with ``probabilities`` (True or None), that of softmax."""
     n, inner = y.shape[1], y.shape[2]
     class_stride, upstream_stride, out_stride, out_position_stride = stride(y, 1), stride(g, 1), stride(out, 1), stride(out, 2)
     base = pointer(y, 0)
@@ -112,8 +150,11 @@ def log_softmax_backward(g, y, out, lo, hi):
     to_rows = out_position_stride != 1
     tiles = MANY_CLASSES_TILES // 2 if to_rows else MANY_CLASSES_TILES  # fewer for rows, whose blocks have to fit the first cache
     part, max_positions, area = PIPELINE_TILES * width, tiles * width, TRANSPOSE_CLASSES * tiles * width
-    factors, block, row_blocks, sums = carve(base, (max_positions, area, 2 * area, tiles * partial_sums_size(width) * width))
-    float64_sums = alloc(stack_alloc(np.float64, 1), MANY_CLASSES_TILES * width * width)
+    factors, remainders, block, row_blocks, sums = carve(
+        base, (max_positions, max_positions, area, 2 * area, tiles * partial_sums_size(width) * width)
+    )
+    lows = if_given(probabilities, remainders)
+    float64_sums = alloc(stack_alloc(np.float64, 1), MANY_CLASSES_TILES * 2 * width * width)
     before, nontemporal = elements_to_aligned(base) if to_rows else elements_to_aligned(pointer(out, 0)), channels_bypass_caches(out, base)
     # align the positions of a chunk to vectors, too: otherwise each chunk ends with a run of a few positions
     positions = y.shape[0] * inner
@@ -121,13 +162,16 @@ def log_softmax_backward(g, y, out, lo, hi):
     while p < hi:
         stop = block_end(inner, p, hi, max_positions, before)
         count, upstream, row, result = stop - p, position_pointer(g, p), position_pointer(y, p), position_pointer(out, p)
-        _upstream_factors(upstream, upstream_stride, n, count, sums, float64_sums, factors)
+        if lows is None:
+            _upstream_factors(upstream, upstream_stride, n, count, sums, float64_sums, factors)
+        else:
+            _dots(row, class_stride, upstream, upstream_stride, n, count, float64_sums, factors, lows)
         c = 0
         while to_rows and c < n:
             c = min_int(c, n - TRANSPOSE_CLASSES)
             for j in range(TRANSPOSE_CLASSES):
                 for k in range(0, count, part):
-                    d = _gradient(row, class_stride, upstream, upstream_stride, c + j, k, count, factors)
+                    d = _gradient(row, class_stride, upstream, upstream_stride, c + j, k, count, factors, lows)
                     here = offset(block, TRANSPOSE_CLASSES * k + j * width)
                     store(here, 0, extract_x4(d, 0))
                     store(here, TRANSPOSE_CLASSES * width, extract_x4(d, 1))
@@ -139,9 +183,19 @@ def log_softmax_backward(g, y, out, lo, hi):
             c += TRANSPOSE_CLASSES
         while c < n:
             for k in range(0, count, part):
-                d = _gradient(row, class_stride, upstream, upstream_stride, c, k, count, factors)
+                d = _gradient(row, class_stride, upstream, upstream_stride, c, k, count, factors, lows)
                 write(offset(result, c * out_stride + k), count - k, nontemporal, d)
             c += 1
         p = stop
     free(factors)
     free(float64_sums)
+
+
+def log_softmax_backward(g, y, out, lo, hi):
+    """out = g - exp(y) * sum of g."""
+    _gradients(g, y, out, None, lo, hi)
+
+
+def softmax_backward(g, y, out, lo, hi):
+    """out = y (g - sum of g y)."""
+    _gradients(g, y, out, True, lo, hi)

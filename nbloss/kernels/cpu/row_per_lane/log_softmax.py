@@ -6,7 +6,9 @@ they are short.
 """
 
 import numpy as np
+from numba import njit
 
+from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import (
     block_output,
     block_tiles,
@@ -25,12 +27,17 @@ from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_sca
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 
 
-def log_softmax(x, out, lo, hi):
+@njit(**INLINE)
+def normalized_tiles(x, out, probabilities, lo, hi):
+    """out = (x - m) - log s; with ``probabilities`` (True or None), out = exp(x - m) / s."""
     n, inner = x.shape[1], x.shape[2]
     base = pointer(x, 0)
     width = lanes(base)
     size = block_tiles(n, width)
-    block, sums, maxima, rests = carve(base, (size * n * width, partial_sums_size(width) * width, size * width, size * width))
+    copied = 0
+    if probabilities is not None:
+        copied = n * width
+    block, sums, maxima, rests, copy = carve(base, (size * n * width, partial_sums_size(width) * width, size * width, size * width, copied))
     float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     before = positions_to_line(base, out)
     reads, writes = prefetch_plan(x, n), prefetch_plan(out, n)
@@ -44,17 +51,31 @@ def log_softmax(x, out, lo, hi):
             prefetch_input(x, reads, stop + k * width, ahead + k * width)
             prefetch_output(out, writes, p + k * width, written + k * width)
             m = tile_max(tile, n)
-            _, rest = tile_sums(tile, n, m, None, None, sums, float64_sums)
-            store(maxima, k * width, m)
-            store(rests, k * width, rest)
+            if probabilities is None:
+                _, rest = tile_sums(tile, n, m, None, None, sums, float64_sums)
+                store(maxima, k * width, m)
+                store(rests, k * width, rest)
+            else:
+                s, _ = tile_sums(tile, n, m, tile, copy, sums, float64_sums)
+                store(rests, k * width, s)
         for k in range(tiles):
             tile = offset(block, k * n * width)
-            m, log_s = load(maxima, k * width), log1p(load(rests, k * width))
-            for c in range(n):
-                store(tile, c * width, (load(tile, c * width) - m) - log_s)
+            if probabilities is None:
+                m, log_s = load(maxima, k * width), log1p(load(rests, k * width))
+                for c in range(n):
+                    store(tile, c * width, (load(tile, c * width) - m) - log_s)
+            else:
+                factor = 1.0 / load(rests, k * width) / exp_scale(get(rests, 0))
+                for c in range(n):
+                    store(tile, c * width, load(tile, c * width) * factor)
         unpack(out, n, p, stop, offsets, block, base)
         p = stop
     free(block)
+
+
+def log_softmax(x, out, lo, hi):
+    """out = (x - m) - log s."""
+    normalized_tiles(x, out, None, lo, hi)
 
 
 def log_softmax_backward(g, y, out, lo, hi):

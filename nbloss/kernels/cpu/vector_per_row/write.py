@@ -69,6 +69,24 @@ def write_gradient(upstream, row, out, n, factor, nontemporal):
 
 
 @njit(**INLINE)
+def write_softmax_gradient(upstream, row, out, n, high, low, nontemporal):
+    """out = y ((g - high) - low), for the upstream gradient g and probabilities y."""
+    width = lanes(row)
+    j = min_int(n, elements_to_aligned(out))
+    store_n(out, 0, j, load_n(row, 0, j, 0.0) * ((load_n(upstream, 0, j, 0.0) - high) - low))
+    while j + 4 * width <= n:
+        d = load_x4(row, j) * ((load_x4(upstream, j) - high) - low)
+        if nontemporal:
+            store_nontemporal(out, j, d)
+        else:
+            store(out, j, d)
+        j += 4 * width
+    while j < n:
+        store_n(out, j, n - j, load_n(row, j, n - j, 0.0) * ((load_n(upstream, j, n - j, 0.0) - high) - low))
+        j += width
+
+
+@njit(**INLINE)
 def _gradient(e, j, factor, soft, w, y, a, b):
     """e * factor, minus the target distribution of the classes from j on (``target_vector``), which is 0 without ``soft`` (None)."""
     if soft is None:

@@ -4,15 +4,6 @@ from nbloss.kernels.cuda.prims.api import device, fma, get
 
 
 @device
-def add_compensated(total, low, value):
-    """``(total, low)`` plus a value. ``low`` collects the rounding errors of ``total``; an infinite total has none."""
-    s = total + value
-    b = s - total
-    rounding = (total - (s - b)) + (value - b)
-    return s, low + rounding if rounding == rounding else low
-
-
-@device
 def _probability_target(y, offset, w, c, a, b):
     return fma(get(y, offset), a, b) * get(w, c)
 

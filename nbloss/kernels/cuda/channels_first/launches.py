@@ -28,12 +28,22 @@ def _run(kernels, in_registers, online, x, constants, arguments):
 
 def log_softmax(kernels, x, out):
     x = c_ordered(kernels, x)
-    _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (), (x, out))
+    _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (False,), (x, out))
 
 
 def log_softmax_backward(kernels, g, y, out):
     g, y = c_ordered(kernels, g), c_ordered(kernels, y)
     _run(kernels, registers.log_softmax_backward, online_softmax.log_softmax_backward, y, (), (g, y, out))
+
+
+def softmax(kernels, x, out):
+    x = c_ordered(kernels, x)
+    _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (True,), (x, out))
+
+
+def softmax_backward(kernels, g, y, out):
+    g, y = c_ordered(kernels, g), c_ordered(kernels, y)
+    _run(kernels, registers.softmax_backward, online_softmax.softmax_backward, y, (), (g, y, out))
 
 
 def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out):

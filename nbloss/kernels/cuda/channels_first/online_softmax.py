@@ -17,7 +17,8 @@ smooth  sum of q, and ``gaps`` the sum of q (m - x); both without ``hit`` (see `
 import numpy as np
 from numba import cuda
 
-from nbloss.kernels.cuda.channels_first.arithmetic import add_compensated, make_soft_target
+from nbloss.kernels.cuda.channels_first.arithmetic import make_soft_target
+from nbloss.kernels.cuda.compensated import add_compensated, add_product
 from nbloss.kernels.cuda.epilogue import (
     index_at_target,
     index_factor,
@@ -85,21 +86,22 @@ def make_scan(kind, sm80, with_targets, soft):
     return scan
 
 
-def log_softmax(kind, sm80):
-    """(x - m) - log s."""
-    real = REAL_TYPE[kind]
+def log_softmax(kind, sm80, probabilities):
+    """(x - m) - log s; with ``probabilities`` exp(x - m) / s."""
+    real, exp_shifted = REAL_TYPE[kind], EXP_SHIFTED[kind]
     scan = make_scan(kind, sm80, False, False)
-    zero = real(0)
+    zero, one, inverse = real(0), real(1), real(1 / EXP_SCALE[kind])
 
     def kernel(x, out, classes, inner, count):
         p = thread_position()
         if p < count:
             base = position_offset(p, classes, inner)
             m, rest, _, _ = scan(x, base, classes, inner, x, x, zero, zero)
-            log_s = log1p(rest)
+            term = one / (rest + one) * inverse if probabilities else log1p(rest)
             for k in range(classes):
                 offset = base + (classes - 1 - k) * inner
-                put(out, offset, (get(x, offset) - m) - log_s)
+                v = get(x, offset)
+                put(out, offset, exp_shifted(v, m) * term if probabilities else (v - m) - term)
 
     return kernel
 
@@ -120,6 +122,24 @@ def log_softmax_backward(kind, sm80):
             for k in range(classes):
                 offset = base + (classes - 1 - k) * inner
                 put(out, offset, get(g, offset) - exp(get(y, offset)) * inverse * total)
+
+    return kernel
+
+
+def softmax_backward(kind, sm80):
+    """y (g - sum g y). The sum is subtracted as two numbers: where y is close to 1, g and the sum cancel."""
+    zero = REAL_TYPE[kind](0)
+
+    def kernel(g, y, out, classes, inner, count):
+        p = thread_position()
+        if p < count:
+            base = position_offset(p, classes, inner)
+            total, low = zero, zero
+            for c in range(classes):
+                total, low = add_product(total, low, get(g, base + c * inner), get(y, base + c * inner))
+            for k in range(classes):
+                offset = base + (classes - 1 - k) * inner
+                put(out, offset, get(y, offset) * ((get(g, offset) - total) - low))
 
     return kernel
 

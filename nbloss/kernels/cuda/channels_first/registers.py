@@ -15,7 +15,8 @@ m - m is added to rest: it is nan where m is not finite, so that the whole posit
 import numpy as np
 from numba import cuda
 
-from nbloss.kernels.cuda.channels_first.arithmetic import add_compensated, make_soft_target
+from nbloss.kernels.cuda.channels_first.arithmetic import make_soft_target
+from nbloss.kernels.cuda.compensated import add_compensated, add_product
 from nbloss.kernels.cuda.epilogue import (
     index_at_target,
     index_factor,
@@ -32,8 +33,8 @@ from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
-def log_softmax(classes, kind, sm80):
-    """(x - m) - log s."""
+def log_softmax(classes, kind, sm80, probabilities):
+    """(x - m) - log s; with ``probabilities`` exp(x - m) / s."""
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     larger = maximum if sm80 else maximum_old
     zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
@@ -56,9 +57,12 @@ def log_softmax(classes, kind, sm80):
                     odd += e
                 else:
                     even += e
-            log_s = log1p((even + odd) * inverse + ties + (m - m))
+                if probabilities:
+                    held[c] = unit if tie else e
+            rest = (even + odd) * inverse + ties + (m - m)
+            term = one / (rest + one) * inverse if probabilities else log1p(rest)
             for c in range(classes):
-                put(out, base + c * inner, (held[c] - m) - log_s)
+                put(out, base + c * inner, held[c] * term if probabilities else (held[c] - m) - term)
 
     return kernel
 
@@ -80,6 +84,27 @@ def log_softmax_backward(classes, kind, sm80):
             total += low
             for c in range(classes):
                 put(out, base + c * inner, held[c] - exp(get(y, base + c * inner)) * inverse * total)
+
+    return kernel
+
+
+def softmax_backward(classes, kind, sm80):
+    """y (g - sum g y). The sum is subtracted as two numbers: where y is close to 1, g and the sum cancel."""
+    real = REAL_TYPE[kind]
+    zero = real(0)
+
+    def kernel(g, y, out, inner, count):
+        p = thread_position()
+        if p < count:
+            base = position_offset(p, classes, inner)
+            held = cuda.local.array(classes, real)
+            upstream = cuda.local.array(classes, real)
+            total, low = zero, zero
+            for c in range(classes):
+                held[c], upstream[c] = get(y, base + c * inner), get(g, base + c * inner)
+                total, low = add_product(total, low, upstream[c], held[c])
+            for c in range(classes):
+                put(out, base + c * inner, held[c] * ((upstream[c] - total) - low))
 
     return kernel
 

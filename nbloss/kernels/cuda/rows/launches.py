@@ -19,6 +19,7 @@ offset                address of the first input in elements, modulo the element
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
+from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import launch, plan
 from nbloss.kernels.cuda.runtime.arguments import gradient_arguments, option_arguments
 
@@ -71,12 +72,22 @@ def _run(kernels, make, constants, inputs, result, arguments, heavy=False):
 
 def log_softmax(kernels, x, out):
     x = _contiguous_rows(kernels, x)
-    _run(kernels, log_softmax_rows, (), [x], out, (x, out), heavy=x.itemsize == 2)
+    _run(kernels, log_softmax_rows, (False,), [x], out, (x, out), heavy=x.itemsize == 2)
 
 
 def log_softmax_backward(kernels, g, y, out):
     g, y = _contiguous_rows(kernels, g), _contiguous_rows(kernels, y)
     _run(kernels, log_softmax_backward_rows, (), [g, y], out, (g, y, out))
+
+
+def softmax(kernels, x, out):
+    x = _contiguous_rows(kernels, x)
+    _run(kernels, log_softmax_rows, (True,), [x], out, (x, out), heavy=x.itemsize == 2)
+
+
+def softmax_backward(kernels, g, y, out):
+    g, y = _contiguous_rows(kernels, g), _contiguous_rows(kernels, y)
+    _run(kernels, softmax_backward_rows, (), [g, y], out, (g, y, out))
 
 
 def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out):

@@ -1,31 +1,32 @@
-"""log_softmax of contiguous rows, and its gradient."""
+"""log_softmax and softmax of contiguous rows, and the gradient of log_softmax."""
 
 from numba import cuda
 
-from nbloss.kernels.cuda.exp import EXP, EXP_SCALE
+from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED
 from nbloss.kernels.cuda.prims.api import log1p, put
-from nbloss.kernels.cuda.rows.reduce import make_row_max, make_row_sum
+from nbloss.kernels.cuda.rows.reduce import make_probability, make_row_max, make_row_sum
 from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce, make_row_index, shared_size
 
 
-def log_softmax_rows(stored, width, group, vectors, resident, sm80):
-    """(x - m) - log s."""
+def log_softmax_rows(stored, width, group, vectors, resident, sm80, probabilities):
+    """(x - m) - log s; with ``probabilities`` exp(x - m) / s."""
     tile = RowTile(stored, width, group, vectors, resident, sm80)
     keep = resident and not tile.packed
     row_index, row_max = make_row_index(group), make_row_max(tile, group)
-    row_sum = make_row_sum(tile, group, "differences" if keep else None)
+    row_sum = make_row_sum(tile, group, None if not keep else "exponentials" if probabilities else "differences")
     split_row, edge_value, chunk_count, vector_index, load_chunk, make_opaque, unpack_vector, write_vector = tile.steps
-    zero = tile.real(0)
+    zero, one, inverse = tile.real(0), tile.real(1), tile.real(1) / EXP_SCALE[tile.kind]
+    exp_shifted, probability = EXP_SHIFTED[tile.kind], make_probability(tile, keep)
     real_type, word_type, shared_numbers, words = tile.real_type, tile.word_type, shared_size(group, 3), tile.words
 
-    def write_one_vector(v, x, out, base_out, chunk, count, rank, held, shift, log_s):
+    def write_one_vector(v, x, out, base_out, chunk, count, rank, held, shift, term):
         j = vector_index(chunk, v, rank)
         if j < count:
             result = cuda.local.array(width, real_type)
             unpack_vector(x, held, v, result)
             for n in range(width):
-                result[n] = (result[n] - shift) - log_s
+                result[n] = probability(result[n], shift, term) if probabilities else (result[n] - shift) - term
             write_vector(out, base_out + j * width, result)
 
     write_chunk = unrolled(write_one_vector, vectors)
@@ -40,16 +41,16 @@ def log_softmax_rows(stored, width, group, vectors, resident, sm80):
             count, edge = 0, -1
         x_edge = edge_value(x, base, edge)
         m = row_max(x, base + head, count, x_edge, rank, held, shared)
-        _, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
-        log_s = log1p(rest)
+        s, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
+        term = one / s if probabilities else log1p(rest)
         shift = zero if keep else m
         make_opaque(held, offset)
         for chunk in range(chunk_count(count)):
             if not resident:
                 load_chunk(x, base + head, chunk, count, rank, held)
-            write_chunk(x, out, base_out + head, chunk, count, rank, held, shift, log_s)
+            write_chunk(x, out, base_out + head, chunk, count, rank, held, shift, term)
         if edge >= 0:
-            put(out, base_out + edge, (x_edge - m) - log_s)
+            put(out, base_out + edge, exp_shifted(x_edge, m) * (term * inverse) if probabilities else (x_edge - m) - term)
 
     return kernel
 
