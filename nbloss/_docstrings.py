@@ -47,8 +47,8 @@ dtype : dtype, optional
     Convert the input to this dtype first; the result has it too.""",
     "out": """\
 out : ndarray, optional
-    The array that the gradient is written to, of input's shape and dtype, in C order. It may be ``input`` itself, but may not overlap
-    any argument otherwise.""",
+    The array that the gradient is written to, of input's shape and dtype, with any strides that give each element a place of its own. It
+    may be ``input`` itself, but may not overlap any argument otherwise. On a GPU, it is in C order.""",
     "device": """\
 device : str, optional
     "cpu", "cuda" or "cuda:<index>". None computes where the arrays are; NumPy arrays use the default device.""",

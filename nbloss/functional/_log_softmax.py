@@ -22,8 +22,8 @@ input : array_like
     are taken, too."""
 OUT = """\
 out : ndarray, optional
-    The array that the result is written to, of input's shape and the result's dtype, with any strides. It may be ``input`` itself, but may not
-    overlap it otherwise."""
+    The array that the result is written to, of input's shape and the result's dtype, with any strides that give each element a place of
+    its own. It may be ``input`` itself, but may not overlap it otherwise."""
 
 
 def forward(operation, input, dim, dtype, out, device):
@@ -125,7 +125,8 @@ output : array_like
     What `log_softmax` returned."""
 OUT_OF_BACKWARD = """\
 out : ndarray, optional
-    The array that the gradient is written to, of output's shape and dtype, in C order. It may be ``output`` or ``grad_output`` itself."""
+    The array that the gradient is written to, of output's shape and dtype, with any strides that give each element a place of its own. It
+    may be ``output`` or ``grad_output`` itself."""
 
 
 @documented(grad_output=OF_OUTPUT, output=OUTPUT, out=OUT_OF_BACKWARD)
