@@ -144,10 +144,20 @@ def test_ignored_rows_of_out_are_overwritten_with_zeros(gradient, rng, device):
     assert np.isfinite(out).all()
 
 
-def test_results_are_fresh_c_order_arrays(rng, device):
-    x, y = np.asfortranarray(logits(rng, (6, 9))), class_index(rng, (6, 9))
-    for result in (F.log_softmax(x, device=device), GRADIENTS["cross_entropy_backward"](x, y, device=device)):
-        assert result.flags.c_contiguous
+ORDERS = {
+    "C": lambda x: x,
+    "Fortran": np.asfortranarray,
+    "channels last": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+    "reversed": lambda x: x[::-1, ::-1],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(6, 9), (6, 90), (3, 5, 4, 2)], ids=name)
+def test_results_are_fresh_arrays_whose_axes_have_the_order_of_the_inputs(shape, order, rng):
+    """As NumPy's own functions: np.exp of a transposed array is transposed."""
+    x, y = ORDERS[order](logits(rng, shape)), class_index(rng, shape)
+    for result in (F.log_softmax(x, 1), F.softmax(x, 1), *(gradient(x, y) for gradient in GRADIENTS.values())):
+        assert result.strides == np.exp(x).strides
         assert result.flags.writeable
-        assert result.flags.owndata or result.base is not None
         assert not np.shares_memory(result, x)
