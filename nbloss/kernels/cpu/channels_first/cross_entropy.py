@@ -1,7 +1,7 @@
-"""Cross entropy of class numbers, smoothed or not, channels first: few classes, contiguous positions. With its gradient; ``loss_only`` has the loss alone.
+"""Cross entropy of class numbers, smoothed or not, channels first: few classes, contiguous positions.
 
-The arithmetic is that of ``row_per_lane``, to the last bit. Memory is accessed as ``pipeline`` says: while one block's exponentials are
-computed, the next block is loaded and the gradient of the last one is stored.
+With its gradient; ``loss_only`` has the loss alone. The arithmetic is that of ``row_per_lane``, to the last bit. Memory is accessed as
+``pipeline`` says: while one block's exponentials are computed, the next block is loaded and the gradient of the last one is stored.
 """
 
 import numpy as np
@@ -11,21 +11,20 @@ from nbloss.kernels.cpu.channels_first.loss_only import losses_only
 from nbloss.kernels.cpu.channels_first.pipeline import TERMS, load_class, store_class, transfer_class
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, positions_to_line
-from nbloss.kernels.cpu.row_per_lane.tile import (
-    SAVED,
-    class_weight_sum,
-    gradient_factors,
-    load_classes,
-    load_per_row,
-    load_share,
-    store_losses,
-    sums_of_tile,
-    tile_logs,
-    weights_of,
-)
+from nbloss.kernels.cpu.row_per_lane.per_row import class_weight_sum, load_classes, load_per_row, load_share
+from nbloss.kernels.cpu.row_per_lane.tile import SAVED, gradient_factors, store_losses, sums_of_tile, tile_logs
 from nbloss.kernels.cpu.simd.load_store import lanes, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
+from nbloss.kernels.cpu.simd.pointers import (
+    elements_to_aligned,
+    min_int,
+    offset,
+    pointer,
+    position_pointer,
+    prefetch_read,
+    start_if_given,
+    stride,
+)
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
@@ -40,7 +39,7 @@ def _losses_and_gradients(x, target, mask, scale, spread, w, upstream, loss, out
     area = n * full
     buffer, following, last, saved, terms, numbers = carve(base, (area, area, area, SAVED * full, TERMS * full, width))
     block, offsets = buffer, stack_alloc(np.int64, 16)
-    weights, total_w, likely = weights_of(w), class_weight_sum(weights_of(w), n), False
+    weights, total_w, likely = start_if_given(w), class_weight_sum(start_if_given(w), n), False
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     before = positions_to_line(base, out)
     out_stride, large_output = stride(out, 1), channels_bypass_caches(out, base)

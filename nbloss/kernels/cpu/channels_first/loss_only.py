@@ -1,7 +1,8 @@
 """The cross entropy without a gradient, channels first: one number per position is written, so memory is only read.
 
-The arithmetic is that of ``row_per_lane``, to the last bit. Without label smoothing, which needs the target's logit first, three sums are all that is kept of a position, so classes are read four at a
-time in runs of LOSS_ONLY_TILES vectors, and every logit is read once.
+The arithmetic is that of ``row_per_lane``, to the last bit. Three sums are all that is kept of a position, so classes are read four at a
+time in runs of LOSS_ONLY_TILES vectors, and every logit is read once. Label smoothing, which needs the target's logit first,
+and runs whose sums need the maximum go tile by tile.
 """
 
 import numpy as np
@@ -10,22 +11,20 @@ from numba import njit
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
 from nbloss.kernels.cpu.row_per_lane.pack import pack
+from nbloss.kernels.cpu.row_per_lane.per_row import class_weight_sum, load_classes, load_per_row, load_share
 from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import accumulate_four, accumulate_one, finish_sums
-from nbloss.kernels.cpu.row_per_lane.tile import (
-    SAVED,
-    allowed,
-    class_weight_sum,
-    load_classes,
-    load_per_row,
-    load_share,
-    save_unshifted,
-    store_losses,
-    sums_of_tile,
-    tile_logs,
-    weights_of,
-)
+from nbloss.kernels.cpu.row_per_lane.tile import SAVED, allowed, save_unshifted, store_losses, sums_of_tile, tile_logs
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, splat, store
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
+from nbloss.kernels.cpu.simd.pointers import (
+    elements_to_aligned,
+    min_int,
+    offset,
+    pointer,
+    position_pointer,
+    prefetch_read,
+    start_if_given,
+    stride,
+)
 from nbloss.kernels.cpu.simd.vec import all_true, concat_x4
 from nbloss.kernels.cpu.simd.vecmath import exp_unshifted
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
@@ -77,7 +76,7 @@ def losses_only(x, target, mask, scale, spread, w, loss, lo, hi):
     owns, totals, lows, classes, saved, numbers, tile = carve(base, (most, most, most, most, SAVED * most, width, n * width))
     offsets = stack_alloc(np.int64, 16)
     targets, scales, results = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
-    weights, total_w = weights_of(w), class_weight_sum(weights_of(w), n)
+    weights, total_w = start_if_given(w), class_weight_sum(start_if_given(w), n)
     before, by_tiles, subtracted = elements_to_aligned(base), spread is not None, False
     p = lo
     while p < hi:

@@ -19,23 +19,11 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
     prefetch_plan,
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
+from nbloss.kernels.cpu.row_per_lane.per_row import class_weight_sum, if_given, load_classes, load_per_row, load_share
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
-from nbloss.kernels.cpu.row_per_lane.tile import (
-    SAVED,
-    class_weight_sum,
-    gradient_factors,
-    if_given,
-    load_classes,
-    load_per_row,
-    load_share,
-    shifted_tile,
-    store_losses,
-    sums_of_tile,
-    tile_logs,
-    weights_of,
-)
+from nbloss.kernels.cpu.row_per_lane.tile import SAVED, gradient_factors, shifted_tile, store_losses, sums_of_tile, tile_logs
 from nbloss.kernels.cpu.simd.load_store import lanes, load, store
-from nbloss.kernels.cpu.simd.pointers import offset, pointer
+from nbloss.kernels.cpu.simd.pointers import offset, pointer, start_if_given
 from nbloss.kernels.cpu.simd.vec import equal, select
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import BLOCK_MAX_TILES, LANES_MAX_CLASSES
@@ -68,7 +56,7 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
     )
     float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
-    weights, total_w, likely = weights_of(w), class_weight_sum(weights_of(w), n), False
+    weights, total_w, likely = start_if_given(w), class_weight_sum(start_if_given(w), n), False
     before = positions_to_line(base, out)
     reads, writes = prefetch_plan(x, n), prefetch_plan(out, n)
     p = lo

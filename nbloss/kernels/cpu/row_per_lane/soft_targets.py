@@ -19,10 +19,11 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
     prefetch_plan,
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
+from nbloss.kernels.cpu.row_per_lane.per_row import if_given, load_per_row
 from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size, soft_sums, tile_max
-from nbloss.kernels.cpu.row_per_lane.tile import if_given, load_per_row, slot_of, weights_of
+from nbloss.kernels.cpu.row_per_lane.tile import slot_of
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_x4, splat, store, store_n
-from nbloss.kernels.cpu.simd.pointers import offset, pointer
+from nbloss.kernels.cpu.simd.pointers import offset, pointer, start_if_given
 from nbloss.kernels.cpu.simd.vec import any_true, equal, less, mask_or, select
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
@@ -30,7 +31,7 @@ from nbloss.kernels.cpu.tuning import BLOCK_MAX_TILES
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 TOP, REST, LOG, SUM, TOTAL, GAPS = range(6)  # what is saved for a tile, as in ``tile``: m, s - 1, log s, s, sum q, sum q (m - x)
-SAVED = 6  # slots
+SOFT_SLOTS = 6
 
 
 @njit(**INLINE)
@@ -57,10 +58,10 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
     size = block_tiles(3 * n, width)
     area, span = size * n * width, BLOCK_MAX_TILES
     block, kept, probabilities, saved, sums, numbers = carve(
-        base, (area, area, area, SAVED * span * width, partial_sums_size(width) * width, width)
+        base, (area, area, area, SOFT_SLOTS * span * width, partial_sums_size(width) * width, width)
     )
     float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
-    before, weights = positions_to_line(base, out), weights_of(w)
+    before, weights = positions_to_line(base, out), start_if_given(w)
     reads, target_reads, writes = prefetch_plan(x, n), prefetch_plan(y, n), prefetch_plan(out, n)
     share, constant = splat(base, a), splat(base, b)
     p = lo

@@ -6,19 +6,18 @@ without smoothing its weight ``each``, is not 0.
 """
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
 from nbloss.kernels.cpu.channels_first.pipeline import less_floor
 from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss, smoothed_at_target, smoothed_loss, soft_factors
 from nbloss.kernels.cpu.row_per_lane.pack import pack
+from nbloss.kernels.cpu.row_per_lane.per_row import if_given, own_logit, own_weight
 from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums, weighted_gaps
 from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import extremes, target_sums, unshifted_is_exact, unshifted_would_fail
-from nbloss.kernels.cpu.simd.integers import get_integer, load_integers
-from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, put, splat, store, store_n
-from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
+from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, splat, store, store_n
+from nbloss.kernels.cpu.simd.pointers import min_int, offset
 from nbloss.kernels.cpu.simd.vec import (
     all_true,
     any_true,
@@ -52,70 +51,9 @@ GAP, NUMERATOR, DENOMINATOR, LOW, SUM, OTHERS, CLASS, TOP, GAPS, OWN, WEIGHT = r
 SAVED = 11  # slots
 
 
-def if_given(array, value):
-    """``value`` where there is an array, else None: Numba prunes what is None."""
-
-
-@overload(if_given, jit_options=INLINE)
-def _if_given(array, value):
-    if isinstance(array, types.NoneType):
-        return lambda array, value: None
-    return lambda array, value: value
-
-
 @none_of_none
 def _zero_if_given(floor):
     return floor * 0.0
-
-
-@njit(**INLINE)
-def load_per_row(base, count, p, stop, into):
-    """One number per position of a tile, from an array of ``count`` numbers; an array of one number applies to all positions."""
-    width = lanes(into)
-    if count == 1:
-        return splat(into, get(base, 0))
-    if p + width <= count:
-        return load(base, p)
-    for lane in range(width):
-        put(into, lane, get(base, min_int(p + lane, stop - 1)))
-    return load(into, 0)
-
-
-@none_of_none
-def load_share(spread, p, stop, into):
-    """The share of each row of a tile; None without smoothing."""
-    return load_per_row(pointer(spread, 0), spread.size, p, stop, into)
-
-
-@none_of_none
-def weights_of(w):
-    """A pointer to the class weights, or None."""
-    return pointer(w, 0)
-
-
-@njit(**INLINE)
-def load_classes(targets, count, mask, p, stop, into):
-    """The targets of a tile, as floating-point numbers, to be compared with each class in turn.
-
-    Offsets of the targets' logits would be written one by one and read back as a vector. Such a load waits until the stores have drained,
-    which takes longer than a short row.
-    """
-    if p + lanes(into) <= count:
-        return load_integers(offset(targets, p), mask, load(into, 0))
-    for lane in range(lanes(into)):
-        put(into, lane, np.int32(get_integer(targets, min_int(p + lane, stop - 1)) & mask))
-    return load(into, 0)
-
-
-@njit(**INLINE)
-def class_weight_sum(w, n):
-    """The float64 sum of the class weights; n without weights."""
-    if w is None:
-        return np.float64(n)
-    total = 0.0
-    for c in range(n):
-        total += get(w, c)
-    return total
 
 
 @njit(**INLINE)
@@ -129,45 +67,6 @@ def _top_and_own(tile, n, y):
         own = select(equal(y, 0.0), v, own)
         y = y - 1.0
     return m, own
-
-
-@njit(**INLINE)
-def _own_of_four(tile, c, y, own):
-    """``own``, or the logit of one of the classes c to c + 3, of which y (0 to 3) is the target."""
-    width = lanes(tile)
-    own = select(equal(y, 1.0), load(tile, (c + 1) * width), select(equal(y, 0.0), load(tile, c * width), own))
-    return select(equal(y, 3.0), load(tile, (c + 3) * width), select(equal(y, 2.0), load(tile, (c + 2) * width), own))
-
-
-@none_of_none
-def _own_logit(share, tile, n, y):
-    """x[y]; None without smoothing, which alone needs it before the sums."""
-    width, own, c = lanes(tile), splat(tile, 0.0), n & 3
-    for k in range(c):
-        own = select(equal(y, 0.0), load(tile, k * width), own)
-        y = y - 1.0
-    while c < n:
-        own = _own_of_four(tile, c, y, own)
-        y = y - 4.0
-        c += 4
-    return own
-
-
-@njit(**INLINE)
-def _own_weight(like, n, y, w):
-    """w[y] of each lane."""
-    own, c = like * 0.0 + 1.0, n & 3
-    if w is None:
-        return own
-    for k in range(c):
-        own = select(equal(y, 0.0), get(w, k), own)
-        y = y - 1.0
-    while c < n:
-        own = select(equal(y, 1.0), get(w, c + 1), select(equal(y, 0.0), get(w, c), own))
-        own = select(equal(y, 3.0), get(w, c + 3), select(equal(y, 2.0), get(w, c + 2), own))
-        y = y - 4.0
-        c += 4
-    return own
 
 
 @njit(**INLINE)
@@ -191,7 +90,7 @@ def _save_smoothing(at, span, n, y, w, share, gaps, own, gradient):
         store(slot_of(at, GAPS, span), 0, demote(gaps, share))
         if gradient is not None:
             store(slot_of(at, OWN, span), 0, own)
-            store(slot_of(at, WEIGHT, span), 0, _own_weight(share, n, y, w))
+            store(slot_of(at, WEIGHT, span), 0, own_weight(share, n, y, w))
 
 
 @njit(**INLINE)
@@ -223,7 +122,7 @@ def allowed(exact, each, share, total_w):
 @njit(**INLINE)
 def unshifted_tile(at, span, tile, n, y, each, share, w, total_w, keep, transfers, run):
     """Save a tile's unshifted sums; returns in which lanes they have full precision. Lanes of ignored rows always pass."""
-    own, others, low, s, gaps = target_sums(tile, n, y, None, _own_logit(share, tile, n, y), w, keep, transfers, run)
+    own, others, low, s, gaps = target_sums(tile, n, y, None, own_logit(share, tile, n, y), w, keep, transfers, run)
     _save_smoothing(at, span, n, y, w, share, gaps, own, keep)
     return allowed(save_unshifted(at, span, own, others, low, s, y, keep), each, share, total_w)
 
@@ -240,14 +139,14 @@ def mixed_tile(at, span, tile, n, y, each, share, w, total_w, needed, keep):
     A lane has the same bits whichever of both functions computes it, if its unshifted sums are exact.
     """
     one = unshifted_scale(get(at, 0))
-    m, largest, own_logit = extremes(tile, n, y)
-    certain = mask_not(allowed(mask_not(unshifted_would_fail(m, largest, own_logit, get(at, 0))), each, share, total_w))
+    m, largest, own_x = extremes(tile, n, y)
+    certain = mask_not(allowed(mask_not(unshifted_would_fail(m, largest, own_x, get(at, 0))), each, share, total_w))
     subtracted = mask_or(needed, certain)
-    above = _compared_with(share, subtracted, m, own_logit)
+    above = _compared_with(share, subtracted, m, own_x)
     own, others, low, s, gaps = target_sums(tile, n, y, select(subtracted, m, 0.0), above, w, keep, None, 0)
     _save_smoothing(at, span, n, y, w, share, gaps, own, keep)
     exact = mask_or(subtracted, allowed(save_unshifted(at, span, own, others, low, s, y, keep), each, share, total_w))
-    gap = m - own_logit
+    gap = m - own_x
     at_top = equal(gap, 0.0)  # otherwise the loss is at least log 2, and the maximum's own term may be subtracted from the sum
     rest = select(at_top, others, (others - one) + (own + low))
     store(slot_of(at, GAP, span), 0, select(subtracted, gap, 0.0))
@@ -303,7 +202,7 @@ def shifted_tile(at, span, tile, n, y, share, w, keep, copy, sums, float64_sums)
         store(slot_of(at, CLASS, span), 0, y)
         if share is not None:
             store(slot_of(at, OWN, span), 0, own)
-            store(slot_of(at, WEIGHT, span), 0, _own_weight(share, n, y, w))
+            store(slot_of(at, WEIGHT, span), 0, own_weight(share, n, y, w))
 
 
 @njit(**INLINE)
