@@ -42,9 +42,9 @@ class CpuBackend:
     def cast(self, array, dtype):
         return array.astype(dtype, copy=False)
 
-    def pieces(self, axis, inputs, out):
+    def pieces(self, axis, inputs, out, any_order=False):
         """The pieces of a call on arrays in the kernels' dtypes (``nbloss.kernels.layouts``)."""
-        return layouts.pieces(axis, inputs, out)
+        return layouts.pieces(axis, inputs, out, any_order)
 
     def flat(self, array):
         """The elements as a contiguous 1-d array."""

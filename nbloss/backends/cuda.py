@@ -103,7 +103,7 @@ class CudaBackend:
         except ValueError:
             return self._contiguous(array).reshape(shape)
 
-    def pieces(self, axis, inputs, out):
+    def pieces(self, axis, inputs, out, any_order=False):
         """One piece: arrays that two strides of positions do not describe are copied."""
         shape = next(a.shape for a in (*inputs, out) if a is not None) or (1,)
         view = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])

@@ -40,7 +40,7 @@ def forward(operation, input, dim, dtype, out, device):
         axis = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
         result = output_array(backend, out, x, [("input", x)])
         run = getattr(backend.kernels, operation)
-        for piece in backend.pieces(axis, [as_stored(x)], as_stored(backend.kernel_view(result))):
+        for piece in backend.pieces(axis, [as_stored(x)], as_stored(backend.kernel_view(result)), any_order=True):
             run(*piece.inputs, piece.out)
         return delivered(backend, result, out)
 
@@ -57,7 +57,7 @@ def backward(operation, grad_output, output, dim, out, device):
         axis = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
         result = output_array(backend, out, y, [("output", y), ("grad_output", g)])
         run = getattr(backend.kernels, operation)
-        for piece in backend.pieces(axis, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result))):
+        for piece in backend.pieces(axis, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result)), any_order=True):
             run(*piece.inputs, piece.out)
         return delivered(backend, result, out)
 

@@ -30,11 +30,12 @@ class Piece(NamedTuple):
     out: Any
 
 
-def pieces(axis, inputs, out=None):
+def pieces(axis, inputs, out=None, any_order=False):
     """Yield the pieces of a call. ``inputs`` and ``out`` have one shape and class ``axis``; each may be None, but not all.
 
-    Positions are in C order of the axes other than ``axis``. Use each piece before asking for the next one: a block of ``out`` is copied
-    to it then. Nothing is yielded for arrays without elements.
+    Positions are in C order of the axes other than ``axis``; with ``any_order``, in the order in which those of the last input lie in
+    memory. Use each piece before asking for the next one: a block of ``out`` is copied to it then. Nothing is yielded for arrays without
+    elements.
     """
     arrays = [*inputs, out]
     shape, layouts = None, []
@@ -44,6 +45,12 @@ def pieces(axis, inputs, out=None):
             layouts.append((a.strides, a.itemsize))
     if 0 in shape:
         return
+    if any_order:
+        order = _memory_order(shape, *layouts[len(inputs) - 1])
+        if order is not None:
+            arrays = [a if a is None else a.transpose(order) for a in arrays]
+            yield from pieces(order.index(axis), arrays[:-1], arrays[-1])
+            return
     plan = _plan(shape, axis, tuple(layouts))
     if plan is None:
         yield from _copied([a if a is None or a.ndim else a.reshape(1) for a in arrays], axis)
@@ -70,6 +77,15 @@ def whole(axis, arrays):
         return None
     order, sizes, _ = plan
     return [a if a is None else (a if order is None else a.transpose(order)).reshape(sizes) for a in arrays]
+
+
+@lru_cache(maxsize=4096)
+def _memory_order(shape, strides, itemsize):
+    """The axes from the largest stride to the smallest; None if that is their own order. Axes of one element keep their places."""
+    several = [k for k, n in enumerate(shape) if n > 1]
+    by_stride = iter(sorted(several, key=lambda k: -abs(strides[k])))
+    order = tuple(next(by_stride) if n > 1 else k for k, n in enumerate(shape))
+    return None if order == tuple(range(len(shape))) else order
 
 
 @lru_cache(maxsize=4096)

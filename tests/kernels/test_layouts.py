@@ -123,3 +123,16 @@ def test_fields_of_records_are_copied_in_blocks(rows_, classes, rng):
             piece.out[...] = 2 * piece.inputs[0]
         np.testing.assert_array_equal(record["out"], 2 * x)
     assert (record["flag"] == 7).all()
+
+
+@pytest.mark.parametrize("axis", range(4))
+def test_in_any_order_an_array_in_fortran_order_is_one_piece(axis, rng):
+    x = np.asfortranarray(rng.standard_normal((3, 4, 5, 6)))
+    out = np.empty_like(x)
+    (piece,) = pieces(axis, [x], out, any_order=True)
+    piece.out[...] = piece.inputs[0]
+    np.testing.assert_array_equal(out, x)
+    assert piece.inputs[0].shape[1] == x.shape[axis]
+    assert np.shares_memory(piece.inputs[0], x)
+    (piece,) = pieces(axis, [x.T], any_order=True)
+    assert piece.stop == x.size // x.T.shape[axis]
