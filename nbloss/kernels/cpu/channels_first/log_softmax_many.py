@@ -162,7 +162,7 @@ def _gradients(g, y, out, probabilities, lo, hi):
     while p < hi:
         stop = block_end(inner, p, hi, max_positions, before)
         count, upstream, row, result = stop - p, position_pointer(g, p), position_pointer(y, p), position_pointer(out, p)
-        if lows is None:
+        if probabilities is None:
             _upstream_factors(upstream, upstream_stride, n, count, sums, float64_sums, factors)
         else:
             _dots(row, class_stride, upstream, upstream_stride, n, count, float64_sums, factors, lows)

@@ -10,7 +10,7 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.per_target.sums import largest_negated, sum_of_run
 from nbloss.kernels.cpu.per_target.targets import is_counted
 from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64
-from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_n, load_n_as, put, splat, store_n
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_as, load_n, load_n_as, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, prefetch_read, stride, zero_fill
 from nbloss.kernels.cpu.simd.vec import demote, equal, promote, select
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
@@ -199,13 +199,16 @@ def nll_soft_backward(y, w, upstream, out, lo, hi):
         first, step, count = _strided_positions(out, p, hi)
         first_y, step_y, count = _strided_positions(y, p, p + count)
         if step == 1 and step_y == 1:
-            g = splat(upstreams, get(upstreams, 0))
+            g, whole = splat(upstreams, get(upstreams, 0)), count // width * width if one_upstream else 0
             for c in range(n):
-                for k in range(0, count, width):
-                    q = _weighted(load_n_as(first_y, c * class_stride_y + k, count - k, 0.0, like), w, c)
+                line, line_y = offset(first, c * class_stride), offset(first_y, c * class_stride_y)
+                for k in range(0, whole, width):
+                    store(line, k, -(_weighted(load_as(line_y, k, like), w, c) * g))
+                for k in range(whole, count, width):
+                    q = _weighted(load_n_as(line_y, k, count - k, 0.0, like), w, c)
                     if not one_upstream:
                         g = load_n(upstreams, p + k, count - k, 0.0)
-                    store_n(first, c * class_stride + k, count - k, -(q * g))
+                    store_n(line, k, count - k, -(q * g))
         else:
             for k in range(count):
                 row, row_y, factor = offset(first, k * step), offset(first_y, k * step_y), get(upstreams, 0 if one_upstream else p + k)

@@ -13,7 +13,8 @@ from nbloss.kernels.math.epilogue import RowOptions
 # Each shape is (outer, C, inner): partial vectors of classes and of positions, runs shorter than a vector, several blocks
 SHAPES = [(70, 53, 1), (1, 100, 37), (3, 49, 64), (5, 130, 5), (2, 1030, 19), (9, 64, 16), (600, 300, 1)]
 FEW = [(40, 3, 1), (3, 21, 70), (5, 48, 7)]  # these take other kernels
-OPERATIONS = ["log_softmax", "log_softmax_backward", "cross_entropy", "cross_entropy_soft", "nll_soft", "nll_soft_backward", "nll_backward"]
+OPERATIONS = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "cross_entropy", "cross_entropy_soft"]
+OPERATIONS += ["nll_soft", "nll_soft_backward", "nll_backward"]
 STORED = {"float32": np.float32, "float64": np.float64, "float16": np.uint16, "bfloat16": np.int16}
 LAYOUTS = [
     "".join(signs) + order for order in ("ocj", "ojc", "coj", "jco", "joc") for signs in product("+-2", repeat=3) if signs.count("2") < 3
@@ -83,6 +84,8 @@ def operations(rng, shape, dtype):
         "nll_soft_backward": (lambda y, out: kernel_set.nll_soft_backward(y, None, upstream, out), [x]),
         "nll_backward": (lambda x, out: kernel_set.nll_backward(target, -1, scale, upstream, out), [x]),
         "log_softmax": (kernel_set.log_softmax, [x]),
+        "softmax": (kernel_set.softmax, [x]),
+        "softmax_backward": (kernel_set.softmax_backward, [g, y]),
         "log_softmax_backward": (kernel_set.log_softmax_backward, [g, y]),
         "cross_entropy": (cross_entropy, [x]),
         "cross_entropy_soft": (soft, [x, probabilities]),
@@ -112,8 +115,8 @@ def test_every_layout_of_every_array_gives_the_bits_of_c_order(name, dtype, rng)
             assert_array_equal(function(*views, None), function(*inputs, None))
         if name == "nll_soft":
             continue
-        own, memory, mine = laid_out(inputs[1 if name == "log_softmax_backward" else 0], chosen[0])
-        function(*([inputs[0], own] if name == "log_softmax_backward" else [own, *inputs[1:]]), own)
+        own, memory, mine = laid_out(inputs[1 if name.endswith("softmax_backward") else 0], chosen[0])
+        function(*([inputs[0], own] if name.endswith("softmax_backward") else [own, *inputs[1:]]), own)
         assert_array_equal(own, expected)
         assert (memory[~mine] == 77).all()
 
