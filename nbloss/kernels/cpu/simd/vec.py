@@ -412,19 +412,24 @@ def first_lane(typingctx, a):
 
 @intrinsic
 def split_exponent(typingctx, a, pivot):
-    """``(k, f)`` with a = 2**k * f and f in [pivot, 2 * pivot), for a positive, normal float32 ``a``."""
+    """``(k, f)`` with a = 2**k * f and f in [pivot, 2 * pivot), for a positive, normal ``a``; a float64 ``a`` is at least ``pivot``."""
+    element, digits = (_I32, 23) if a.elem == types.float32 else (_I64, 52)
 
     def codegen(context, builder, sig, args):
-        integers = ir.VectorType(_I32, a.lanes)
+        integers = ir.VectorType(element, a.lanes)
 
         def const(n):
             return ir.Constant(integers, [n] * a.lanes)
 
-        start = broadcast_lanes(builder, builder.bitcast(context.cast(builder, args[1], pivot, a.elem), _I32), a.lanes)
+        start = broadcast_lanes(builder, builder.bitcast(context.cast(builder, args[1], pivot, a.elem), element), a.lanes)
         bits = builder.sub(builder.bitcast(args[0], integers), start)
-        k = builder.ashr(bits, const(23))
-        f = builder.bitcast(builder.add(builder.and_(bits, const(0x7FFFFF)), start), _ir_type(a))
-        return context.make_tuple(builder, sig.return_type, [builder.sitofp(k, _ir_type(a)), f])
+        f = builder.bitcast(builder.add(builder.and_(bits, const((1 << digits) - 1)), start), _ir_type(a))
+        if digits == 23:
+            k = builder.sitofp(builder.ashr(bits, const(digits)), _ir_type(a))
+        else:  # few processors convert 64-bit integers: as the low bits of 2**52 + k
+            magic = builder.or_(builder.lshr(bits, const(digits)), const(0x433 << digits))
+            k = builder.fsub(builder.bitcast(magic, _ir_type(a)), ir.Constant(_ir_type(a), [2.0**52] * a.lanes))
+        return context.make_tuple(builder, sig.return_type, [k, f])
 
     return types.UniTuple(a, 2)(a, pivot), codegen
 

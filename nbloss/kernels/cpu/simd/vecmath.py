@@ -11,19 +11,19 @@ exp
 
 log1p
     u = 1 + x = 2**k (1 + f), log(1 + f) = f - s (f - R(s^2)) with s = f / (2 + f), as in fdlibm (https://www.netlib.org/fdlibm/),
-    with a correction for the rounding of 1 + x.
+    with a correction for the rounding of 1 + x. The C library's log1p has the same error, but takes one number at a time: with it,
+    float64 losses of 10 classes took 1.3 times as long.
 
-The coefficients of the polynomials are minimax fits made for this package.
+The coefficients of the other polynomials are minimax fits made for this package.
 """
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.exp2 import MAGIC32, MAGIC64, ROOTS_FACTOR, SCALE32, SCALE64, exp2_float64, multiply_exp2
-from nbloss.kernels.cpu.simd.vec import approximate_reciprocal, call_llvm, fma, maximum, minimum, select_less, split_exponent, zero_below
+from nbloss.kernels.cpu.simd.vec import approximate_reciprocal, fma, maximum, minimum, select_less, split_exponent, zero_below
 from nbloss.kernels.math import logit_map
 
 
@@ -65,14 +65,14 @@ def unshifted_bounds(x):
 
 
 def unshifted_limits(x):
-    """``(lowest, below, highest)``: unshifted sums of a row of up to 48 classes certainly leave the ``unshifted_bounds``,
+    """``(lowest, below, highest)``: beyond these, the unshifted sums of a row of up to 48 classes certainly leave the ``unshifted_bounds``.
 
-    where its largest logit is less than ``below`` or more than ``highest``, or that of all classes but the target is less than ``lowest``.
+    That is so where its largest logit is below ``below`` or above ``highest``, or that of the classes but the target below ``lowest``.
     """
 
 
 def log1p(x, low=None):
-    """log(1 + x + low) for x >= 0; ``low`` is the rounding error of a float32 x, or None."""
+    """log(1 + x + low) for x >= 0; ``low`` is the rounding error of x, or None."""
 
 
 def reciprocal(b):
@@ -269,23 +269,30 @@ def _log1p32(x, low):
     return fma(k, 0.693145751953125, f - (half - tail))
 
 
-@intrinsic
-def _log1p64(typingctx, x):
-    """The C library's log1p, lane by lane. It is accurate to one ulp, and called once per row."""
-
-    def codegen(context, builder, sig, args):
-        result = ir.Constant(args[0].type, ir.Undefined)
-        for lane in range(x.lanes):
-            index = ir.IntType(32)(lane)
-            value = call_llvm(builder, "log1p", ir.DoubleType(), [builder.extract_element(args[0], index)])
-            result = builder.insert_element(result, value, index)
-        return result
-
-    return x(x), codegen
+@njit(**INLINE)
+def _log1p64(x, low):
+    """``log1p`` for float64, with the polynomial of fdlibm's e_log.c."""
+    u = x + 1.0
+    k, g = split_exponent(u, 0.70710678118654752)
+    f = select_less(k, 0.5, x, g - 1.0)  # k = 0 (u < sqrt(2)): the fraction is x, without the rounding error of u
+    rest = select_less(k, 0.5, 0.0, x - (u - 1.0))
+    if low is not None:
+        rest = rest + low
+    s = f / (f + 2.0)
+    z = s * s
+    p = fma(z, 1.479819860511658591e-01, 1.531383769920937332e-01)
+    p = fma(p, z, 1.818357216161805012e-01)
+    p = fma(p, z, 2.222219843214978396e-01)
+    p = fma(p, z, 2.857142874366239149e-01)
+    p = fma(p, z, 3.999999999940941908e-01)
+    p = fma(p, z, 6.666666666666735130e-01)
+    half = f * f * 0.5
+    tail = fma(s, fma(p, z, half), fma(k, 1.90821492927058770002e-10, rest / u))
+    return fma(k, 6.93147180369123816490e-01, f - (half - tail))
 
 
 @overload(log1p, jit_options=INLINE)
 def _typed_log1p(x, low=None):
     if x.elem == types.float32:
         return lambda x, low=None: _log1p32(x, low)
-    return lambda x, low=None: _log1p64(x)
+    return lambda x, low=None: _log1p64(x, low)
