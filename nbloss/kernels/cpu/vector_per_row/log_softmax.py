@@ -8,15 +8,15 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_float64, load_n, put, splat, store
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, put, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import min_int, pointer, position_pointer, row_step
-from nbloss.kernels.cpu.simd.vec import insert_lane, promote, reduce_add
+from nbloss.kernels.cpu.simd.vec import insert_lane, last_lanes, promote, reduce_add
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
 from nbloss.kernels.cpu.vector_per_row.reduce import prefetch_distance, row_exp_sums, row_max, row_rest, row_total, rows_per_group
-from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_gradient, write_logs
+from nbloss.kernels.cpu.vector_per_row.write import later_lines, output_lines, write_gradient, write_logs
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
@@ -55,25 +55,39 @@ def log_softmax(x, out, lo, hi):
 
 
 @njit(**INLINE)
-def _sum_block(x, start, stop):
-    """The sum of a block of elements, as a float64 vector of partial sums."""
+def _row_sum(x, n):
+    """The float64 sum of a row. Element j goes to partial sum j mod (2 * lanes); those of the last vector that are new go to the first."""
     width = lanes(x)
-    a = splat(x, 0.0)
-    b = a
-    for j in range(start, stop, 2 * width):
-        a = a + load_n(x, j, stop - j, 0.0)
-        b = b + load_n(x, j + width, stop - j - width, 0.0)
-    return promote(a + b)
+    zero = splat(x, 0.0)
+    sums, whole = promote(zero), n // width * width
+    for start in range(0, n, SUM_BLOCK_CLASSES):
+        even = odd = zero
+        j, stop = start, min_int(whole, start + SUM_BLOCK_CLASSES)
+        while j + 2 * width <= stop:
+            even = even + load(x, j)
+            odd = odd + load(x, j + width)
+            j += 2 * width
+        if j < stop:
+            even = even + load(x, j)
+        if stop == whole and whole < n:
+            odd = odd + last_lanes(load(x, n - width), n - whole)
+        sums = sums + promote(even + odd)
+    return reduce_add(sums)
 
 
 def log_softmax_backward(g, y, out, lo, hi):
     """out = g - exp(y) * sum of g."""
     n = y.shape[1]
-    nontemporal = rows_bypass_caches(out, n, pointer(y, 0))
-    for p in range(lo, hi):
-        upstream, row = position_pointer(g, p), position_pointer(y, p)
-        sums = promote(splat(row, 0.0))
-        for start in range(0, n, SUM_BLOCK_CLASSES):
-            sums = sums + _sum_block(upstream, start, min_int(n, start + SUM_BLOCK_CLASSES))
-        factor = cast(row, reduce_add(sums) / np.float64(exp_scale(get(row, 0))))
-        write_gradient(upstream, row, position_pointer(out, p), n, factor, nontemporal)
+    base = pointer(y, 0)
+    size = rows_per_group(lanes(base), n)
+    factors = stack_alloc(np.float64, 16)
+    one, nontemporal = np.float64(exp_scale(get(base, 0))), rows_bypass_caches(out, n, base)
+    for p in range(lo, hi, size):
+        count = min_int(size, hi - p)
+        for k in range(count):
+            put(factors, k, _row_sum(position_pointer(g, p + k), n) / one)
+        for k in range(count):
+            q, later = p + k, min_int(p + k + size, hi - 1)
+            after = later_lines(g, y, out, q, later, n, nontemporal)
+            factor = cast(base, get(factors, k))
+            write_gradient(position_pointer(g, q), position_pointer(y, q), position_pointer(out, q), n, factor, None, nontemporal, after)
