@@ -5,7 +5,7 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.per_target.sums import sum_of_run
-from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64
+from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64, zero_unless
 from nbloss.kernels.cpu.simd.load_store import get, lanes, put, splat, store
 from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
 from nbloss.kernels.cpu.simd.workspace import stack_alloc
@@ -59,6 +59,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                     k += size
             else:
                 weights, run_weights = pointer(weight, 0), stack_alloc(np.float64, SUM_RUN_ROWS)
+                judged, kept = stack_alloc(np.int64, 64), stack_alloc(np.int64, 64)
                 k = 0
                 while k < count:
                     size = min_int(64, count - k)
@@ -67,16 +68,17 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                             w = np.float64(get(weights, get(run_targets, i)))
                             put(scales, i, hit * w)
                             put(run_weights, i, w)
-                    else:
-                        for i in range(k, k + size):
-                            y = get(run_targets, i)
-                            counted_row = is_counted(y, ignore_index, wide)
-                            inside = (y >= 0) & (y < classes)
-                            w = np.float64(get(weights, y if inside else 0))
-                            w = w if counted_row else 0.0
-                            put(scales, i, hit * w)
-                            put(run_weights, i, w)
+                    else:  # two loops without branches: ignored rows cannot be predicted
+                        for i in range(size):
+                            y = get(run_targets, k + i)
+                            counted_row, inside = is_counted(y, ignore_index, wide), (y >= 0) & (y < classes)
+                            put(judged, i, zero_unless(inside, y))
+                            put(kept, i, np.int64(counted_row))
                             outside += counted_row & (not inside)
+                        for i in range(size):
+                            w = zero_unless(get(kept, i) != 0, np.float64(get(weights, get(judged, i))))
+                            put(scales, k + i, hit * w)
+                            put(run_weights, k + i, w)
                     k += size
                 total += sum_of_run(run_weights, count)
             if spread is not None:

@@ -255,12 +255,14 @@ def gradient_factors(at, span, tile, n, each, share, w, total_w, above, unshifte
     if unshifted:
         factor = divide(coef, s, r)
         if share is None:
-            at_target = -(factor * others)
+            at_target = 0.0 - factor * others  # +0 in ignored rows
         else:
             at_target = smoothed_at_target(own * r, own_q, hit, spread, coef, coef * divide(others, s, r), at_peak)
         tiny, _, most = unshifted_bounds(get(at, 0))
         size = maximum(factor, -factor)
-        fine = mask_and(less(tiny, size), less(size, most))
+        # A factor of 0 is fine where all exponentials are finite: ignored rows among others would send most tiles through the loop below.
+        idle = mask_and(equal(coef, 0.0), mask_and(less(tiny, s), less(s, most)))
+        fine = mask_or(idle, mask_and(less(tiny, size), less(size, most)))
     else:  # the operations of ``vector_per_row``, so that a row has the same bits
         one, log_s = exp_scale(get(at, 0)), load(slot_of(at, NUMERATOR, span), 0)
         gap, top = load(slot_of(at, GAP, span), 0), load(slot_of(at, TOP, span), 0)

@@ -63,6 +63,17 @@ def load_integers(typingctx, base, mask, like):
     return like(integer_pointer, types.int64, like), codegen
 
 
+@intrinsic
+def zero_unless(typingctx, flag, number):
+    """An int64 or float64 number where ``flag`` is true, else 0: by its bits, as LLVM makes a branch of a choice between a load and 0."""
+
+    def codegen(context, builder, sig, args):
+        mask, kind = builder.sext(args[0], _I64), args[1].type
+        return builder.bitcast(builder.and_(builder.bitcast(args[1], _I64), mask), kind)
+
+    return number(types.boolean, number), codegen
+
+
 @intrinsic(prefer_literal=True)
 def all_below(typingctx, base, count, bound):
     """Whether ``count`` int64 numbers are all in [0, bound); ``count`` is a constant and a multiple of 8."""
