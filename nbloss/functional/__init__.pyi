@@ -181,6 +181,7 @@ def cross_entropy_value_and_grad(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    grad_output: Any = 1.0,
     out: Any = None,
     device: str | None = None,
 ) -> tuple[Any, Any]: ...
@@ -194,6 +195,7 @@ def cross_entropy_value_and_grad(
     reduction: _Sum = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    grad_output: ArrayLike = 1.0,
     out: _Array | None = None,
     device: str | None = None,
 ) -> tuple[_Number, _Array]: ...
@@ -207,6 +209,7 @@ def cross_entropy_value_and_grad(
     reduction: _Each,
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    grad_output: ArrayLike = 1.0,
     out: _Array | None = None,
     device: str | None = None,
 ) -> tuple[_Array, _Array]: ...
