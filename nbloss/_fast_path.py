@@ -266,7 +266,8 @@ def _checked_loss(key, input, target, weight, g, out):
         done, kernel = kernels.fused_loss(
             operation, x, y, mask, wide, no_weights if w is None else w, ignore_index, smoothing, options, sums, divides, g, losses, into
         )
-        if kernel is not None and type(g) is float and not options and (axes == 2 or not strides):
+        walks = kernel is not None and target.flags.num & C_ALIGNED == C_ALIGNED and (axes == 2 or not strides)
+        if walks and type(g) is float and not options:
             size = losses if losses is None else losses.size
             if len(jit.ready) > MAX_READY:
                 jit.ready.clear()

@@ -85,8 +85,35 @@ def test_arguments_that_are_converted_give_the_same_bits(rng):
     x, y, w = logits(rng, (6, 9)), class_index(rng, (6, 9)), rng.random(9) + 0.5
     expected = F.cross_entropy_value_and_grad(x, y, w.astype(np.float32))
     for target, weight in ((y.tolist(), w), (np.repeat(y, 2)[::2], w), (y, np.repeat(w, 3)[::3])):
-        for a, b in zip(F.cross_entropy_value_and_grad(x, target, weight), expected, strict=True):
-            assert_array_equal(a, b)
+        for _ in range(3):  # what a call leaves for the next one must fit it
+            for a, b in zip(F.cross_entropy_value_and_grad(x, target, weight), expected, strict=True):
+                assert_array_equal(a, b)
     one = F.cross_entropy_value_and_grad(x[0], int(y[0]), w)
     assert_array_equal(one[1], F.cross_entropy_value_and_grad(x[:1], y[:1], w)[1][0])
     assert np.ndim(one[0]) == 0 and F.cross_entropy(x[0], y[0], reduction="none").shape == ()
+
+
+def test_a_call_that_was_made_before_is_checked_where_it_differs(rng):
+    """The same shapes, dtypes and options, but other strides, values or an `out` that does not fit."""
+    x, y = logits(rng, (6, 9)), class_index(rng, (6, 9))
+    wide, twice = np.repeat(x, 2, 1), np.repeat(y, 2)
+    expected = F.cross_entropy_value_and_grad(x, y)
+    for view, target in ((x, y), (wide[:, ::2], y), (x, twice[::2]), (np.asfortranarray(x), twice[::2]), (x[::-1], y[::-1]), (x, y)):
+        for _ in range(2):
+            loss, grad = F.cross_entropy_value_and_grad(view, target)
+            assert loss == expected[0] or view.strides[0] < 0
+            assert_array_equal(grad, expected[1][::-1] if view.strides[0] < 0 else expected[1])
+            assert F.cross_entropy(view, target) == loss
+    bad = y.copy()
+    bad[3] = 9
+    for _ in range(2):
+        with pytest.raises(IndexError, match=r"got 9 at index \(3,\)"):
+            F.cross_entropy(x, bad)
+        with pytest.raises(ValueError, match="out should have shape"):
+            F.cross_entropy_value_and_grad(x, y, out=np.empty((9, 6), np.float32))
+        with pytest.raises(ValueError, match="overlap"):
+            F.cross_entropy_value_and_grad(wide.ravel()[:54].reshape(6, 9), y, out=wide.ravel()[1:55].reshape(6, 9))
+        with pytest.raises(TypeError, match="ignore_index"):
+            F.cross_entropy(x, y, ignore_index=-100.0)
+        with pytest.raises((TypeError, ValueError), match="reduction"):
+            F.cross_entropy(x, y, reduction=["mean"])
