@@ -1,16 +1,15 @@
 """softmax and its gradient for contiguous rows, vectors along each row. The exponentials are kept, as in ``cross_entropy``."""
 
 import numpy as np
-from numba import njit
 
-from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, put, splat, store
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_float64, put, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, position_pointer, row_step
-from nbloss.kernels.cpu.simd.vec import fma, insert_lane, last_lanes, promote, reduce_add
+from nbloss.kernels.cpu.simd.vec import insert_lane
 from nbloss.kernels.cpu.simd.vecmath import exp_scale
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LONG_ROW_BYTES
+from nbloss.kernels.cpu.vector_per_row.log_softmax import gradients
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
     prefetch_distance,
@@ -20,7 +19,7 @@ from nbloss.kernels.cpu.vector_per_row.reduce import (
     row_total,
     rows_per_group,
 )
-from nbloss.kernels.cpu.vector_per_row.write import later_lines, output_lines, write_gradient, write_kept, write_recomputed
+from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_kept, write_recomputed
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
@@ -67,40 +66,6 @@ def softmax(x, out, lo, hi):
     free(maxima)
 
 
-@njit(**INLINE)
-def _row_dot(upstream, row, n):
-    """The float64 sum of g y, in the order of ``log_softmax``'s sum of g."""
-    width = lanes(row)
-    even = promote(splat(row, 0.0))
-    odd, j = even, 0
-    while j + 2 * width <= n:
-        even = fma(promote(load(upstream, j)), promote(load(row, j)), even)
-        odd = fma(promote(load(upstream, j + width)), promote(load(row, j + width)), odd)
-        j += 2 * width
-    if j + width <= n:
-        even = fma(promote(load(upstream, j)), promote(load(row, j)), even)
-        j += width
-    if j < n:
-        odd = fma(promote(last_lanes(load(upstream, n - width), n - j)), promote(last_lanes(load(row, n - width), n - j)), odd)
-    return reduce_add(even + odd)
-
-
 def softmax_backward(g, y, out, lo, hi):
     """out = y (g - sum of g y). The sum is subtracted as two numbers: where y is close to 1, g and the sum cancel."""
-    n = y.shape[1]
-    base = pointer(y, 0)
-    size = rows_per_group(lanes(base), n)
-    totals = stack_alloc(np.float64, 16)
-    nontemporal = rows_bypass_caches(out, n, base)
-    for p in range(lo, hi, size):
-        count = min_int(size, hi - p)
-        for k in range(count):
-            put(totals, k, _row_dot(position_pointer(g, p + k), position_pointer(y, p + k), n))
-        for k in range(count):
-            q, later, total = p + k, min_int(p + k + size, hi - 1), get(totals, k)
-            after = later_lines(g, y, out, q, later, n, nontemporal)
-            high = cast(base, total)
-            low = cast(base, total - np.float64(high))
-            if low - low != 0.0:  # an infinite sum has no rounding error
-                low = cast(base, 0.0)
-            write_gradient(position_pointer(g, q), position_pointer(y, q), position_pointer(out, q), n, high, low, nontemporal, after)
+    gradients(g, y, out, True, lo, hi)

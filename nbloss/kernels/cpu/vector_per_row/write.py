@@ -10,10 +10,8 @@ from numba.extending import overload
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.epilogue import soft_elsewhere, soft_gradient
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, load_x4, store, store_n, store_nontemporal
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, position_pointer, prefetch_read, prefetch_write
-from nbloss.kernels.cpu.simd.vec import minimum
-from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
-from nbloss.kernels.cpu.tuning import LONG_ROW_BYTES
+from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, position_pointer
+from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled
 from nbloss.kernels.cpu.vector_per_row.reduce import target_vector
 
 
@@ -47,57 +45,6 @@ def write_logs(row, result, n, m, log_s, nontemporal):
     while j < n:
         store_n(result, j, n - j, (load_n(row, j, n - j, 0.0) - m) - log_s)
         j += width
-
-
-@njit(**INLINE)
-def later_lines(g, y, out, p, later, n, nontemporal):
-    """Pointers to prefetch while the gradient of row p is written: row ``later`` of g, y and out.
-
-    Those of ``p``, so that the prefetch has no effect, of a row that is so long that it would evict others, and of ``out`` with
-    nontemporal stores.
-    """
-    near = p if n * y.itemsize > LONG_ROW_BYTES // 8 else later
-    return position_pointer(g, near), position_pointer(y, near), position_pointer(y, p) if nontemporal else position_pointer(out, near)
-
-
-@njit(**INLINE)
-def _upstream_gradient(u, v, factor, low):
-    if low is None:
-        return u - exp_scaled(minimum(v, MAX_EXP_ARGUMENT), None) * factor
-    return v * ((u - factor) - low)
-
-
-@njit(**INLINE)
-def write_gradient(upstream, row, out, n, factor, low, nontemporal, after):
-    """out = g - exp(y) * factor, for the upstream gradient g and log-probabilities y; with ``low`` (not None), that of probabilities y.
-
-    The latter is y ((g - factor) - low). ``out`` may be g or y, so the vectors that overlap others are computed first.
-    """
-    width = lanes(row)
-    later_upstream, later_row, later_out = after
-    first = _upstream_gradient(load(upstream, 0), load(row, 0), factor, low)
-    last = _upstream_gradient(load(upstream, n - width), load(row, n - width), factor, low)
-    j = elements_to_aligned(out)
-    while j + 4 * width <= n:
-        for k in range(0, 4 * width, width):
-            prefetch_read(later_upstream, j + k)
-            prefetch_read(later_row, j + k)
-            prefetch_write(later_out, j + k)
-        d = _upstream_gradient(load_x4(upstream, j), load_x4(row, j), factor, low)
-        if nontemporal:
-            store_nontemporal(out, j, d)
-        else:
-            store(out, j, d)
-        j += 4 * width
-    for k in range(j, n, width):
-        prefetch_read(later_upstream, k)
-        prefetch_read(later_row, k)
-        prefetch_write(later_out, k)
-    while j + width <= n:
-        store(out, j, _upstream_gradient(load(upstream, j), load(row, j), factor, low))
-        j += width
-    store(out, 0, first)
-    store(out, n - width, last)
 
 
 @njit(**INLINE)
