@@ -16,7 +16,6 @@ from nbloss.kernels.cpu.channels_first.log_softmax import read, write
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
 from nbloss.kernels.cpu.row_per_lane.per_row import if_given
-from nbloss.kernels.cpu.row_per_lane.reduce import add_class, flush_block, fold_partial_sums, partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.softmax import two_numbers
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_float64, load_n, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
@@ -25,7 +24,7 @@ from nbloss.kernels.cpu.simd.transpose import transpose_in, transpose_width
 from nbloss.kernels.cpu.simd.vec import demote, extract_x4, fma, minimum, promote
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
 from nbloss.kernels.cpu.simd.workspace import alloc, carve, free, stack_alloc
-from nbloss.kernels.cpu.tuning import MANY_CLASSES_PREFETCH, MANY_CLASSES_TILES, PIPELINE_TILES, SUM_BLOCK_CLASSES, TRANSPOSE_CLASSES
+from nbloss.kernels.cpu.tuning import MANY_CLASSES_PREFETCH, MANY_CLASSES_TILES, PIPELINE_TILES, TRANSPOSE_CLASSES
 
 
 @njit(**NO_INLINE)
@@ -91,53 +90,56 @@ def _gradient(row, class_stride, upstream, upstream_stride, c, k, count, factors
 
 
 @njit(**INLINE)
-def _upstream_factors(line, class_stride, n, count, sums, float64_sums, factors):
-    """Store the factor of each of ``count`` positions: the sum of g, added in the order of ``row_per_lane/reduce.class_sum``."""
-    width = lanes(line)
-    sums_size, float64_size = partial_sums_size(width) * width, width * width
-    zero, one = splat(line, 0.0), np.float64(exp_scale(get(factors, 0)))
-    for start in range(0, n, SUM_BLOCK_CLASSES):
-        end = min_int(n, start + SUM_BLOCK_CLASSES)
-        for c in range(start, end):
-            for k in range(0, count, width):
-                values = offset(line, c * class_stride + k)
-                prefetch_read(values, MANY_CLASSES_PREFETCH * class_stride)
-                add_class(offset(sums, k // width * sums_size), c, load_n(values, 0, count - k, 0.0))
-        for k in range(0, count, width):
-            flush_block(offset(sums, k // width * sums_size), start, end, offset(float64_sums, k // width * float64_size))
-    for k in range(0, count, width):
-        total = fold_partial_sums(offset(sums, k // width * sums_size), n, offset(float64_sums, k // width * float64_size))
-        store(factors, k, demote(total / one, zero))
+def _add(u, v, total, probabilities):
+    """``total`` + u in float64; with ``probabilities`` (True or None), + u v."""
+    if probabilities is None:
+        return total + promote(u)
+    return fma(promote(u), promote(v), total)
 
 
 @njit(**INLINE)
-def _dots(row, class_stride, upstream, upstream_stride, n, count, dots, highs, lows):
-    """Store the sum of g y of each of ``count`` positions, added in the order of ``row_per_lane/softmax``, as two numbers."""
+def _sums(row, class_stride, upstream, upstream_stride, n, count, totals, probabilities):
+    """Store the sum of g, or of g y, of each of ``count`` positions in ``totals``, in float64.
+
+    ``totals`` has 2 * lanes partial sums of MANY_CLASSES_TILES vectors each. The order is that of ``vector_per_row/log_softmax``.
+    """
     width = lanes(row)
-    size, like = 2 * width * width, splat(row, 0.0)
+    most, like = MANY_CLASSES_TILES * width, splat(row, 0.0)
     zero = promote(like)
-    for k in range(0, count, width):
-        for j in range(0, size, width):
-            store(offset(dots, k // width * size), j, zero)
+    for k in range(0, 2 * width * most, width):
+        store(totals, k, zero)
+    last, whole = n // width * width, count // width * width
     for c in range(n):
-        slot = (c & (2 * width - 1)) * width
-        for k in range(0, count, width):
-            values, above, total = (
-                offset(row, c * class_stride + k),
-                offset(upstream, c * upstream_stride + k),
-                offset(dots, k // width * size + slot),
-            )
-            prefetch_read(values, MANY_CLASSES_PREFETCH * class_stride)
-            prefetch_read(above, MANY_CLASSES_PREFETCH * upstream_stride)
-            v, u = promote(load_n(values, 0, count - k, 0.0)), promote(load_n(above, 0, count - k, 0.0))
-            store(total, 0, fma(u, v, load_float64(total, 0, like)))
+        slot = c & (2 * width - 1) if c < last else c - n + 2 * width  # the last vector of a row overlaps the one before it
+        values, above, into = offset(row, c * class_stride), offset(upstream, c * upstream_stride), offset(totals, slot * most)
+        for k in range(0, whole, width):
+            prefetch_read(above, MANY_CLASSES_PREFETCH * upstream_stride + k)
+            if probabilities is not None:
+                prefetch_read(values, MANY_CLASSES_PREFETCH * class_stride + k)
+            store(into, k, _add(load(above, k), load(values, k), load_float64(into, k, like), probabilities))
+        if whole < count:
+            u, v = load_n(above, whole, count - whole, 0.0), load_n(values, whole, count - whole, 0.0)
+            store(into, whole, _add(u, v, load_float64(into, whole, like), probabilities))
+    half = width
+    while half > 0:
+        for slot in range(half):
+            for k in range(slot * most, slot * most + count, width):
+                store(totals, k, load_float64(totals, k, like) + load_float64(totals, k + half * most, like))
+        half //= 2
+
+
+@njit(**INLINE)
+def _store_factors(totals, count, factors, lows):
+    """Store what ``_gradient`` takes: the sums in the scale of the exponentials, or with ``lows`` (not None) as two numbers."""
+    width, like, one = lanes(factors), splat(factors, 0.0), np.float64(exp_scale(get(factors, 0)))
     for k in range(0, count, width):
-        totals = offset(dots, k // width * size)
-        for j in range(0, width * width, width):
-            store(totals, j, load_float64(totals, j, like) + load_float64(totals, j + width * width, like))
-        high, low = two_numbers(fold_partial_sums(highs, n, totals), like)
-        store(highs, k, high)
-        store(lows, k, low)
+        total = load_float64(totals, k, like)
+        if lows is None:
+            store(factors, k, demote(total / one, like))
+        else:
+            high, low = two_numbers(total, like)
+            store(factors, k, high)
+            store(lows, k, low)
 
 
 @njit(**INLINE)
@@ -150,11 +152,9 @@ def _gradients(g, y, out, probabilities, lo, hi):
     to_rows = out_position_stride != 1
     tiles = MANY_CLASSES_TILES // 2 if to_rows else MANY_CLASSES_TILES  # fewer for rows, whose blocks have to fit the first cache
     part, max_positions, area = PIPELINE_TILES * width, tiles * width, TRANSPOSE_CLASSES * tiles * width
-    factors, remainders, block, row_blocks, sums = carve(
-        base, (max_positions, max_positions, area, 2 * area, tiles * partial_sums_size(width) * width)
-    )
+    factors, remainders, block, row_blocks = carve(base, (max_positions, max_positions, area, 2 * area))
     lows = if_given(probabilities, remainders)
-    float64_sums = alloc(stack_alloc(np.float64, 1), MANY_CLASSES_TILES * 2 * width * width)
+    totals = alloc(stack_alloc(np.float64, 1), MANY_CLASSES_TILES * 2 * width * width)
     before, nontemporal = elements_to_aligned(base) if to_rows else elements_to_aligned(pointer(out, 0)), channels_bypass_caches(out, base)
     # align the positions of a chunk to vectors, too: otherwise each chunk ends with a run of a few positions
     positions = y.shape[0] * inner
@@ -162,10 +162,8 @@ def _gradients(g, y, out, probabilities, lo, hi):
     while p < hi:
         stop = block_end(inner, p, hi, max_positions, before)
         count, upstream, row, result = stop - p, position_pointer(g, p), position_pointer(y, p), position_pointer(out, p)
-        if probabilities is None:
-            _upstream_factors(upstream, upstream_stride, n, count, sums, float64_sums, factors)
-        else:
-            _dots(row, class_stride, upstream, upstream_stride, n, count, float64_sums, factors, lows)
+        _sums(row, class_stride, upstream, upstream_stride, n, count, totals, probabilities)
+        _store_factors(totals, count, factors, lows)
         c = 0
         while to_rows and c < n:
             c = min_int(c, n - TRANSPOSE_CLASSES)
@@ -188,7 +186,7 @@ def _gradients(g, y, out, probabilities, lo, hi):
             c += 1
         p = stop
     free(factors)
-    free(float64_sums)
+    free(totals)
 
 
 def log_softmax_backward(g, y, out, lo, hi):
