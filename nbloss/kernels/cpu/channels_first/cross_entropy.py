@@ -74,7 +74,7 @@ def _losses_and_gradients(x, target, mask, scale, spread, w, upstream, loss, out
             each, share = load_per_row(scales, scale.size, q, stop, numbers), load_share(spread, q, stop, numbers)
             store_losses(at, PIPELINE_TILES, each, share, total_w, None, losses, q, stop)
             above = load_per_row(pointer(upstream, 0), upstream.size, q, stop, numbers)
-            factor, at_target, y, floor = gradient_factors(at, PIPELINE_TILES, tile, n, each, share, weights, total_w, above, True, None)
+            factor, at_target, y, floor = gradient_factors(at, PIPELINE_TILES, tile, n, each, share, weights, total_w, above, None)
             term = offset(terms, TERMS * k * width)
             store(term, 0, factor)
             store(term, width, at_target)

@@ -9,7 +9,7 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, classes_to_prefetch, positions_to_line
-from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size, tile_sums
+from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_n_x4, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import (
@@ -24,7 +24,7 @@ from nbloss.kernels.cpu.simd.pointers import (
 )
 from nbloss.kernels.cpu.simd.vec import concat_x4, demote, extract_x4, maximum, minimum, promote, repeat_x4
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled, log1p
-from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
+from nbloss.kernels.cpu.simd.workspace import carve, free
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
 
@@ -103,8 +103,7 @@ def normalized_channels(x, out, probabilities, lo, hi):
     width = lanes(base)
     part = PIPELINE_TILES * width
     full = 2 * part
-    block, maxima, logs, sums = carve(base, (n * full, full, full, partial_sums_size(width) * width))
-    float64_sums = stack_alloc(np.float64, 256)
+    block, maxima, logs = carve(base, (n * full, full, full))
     before, large_output, ahead = positions_to_line(base, out), channels_bypass_caches(out, base), classes_to_prefetch(x, n)
     p = lo
     while p < hi:
@@ -126,10 +125,10 @@ def normalized_channels(x, out, probabilities, lo, hi):
                 prefetch_read(following, c * class_stride + k)
             tile = offset(block, k * n)
             if probabilities is None:
-                _, rest = tile_sums(tile, n, load(maxima, k), None, None, sums, float64_sums)
+                _, rest = tile_sums(tile, n, load(maxima, k), None)
                 store(logs, k, rest)
             else:
-                s, _ = tile_sums(tile, n, load(maxima, k), tile, None, sums, float64_sums)
+                s, _ = tile_sums(tile, n, load(maxima, k), tile)
                 store(logs, k, s)
         for k in range(0, count, part):
             if probabilities is None:

@@ -6,10 +6,10 @@ The arithmetic is that of ``row_per_lane``, to the last bit; memory is accessed 
 from nbloss.kernels.cpu.channels_first.log_softmax import normalized_channels, prefetch_output, read, write
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, classes_to_prefetch, positions_to_line
 from nbloss.kernels.cpu.row_per_lane.softmax import two_numbers
-from nbloss.kernels.cpu.simd.load_store import lanes, load_x4, splat, store
+from nbloss.kernels.cpu.simd.load_store import lanes, load, load_x4, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
-from nbloss.kernels.cpu.simd.vec import fma, promote, repeat_x4
+from nbloss.kernels.cpu.simd.vec import fma, promote
 from nbloss.kernels.cpu.simd.workspace import carve, free
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
@@ -20,7 +20,7 @@ def softmax(x, out, lo, hi):
 
 
 def softmax_backward(g, y, out, lo, hi):
-    """out = y (g - sum of g y). The first pass over a block adds g y and saves both; the second pass writes."""
+    """out = y (g - sum of g y). A block of both is loaded, a vector of positions at a time is summed, and the block is written."""
     n = min_int(y.shape[1], LANES_MAX_CLASSES)
     inner, class_stride, upstream_stride, out_stride = y.shape[2], stride(y, 1), stride(g, 1), stride(out, 1)
     base = pointer(y, 0)
@@ -28,7 +28,7 @@ def softmax_backward(g, y, out, lo, hi):
     part = PIPELINE_TILES * width
     full = 2 * part
     block, upstream, highs, lows = carve(base, (n * full, n * full, full, full))
-    like = repeat_x4(splat(base, 0.0))
+    like = splat(base, 0.0)
     before, large_output, ahead = positions_to_line(base, out), channels_bypass_caches(out, base), classes_to_prefetch(y, n)
     p = lo
     while p < hi:
@@ -36,15 +36,16 @@ def softmax_backward(g, y, out, lo, hi):
         count, above, row, result = stop - p, position_pointer(g, p), position_pointer(y, p), position_pointer(out, p)
         later = min_int(stop, hi - 1)
         later_above, later_row = position_pointer(g, later), position_pointer(y, later)
-        for k in range(0, count, part):
-            total = promote(like)
-            for c in range(n):
+        for c in range(n):
+            for k in range(0, count, part):
                 out_line = offset(result, c * out_stride + k)
                 prefetch_output(out_line, large_output and elements_to_aligned(out_line) == 0)
-                v, u = read(offset(row, c * class_stride + k), count - k), read(offset(above, c * upstream_stride + k), count - k)
-                store(block, c * full + k, v)
-                store(upstream, c * full + k, u)
-                total = fma(promote(u), promote(v), total)
+                store(block, c * full + k, read(offset(row, c * class_stride + k), count - k))
+                store(upstream, c * full + k, read(offset(above, c * upstream_stride + k), count - k))
+        for k in range(0, count, width):
+            total = promote(like)
+            for c in range(n):
+                total = fma(promote(load(upstream, c * full + k)), promote(load(block, c * full + k)), total)
             high, low = two_numbers(total, like)
             store(highs, k, high)
             store(lows, k, low)

@@ -6,8 +6,9 @@ from numba import njit
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.per_target.sums import sum_of_run
 from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64, zero_unless
-from nbloss.kernels.cpu.simd.load_store import get, lanes, put, splat, store
+from nbloss.kernels.cpu.simd.load_store import gather, get, lanes, load_float64, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
+from nbloss.kernels.cpu.simd.vec import demote, equal, promote, select
 from nbloss.kernels.cpu.simd.workspace import stack_alloc
 from nbloss.kernels.cpu.tuning import SUM_RUN_ROWS
 
@@ -59,7 +60,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                     k += size
             else:
                 weights, run_weights = pointer(weight, 0), stack_alloc(np.float64, SUM_RUN_ROWS)
-                judged, kept = stack_alloc(np.int64, 64), stack_alloc(np.int64, 64)
+                judged, kept, zeros = stack_alloc(np.int64, 64), stack_alloc(np.float64, 64), splat(weights, 0.0)
                 k = 0
                 while k < count:
                     size = min_int(64, count - k)
@@ -73,12 +74,15 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                             y = get(run_targets, k + i)
                             counted_row, inside = is_counted(y, ignore_index, wide), (y >= 0) & (y < classes)
                             put(judged, i, zero_unless(inside, y))
-                            put(kept, i, np.int64(counted_row))
+                            put(kept, i, np.float64(counted_row))
                             outside += counted_row & (not inside)
-                        for i in range(size):
-                            w = zero_unless(get(kept, i) != 0, np.float64(get(weights, get(judged, i))))
-                            put(scales, k + i, hit * w)
-                            put(run_weights, k + i, w)
+                        for i in range(size, 64):
+                            put(judged, i, 0)
+                        for i in range(0, size, lanes(weights)):
+                            w = promote(gather(weights, offset(judged, i), 0))
+                            w = select(equal(load_float64(kept, i, zeros), 0.0), 0.0, w)
+                            store_n(scales, k + i, size - i, demote(w * hit, zeros))
+                            store(run_weights, k + i, w)
                     k += size
                 total += sum_of_run(run_weights, count)
             if spread is not None:

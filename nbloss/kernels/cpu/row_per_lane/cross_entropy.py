@@ -20,13 +20,12 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
 from nbloss.kernels.cpu.row_per_lane.per_row import class_weight_sum, if_given, load_classes, load_per_row, load_share
-from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size
 from nbloss.kernels.cpu.row_per_lane.tile import SAVED, gradient_factors, shifted_tile, store_losses, sums_of_tile, tile_logs
 from nbloss.kernels.cpu.simd.load_store import lanes, load, store
 from nbloss.kernels.cpu.simd.pointers import offset, pointer, start_if_given
 from nbloss.kernels.cpu.simd.vec import equal, select
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
-from nbloss.kernels.cpu.tuning import BLOCK_MAX_TILES, LANES_MAX_CLASSES
+from nbloss.kernels.cpu.tuning import BLOCK_MAX_TILES
 
 
 @njit(**INLINE)
@@ -38,23 +37,13 @@ def _write(tile, n, factor, at_target, y, floor, w):
         y = y - 1.0
 
 
-@njit(**INLINE)
-def _sums_unshifted(n, options):
-    """Whether sums are first taken without the maximum. Row options need the log-sum-exp, whose digits the maximum keeps."""
-    if options is None:
-        return n <= LANES_MAX_CLASSES
-    return False
-
-
 def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
     n, inner = x.shape[1], x.shape[2]
     base = pointer(x, 0)
     width = lanes(base)
-    size, unshifted = block_tiles(n, width), _sums_unshifted(n, options)
-    block, sums, numbers, saved, copy = carve(
-        base, (size * n * width, partial_sums_size(width) * width, width, SAVED * BLOCK_MAX_TILES * width, n * width)
-    )
-    float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
+    size = block_tiles(n, width)
+    block, numbers, saved = carve(base, (size * n * width, width, SAVED * BLOCK_MAX_TILES * width))
+    offsets = stack_alloc(np.int64, 16)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     weights, total_w, likely = start_if_given(w), class_weight_sum(start_if_given(w), n), False
     before = positions_to_line(base, out)
@@ -70,13 +59,13 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
             prefetch_output(out, writes, q, written + k * width)
             y = load_classes(targets, target.size, mask, q, stop, numbers)
             keep, share = if_given(out, tile), load_share(spread, q, stop, numbers)
-            if unshifted:
+            if options is None:
                 each = load_per_row(scales, scale.size, q, stop, numbers)
                 likely = sums_of_tile(
                     at, BLOCK_MAX_TILES, x, n, q, stop, tile, y, each, share, weights, total_w, keep, None, 0, offsets, likely
                 )
             else:
-                shifted_tile(at, BLOCK_MAX_TILES, tile, n, y, share, weights, keep, copy, sums, float64_sums)
+                shifted_tile(at, BLOCK_MAX_TILES, tile, n, y, share, weights, keep)
         tile_logs(saved, BLOCK_MAX_TILES, tiles, out)
         for k in range(tiles):
             tile, at, q = offset(block, k * n * width), offset(saved, k * width), p + k * width
@@ -84,9 +73,7 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
             store_losses(at, BLOCK_MAX_TILES, each, share, total_w, options, losses, q, stop)
             if out is not None:
                 above = load_per_row(pointer(upstream, 0), upstream.size, q, stop, numbers)
-                factor, at_target, y, floor = gradient_factors(
-                    at, BLOCK_MAX_TILES, tile, n, each, share, weights, total_w, above, unshifted, options
-                )
+                factor, at_target, y, floor = gradient_factors(at, BLOCK_MAX_TILES, tile, n, each, share, weights, total_w, above, options)
                 _write(tile, n, factor, at_target, y, floor, weights)
         if out is not None:
             unpack(out, n, p, stop, offsets, block, base)

@@ -19,7 +19,7 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
     prefetch_plan,
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
-from nbloss.kernels.cpu.row_per_lane.reduce import class_sum, partial_sums_size, tile_max, tile_sums
+from nbloss.kernels.cpu.row_per_lane.reduce import class_sum, tile_max, tile_sums
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, store
 from nbloss.kernels.cpu.simd.pointers import offset, pointer
 from nbloss.kernels.cpu.simd.vec import demote, minimum
@@ -34,11 +34,8 @@ def normalized_tiles(x, out, probabilities, lo, hi):
     base = pointer(x, 0)
     width = lanes(base)
     size = block_tiles(n, width)
-    copied = 0
-    if probabilities is not None:
-        copied = n * width
-    block, sums, maxima, rests, copy = carve(base, (size * n * width, partial_sums_size(width) * width, size * width, size * width, copied))
-    float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
+    block, maxima, rests = carve(base, (size * n * width, size * width, size * width))
+    offsets = stack_alloc(np.int64, 16)
     before = positions_to_line(base, out)
     reads, writes = prefetch_plan(x, n), prefetch_plan(out, n)
     p = lo
@@ -52,11 +49,11 @@ def normalized_tiles(x, out, probabilities, lo, hi):
             prefetch_output(out, writes, p + k * width, written + k * width)
             m = tile_max(tile, n)
             if probabilities is None:
-                _, rest = tile_sums(tile, n, m, None, None, sums, float64_sums)
+                _, rest = tile_sums(tile, n, m, None)
                 store(maxima, k * width, m)
                 store(rests, k * width, rest)
             else:
-                s, _ = tile_sums(tile, n, m, tile, copy, sums, float64_sums)
+                s, _ = tile_sums(tile, n, m, tile)
                 store(rests, k * width, s)
         for k in range(tiles):
             tile = offset(block, k * n * width)
@@ -83,8 +80,8 @@ def log_softmax_backward(g, y, out, lo, hi):
     base = pointer(y, 0)
     width = lanes(base)
     size = block_tiles(2 * n, width)
-    block, upstream, sums = carve(base, (size * n * width, size * n * width, partial_sums_size(width) * width))
-    float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
+    block, upstream = carve(base, (size * n * width, size * n * width))
+    offsets = stack_alloc(np.int64, 16)
     before = positions_to_line(base, out)
     reads, upstream_reads, writes = prefetch_plan(y, n), prefetch_plan(g, n), prefetch_plan(out, n)
     p = lo
@@ -97,7 +94,7 @@ def log_softmax_backward(g, y, out, lo, hi):
             prefetch_input(y, reads, stop + k * width, ahead + k * width)
             prefetch_input(g, upstream_reads, stop + k * width, upstream_ahead + k * width)
             prefetch_output(out, writes, p + k * width, written + k * width)
-            factor = demote(class_sum(above, n, sums, float64_sums) / np.float64(exp_scale(get(tile, 0))), load(tile, 0))
+            factor = demote(class_sum(above, n) / np.float64(exp_scale(get(tile, 0))), load(tile, 0))
             for c in range(n):
                 e = exp_scaled(minimum(load(tile, c * width), MAX_EXP_ARGUMENT), None)
                 store(tile, c * width, load(above, c * width) - e * factor)

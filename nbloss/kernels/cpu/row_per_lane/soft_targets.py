@@ -20,7 +20,7 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
 from nbloss.kernels.cpu.row_per_lane.per_row import if_given, load_per_row
-from nbloss.kernels.cpu.row_per_lane.reduce import partial_sums_size, soft_sums, tile_max
+from nbloss.kernels.cpu.row_per_lane.reduce import soft_sums, tile_max
 from nbloss.kernels.cpu.row_per_lane.tile import slot_of
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_x4, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import offset, pointer, start_if_given
@@ -57,10 +57,8 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
     one = exp_scale(loss.dtype.type(0))
     size = block_tiles(3 * n, width)
     area, span = size * n * width, BLOCK_MAX_TILES
-    block, kept, probabilities, saved, sums, numbers = carve(
-        base, (area, area, area, SOFT_SLOTS * span * width, partial_sums_size(width) * width, width)
-    )
-    float64_sums, offsets = stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
+    block, kept, probabilities, saved, numbers = carve(base, (area, area, area, SOFT_SLOTS * span * width, width))
+    offsets = stack_alloc(np.int64, 16)
     before, weights = positions_to_line(base, out), start_if_given(w)
     reads, target_reads, writes = prefetch_plan(x, n), prefetch_plan(y, n), prefetch_plan(out, n)
     share, constant = splat(base, a), splat(base, b)
@@ -78,7 +76,7 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
                 prefetch_input(y, target_reads, stop + j, target_ahead + j)
             prefetch_output(out, writes, p + k * width, written + k * width)
             m = tile_max(tile, n)
-            s, rest, total, gaps = soft_sums(tile, weights, q, share, constant, m, n, keep, sums, float64_sums)
+            s, rest, total, gaps = soft_sums(tile, weights, q, share, constant, m, n, keep)
             store(slot_of(at, TOP, span), 0, m)
             store(slot_of(at, REST, span), 0, rest)
             store(slot_of(at, SUM, span), 0, s)

@@ -179,17 +179,17 @@ def sums_of_tile(at, span, x, n, q, stop, tile, y, each, share, w, total_w, keep
 
 
 @njit(**INLINE)
-def shifted_tile(at, span, tile, n, y, share, w, keep, copy, sums, float64_sums):
+def shifted_tile(at, span, tile, n, y, share, w, keep):
     """Save a tile's maxima and exact sums. ``keep`` takes the exponentials, and may be ``tile``; ``copy`` is a buffer of its size."""
     one = exp_scale(get(at, 0))
     m, x_y = _top_and_own(tile, n, y)
     gap = m - x_y
     if share is not None:
-        store(slot_of(at, GAPS, span), 0, weighted_gaps(tile, w, m, n, sums, float64_sums))
+        store(slot_of(at, GAPS, span), 0, weighted_gaps(tile, w, m, n))
     if keep is None:
-        s, rest = tile_sums(tile, n, m, None, None, sums, float64_sums)
+        s, rest = tile_sums(tile, n, m, None)
     else:
-        s, rest = tile_sums(tile, n, m, tile, copy, sums, float64_sums)
+        s, rest = tile_sums(tile, n, m, tile)
     store(slot_of(at, TOP, span), 0, m)
     store(slot_of(at, GAP, span), 0, gap)
     store(slot_of(at, NUMERATOR, span), 0, rest)
@@ -235,7 +235,7 @@ def store_losses(at, span, each, share, total_w, options, losses, q, stop):
 
 
 @njit(**INLINE)
-def gradient_factors(at, span, tile, n, each, share, w, total_w, above, unshifted, options):
+def gradient_factors(at, span, tile, n, each, share, w, total_w, above, options):
     """``(factor, at_target, y, floor)``: the gradient of class c is e * factor - floor * w[c], and ``at_target`` at class y.
 
     ``above`` is the upstream gradient; ``floor`` is None without smoothing. Where the factor would lose digits, and in rows without weight,
@@ -252,7 +252,7 @@ def gradient_factors(at, span, tile, n, each, share, w, total_w, above, unshifte
         own, own_q = load(slot_of(at, OWN, span), 0), floor * load(slot_of(at, WEIGHT, span), 0)
         at_peak = less(others, own)
     multiplier = coef  # of p
-    if unshifted:
+    if options is None:  # unshifted sums: row options need the log-sum-exp, whose digits the maximum keeps
         factor = divide(coef, s, r)
         if share is None:
             at_target = 0.0 - factor * others  # +0 in ignored rows
@@ -276,7 +276,7 @@ def gradient_factors(at, span, tile, n, each, share, w, total_w, above, unshifte
         fine = mask_or(less(factor, 0.0), less(0.0, factor))
     if not all_true(fine):
         nothing = equal(coef, 0.0)
-        if unshifted and share is None:
+        if options is None and share is None:
             at_target = select(fine, at_target, -(coef * divide(others, s, r)))
         first, second = select(fine, factor, r), select(fine, 1.0, multiplier)
         for c in range(n):

@@ -118,9 +118,9 @@ def _prefetch(upstream, row, out, aheads, j):
 def _write_and_sum(upstream, row, out, n, factor, low, nontemporal, next_upstream, next_row, aheads):
     """Write the ``_gradient`` of a row, and return the sum of the next row.
 
-    With ``low``, the next row is summed at the same time, so that it is loaded while this one is written. The exponentials need the registers of
-    these sums: without ``low``, the next row is prefetched and then summed. ``out`` may be g or y, so the vectors that overlap others
-    are computed first.
+    With ``low``, the next row is summed at the same time, so that it is loaded while this one is written. The exponentials need the
+    registers of these sums: without ``low``, the next row is prefetched and then summed. ``out`` may be g or y, so the vectors that overlap
+    others are computed first.
     """
     width = lanes(row)
     first = _gradient(load(upstream, 0), load(row, 0), factor, low)
