@@ -12,8 +12,8 @@ BAD_OUTS = {
     "more dimensions": (np.zeros((1, 2, 3), np.float32), ["(2, 3)", "(1, 2, 3)"]),
     "wide dtype": (np.zeros((2, 3), np.float64), ["float32", "float64"]),
     "integer dtype": (np.zeros((2, 3), np.int32), ["float32", "int32"]),
-    "Fortran order": (np.zeros((2, 3), np.float32, order="F"), []),
-    "strided": (np.zeros((2, 6), np.float32)[:, ::2], []),
+    "a row for all": (np.lib.stride_tricks.as_strided(np.zeros(3, np.float32), (2, 3), (0, 4)), ["strides (0, 4)"]),
+    "windows": (np.lib.stride_tricks.sliding_window_view(np.zeros(4, np.float32), 3, writeable=True), ["strides (4, 4)"]),
 }
 
 
