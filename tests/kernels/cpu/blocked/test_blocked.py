@@ -63,12 +63,12 @@ def operations(rng, shape, dtype):
 
     def cross_entropy(x, out):
         loss = np.empty(count, computed)
-        kernel_set.cross_entropy(x, target, -1, scale, options, upstream, loss, out)
+        kernel_set.cross_entropy(x, target, -1, scale, options, None if out is None else upstream, loss, out)
         return loss
 
     def soft(x, y, out):
         loss = np.empty(count, computed)
-        kernel_set.cross_entropy_soft(x, y, w, 0.9, 0.01, None, 0, None, None, None, upstream, loss, out)
+        kernel_set.cross_entropy_soft(x, y, w, 0.9, 0.01, None, 0, None, None, None, None if out is None else upstream, loss, out)
         return loss
 
     probabilities = rng.random(shape).astype(computed)
