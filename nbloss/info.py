@@ -72,8 +72,7 @@ CALLS = {  # a call as the table shows it -> the call, on logits x, class number
     "cross_entropy_value_and_grad": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y),
     "  with label_smoothing": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, label_smoothing=0.1),
     "  with probabilities": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, p),
-    # A named device takes the general path, as other strides do.
-    "  with weight, ignored rows and any strides": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, w, device="cpu"),
+    "  with weight": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, w),
     "  with lse_square_scale": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, lse_square_scale=1e-4),
 }
 

@@ -48,8 +48,9 @@ def test_rows(shape, algorithm, log_softmax, reason, capsys):
     assert kernels(rows, "log_softmax") == [log_softmax]
     assert kernels(rows, "cross_entropy_value_and_grad") == [f"fused.loss_{algorithm}"]
     assert kernels(rows, "nll_loss") == ["fused.sum_nll"]
-    general = kernels(rows, "  with weight, ignored rows and any strides")
-    assert general == [PER_TARGET[0], f"{algorithm}.cross_entropy.cross_entropy", PER_TARGET[1]]
+    for options in ("  with weight", "  with label_smoothing", "  with lse_square_scale"):
+        assert kernels(rows, options) == [f"fused.loss_{algorithm}"]
+    assert kernels(rows, "  with probabilities") == [f"fused.soft_{algorithm}"]
     assert all(reason in why for call in ("log_softmax", "cross_entropy") for _, why in rows[call])
     assert all(why for found in rows.values() for _, why in found)
 
@@ -76,6 +77,7 @@ REAL = [((33, 10), False), ((5, 65), False), ((4, 21, 9, 9), False), ((70, 60), 
 def test_the_kernels_of_the_table_are_those_that_run(call, shape, transposed, monkeypatch):
     named = [kernel for kernel, _ in info.kernels_of(call, shape, transposed, np.dtype(np.float32))]
     monkeypatch.setattr(jit, "_kernels", {})
+    monkeypatch.setattr(jit, "ready", {})
     x = np.ones(shape[::-1], np.float32).T if transposed else np.ones(shape, np.float32)
     info.CALLS[call](x, np.zeros(shape[:1] + shape[2:], np.int64), np.ones(shape[1], np.float32), np.ones_like(x))
     assert named == [name.removeprefix("nbloss.kernels.cpu.") for name, variant in jit._kernels if (name, variant) != jit.LOOP]
