@@ -40,7 +40,7 @@ SIGNATURES = {
     "cross_entropy_backward": "grad_output, input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, grad_output=1.0, out=None, device=None",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', device=None, reuse_grad=False, size_average=None, reduce=None",
