@@ -99,7 +99,7 @@ for count in (1, 2, 3):
 print(*[value for run in found for value in run])
 """
     three = run_python(code, NUMBA_NUM_THREADS="3")
-    assert len(three) == 12
+    assert len(three) == 15
     one = run_python('print(*[f() for d in ("float32", "float64", "float16") for f in digest(d).values()])', NUMBA_NUM_THREADS="1")
     assert three == one
 

@@ -255,7 +255,8 @@ def gradient_factors(at, span, tile, n, each, share, w, total_w, above, options)
     if options is None:  # unshifted sums: row options need the log-sum-exp, whose digits the maximum keeps
         factor = divide(coef, s, r)
         if share is None:
-            at_target = 0.0 - factor * others  # +0 in ignored rows
+            # +0 in ignored rows, and all of the weight where the target has no part of the sum: the product is rounded twice
+            at_target = select(equal(others, s), -coef, 0.0 - factor * others)
         else:
             at_target = smoothed_at_target(own * r, own_q, hit, spread, coef, coef * divide(others, s, r), at_peak)
         tiny, _, most = unshifted_bounds(get(at, 0))
