@@ -1,9 +1,12 @@
 """The fast path: common calls run as one kernel, after a few checks.
 
-It takes losses of class numbers and of probabilities, and functions along the last axis, of arrays that the kernels take as they are. All
-other calls, and all errors, take the general path through ``nbloss._problem``. For 32 x 10 logits the checks of the general path would take
+It takes losses of class numbers and of probabilities, and functions along an axis, of arrays whose strides the kernels can walk. All other
+calls, and all errors, take the general path through ``nbloss._problem``. For 32 x 10 logits the checks of the general path would take
 several times as long as the arithmetic. Next to large logits they run with cold caches, because the logits have replaced the interpreter's
 data in them.
+
+A small call that has passed all checks leaves its kernel in `jit.ready`, under all that the checks depend on. The same call then skips
+them.
 """
 
 from math import inf
@@ -18,15 +21,13 @@ from nbloss._warnings import warn_of_positive
 from nbloss.backends import select
 from nbloss.backends.cpu import CPU
 from nbloss.kernels import layouts
-from nbloss.kernels.contract import POSITIVE
+from nbloss.kernels.contract import DONE, POSITIVE
 from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES
 from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
 from nbloss.kernels.math.epilogue import RowOptions
 
 C_ALIGNED, C_WRITEABLE = 0x0101, 0x0501  # bits of `flags.num`: C order and alignment; the same, and writeable
-
-MAX_READY = 4096  # calls whose kernels are kept
 
 _known: dict = {}  # (dtype of logits, dtype of targets) -> what `_describe` returns
 
@@ -149,7 +150,7 @@ def loss(
     if g is None:
         g = 0.0
     elif out is None:
-        into = result = np.empty(input.shape, input.dtype) if in_order else np.empty_like(input)
+        into = result = np.empty(input.shape, input.dtype) if in_order else CPU.new_output(input.shape, input.dtype, like=input)
     elif _in_order(out, input.shape, input.dtype) or (not in_order and _writable(out, input.shape, input.dtype)):
         into = result = out
     else:
@@ -167,7 +168,7 @@ def loss(
         x, y, mask, wide, w, ignore_index, 1.0 - smoothing, share, weight if smoothing else None, None, sums, divides, g, losses,
         into, count, count, 1, 0,
     )  # fmt: skip
-    if done != 1:
+    if done != DONE:
         if not done:
             return None
         warn_of_positive()
@@ -221,12 +222,13 @@ def _checked_loss(key, input, target, weight, g, out):
     if not count or not classes or (count > FUSED_MAX_ROWS and not only_sum):
         return None
     y, w, into, result = target, weight, None, None
+    copied = not soft and target.flags.num & C_ALIGNED != C_ALIGNED
     if soft:
         if target.shape != shape or ignore_index >= 0 or operation == "nll":
             return None
     elif target.shape != loss_shape or not -(2**63) <= ignore_index < 2**63:
         return None
-    elif target.flags.num & C_ALIGNED != C_ALIGNED:
+    elif copied:
         y = np.ascontiguousarray(target)
     if weight is not None and not _fits_classes(weight, classes, no_weights.dtype):
         if type(weight) is not ndarray or weight.shape != (classes,) or weight.dtype.kind not in "iuf" or not weight.dtype.isnative:
@@ -238,9 +240,9 @@ def _checked_loss(key, input, target, weight, g, out):
             return None
         if out is None:
             result = CPU.new_output(shape, dtype, like=input)
-        elif _writable(out, shape, dtype) and not (y is not target and np.may_share_memory(out, target)):
-            result = out  # the kernel checks for other overlaps
-            if w is not weight and np.may_share_memory(out, weight):
+        elif _writable(out, shape, dtype):
+            result = out  # the kernel checks for overlaps with what it gets
+            if (copied and np.may_share_memory(out, target)) or (w is not weight and np.may_share_memory(out, weight)):
                 return None
         else:
             return None
@@ -250,9 +252,9 @@ def _checked_loss(key, input, target, weight, g, out):
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_seen is not None:
         y = y.view(as_seen)
-    view = None
-    if axes > 2 or not x.flags.c_contiguous:
-        views = layouts.whole(1, [x, into, y if soft else None])
+    view, arrays = None, [x, into, y if soft else None]
+    if axes > 2 or not all(a is None or a.flags.c_contiguous for a in arrays):
+        views = layouts.whole(1, arrays)
         if views is None:
             return None
         x, into, y = views[0], views[1], views[2] if soft else y
@@ -266,13 +268,9 @@ def _checked_loss(key, input, target, weight, g, out):
         done, kernel = kernels.fused_loss(
             operation, x, y, mask, wide, no_weights if w is None else w, ignore_index, smoothing, options, sums, divides, g, losses, into
         )
-        walks = kernel is not None and target.flags.num & C_ALIGNED == C_ALIGNED and (axes == 2 or not strides)
-        if walks and type(g) is float and not options:
-            size = losses if losses is None else losses.size
-            if len(jit.ready) > MAX_READY:
-                jit.ready.clear()
-            view = view if axes > 2 else None
-            jit.ready[key] = kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, divides
+        if kernel is not None and not copied and type(g) is float and not options and (axes == 2 or not strides):
+            size, view = losses if losses is None else losses.size, view if axes > 2 else None
+            jit.keep(key, (kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, divides))
     if not done:
         return None
     if done == POSITIVE:

@@ -107,7 +107,8 @@ def cross_entropy_backward(
     array([[-0.5,  0.5]])
     """
     row_options = label_smoothing, lse_square_scale
-    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
+    given = input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out
+    done = None if grad_output is None else _fast_path.loss("cross_entropy", *given)
     if done:
         return done[1]
     with select(device, input, target, weight, grad_output, out) as backend:
@@ -162,7 +163,8 @@ def cross_entropy_value_and_grad(
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
     row_options = label_smoothing, lse_square_scale
-    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
+    given = input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out
+    done = None if grad_output is None else _fast_path.loss("cross_entropy", *given)
     if done:
         return done
     with select(device, input, target, weight, grad_output, out) as backend:

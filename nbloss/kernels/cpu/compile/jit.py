@@ -22,7 +22,9 @@ LOOP = f"{__package__}.parallel_for.loop", ""  # name and variant of the paralle
 
 _kernels: dict = {}  # (name, variant) -> function for Python; LOOP -> address of the native function
 
-ready: dict = {}  # what ``kernel_set`` keeps of calls that it has made; empty in a dry run
+ready: dict = {}  # what ``nbloss._fast_path`` and ``kernel_set`` keep of small calls that were made (``keep``); empty in a dry run
+
+MAX_READY = 4096  # calls
 
 _owners: list = []  # the owners of the machine code, which must not be freed
 
@@ -116,6 +118,13 @@ def chunk_of(count, grain, workers):
     """The positions of a chunk: at most a quarter of a thread's share, and a multiple of ``grain.multiple``."""
     chunk = min(max(grain.chunk // max(grain.elements, 1), CHUNK_MIN_ROWS), -(-count // (4 * workers)))
     return -(-chunk // grain.multiple) * grain.multiple
+
+
+def keep(key, value):
+    """Keep what a small call needs to be made again."""
+    if len(ready) >= MAX_READY:
+        ready.clear()
+    ready[key] = value
 
 
 def kernel(choice, variant):
