@@ -38,25 +38,21 @@ def pieces(axis, inputs, out=None, any_order=False):
     elements.
     """
     arrays = [*inputs, out]
-    shape, layouts = None, []
-    for a in arrays:
-        if a is not None:
-            shape = a.shape
-            layouts.append((a.strides, a.itemsize))
+    shape, layouts = _layouts(arrays)
     if 0 in shape:
         return
     if any_order:
-        order = _memory_order(shape, *layouts[len(inputs) - 1])
+        order = _memory_order(shape, inputs[-1].strides)
         if order is not None:
             arrays = [a if a is None else a.transpose(order) for a in arrays]
             yield from pieces(order.index(axis), arrays[:-1], arrays[-1])
             return
-    plan = _plan(shape, axis, tuple(layouts))
+    plan = _plan(shape, axis, layouts)
     if plan is None:
         yield from _copied([a if a is None or a.ndim else a.reshape(1) for a in arrays], axis)
         return
     order, sizes, positions = plan
-    views = [a if a is None else (a if order is None else a.transpose(order)).reshape(sizes) for a in arrays]
+    views = _views(arrays, order, sizes)
     if len(sizes) == 3:
         yield Piece(0, positions, views[:-1], views[-1])
         return
@@ -67,20 +63,26 @@ def pieces(axis, inputs, out=None, any_order=False):
 
 def whole(axis, arrays):
     """The (outer, C, inner) views of arrays of one shape that make one piece without a copy; None if they do not. Arrays may be None."""
-    shape, layouts = None, []
-    for a in arrays:
-        if a is not None:
-            shape = a.shape
-            layouts.append((a.strides, a.itemsize))
-    plan = _plan(shape, axis, tuple(layouts))
+    shape, layouts = _layouts(arrays)
+    plan = _plan(shape, axis, layouts)
     if plan is None or len(plan[1]) != 3:
         return None
     order, sizes, _ = plan
+    return _views(arrays, order, sizes)
+
+
+def _layouts(arrays):
+    """The shape of arrays, some of which may be None, and the ``(strides, item size)`` of each."""
+    given = [a for a in arrays if a is not None]
+    return given[0].shape, tuple([(a.strides, a.itemsize) for a in given])
+
+
+def _views(arrays, order, sizes):
     return [a if a is None else (a if order is None else a.transpose(order)).reshape(sizes) for a in arrays]
 
 
 @lru_cache(maxsize=4096)
-def _memory_order(shape, strides, itemsize):
+def _memory_order(shape, strides):
     """The axes from the largest stride to the smallest; None if that is their own order. Axes of one element keep their places."""
     several = [k for k, n in enumerate(shape) if n > 1]
     by_stride = iter(sorted(several, key=lambda k: -abs(strides[k])))
