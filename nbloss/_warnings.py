@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
+from nbloss.kernels.math.rowmath import positive_logp
 
 
 class NotLogProbabilitiesWarning(UserWarning):
@@ -38,5 +38,4 @@ def _caller_level():
 
 def any_positive(losses, dtype):
     """Whether a log-probability of this dtype was above 0 beyond rounding; ``losses`` are the negated ones."""
-    limit = POSITIVE_LOGP_HALF if dtype.itemsize == 2 else POSITIVE_LOGP
-    return losses.size > 0 and bool(np.fmin.reduce(losses) < -limit)
+    return losses.size > 0 and bool(np.fmin.reduce(losses) < -positive_logp(dtype.itemsize))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbloss.kernels.contract import DONE, NOT_DONE, POSITIVE
 from nbloss.kernels.math import epilogue
-from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
+from nbloss.kernels.math.rowmath import positive_logp
 
 WIDE = np.longdouble
 
@@ -222,8 +222,7 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing
     result = DONE
     if operation == "nll":
         nll(x, target, mask, scale, losses)
-        limit = POSITIVE_LOGP_HALF if x.itemsize == 2 else POSITIVE_LOGP
-        if loss is not None and w is None and np.fmax.reduce(-losses) > limit:
+        if loss is not None and w is None and np.fmax.reduce(-losses) > positive_logp(x.itemsize):
             result = POSITIVE
         if out is not None:
             nll_backward(target, mask, scale, upstream, out)

@@ -37,7 +37,7 @@ from nbloss.kernels.cpu.simd.workspace import alloc, as_array, carve, free, stac
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, FUSED_SUM_ROWS, PARALLEL_CHECK_MIN_ROWS, SUM_GROUP_ROWS, SUM_RUN_ROWS
 from nbloss.kernels.cpu.vector_per_row.cross_entropy import cross_entropy as vector_per_row
 from nbloss.kernels.cpu.vector_per_row.soft_targets import cross_entropy_soft as soft_targets_of_rows
-from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
+from nbloss.kernels.math.rowmath import positive_logp
 
 _GROUPS = FUSED_MAX_ROWS // SUM_GROUP_ROWS
 
@@ -48,7 +48,7 @@ def _njit(body):
     return njit(**OPTIONS, **INLINE_ONLY)(body)
 
 
-_added, _row_scale, _row_sum = _njit(added), _njit(row_scale), _njit(row_sum)
+_added, _row_scale, _row_sum, _positive_logp = _njit(added), _njit(row_scale), _njit(row_sum), _njit(positive_logp)
 
 _row_scale_parallel, _zero_rows = _njit(parallel_kernel(row_scale)), _njit(parallel_kernel(zero_rows))
 
@@ -143,10 +143,10 @@ def _nothing_to_judge(loss, x, weight, count):
 @_njit
 def _are_log_probabilities(loss, x, weight, count):
     """POSITIVE if a picked log-probability is above 0; those of rows with class weights are not judged."""
-    if loss is not None:
-        limit = POSITIVE_LOGP_HALF if x.itemsize == 2 else POSITIVE_LOGP
-        if weight.size == 0 and largest_negated(pointer(loss, 0), count) > limit:
-            return POSITIVE
+    if loss is None:
+        return DONE
+    if weight.size == 0 and largest_negated(pointer(loss, 0), count) > _positive_logp(x.itemsize):
+        return POSITIVE
     return DONE
 
 

@@ -8,6 +8,9 @@ def mean(total, weights):
     return total / weights if weights != 0.0 else nan
 
 
-# A log-probability above this is no rounding error: float32 and float64, also where someone added a small number before the logarithm;
-# float16 and bfloat16.
-POSITIVE_LOGP, POSITIVE_LOGP_HALF = 1e-3, 0.02
+def positive_logp(itemsize):
+    """The number above which a log-probability of this item size is no rounding error.
+
+    Float32 and float64 have room for a small number that was added before the logarithm; 2 bytes are float16 and bfloat16.
+    """
+    return 0.02 if itemsize == 2 else 1e-3

@@ -15,9 +15,11 @@ from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, 
 from nbloss.kernels.cpu.simd.vec import demote, equal, promote, select
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
 from nbloss.kernels.cpu.tuning import NLL_PREFETCH_ROWS, SUM_RUN_ROWS, ZERO_FILL_ELEMENTS
-from nbloss.kernels.math.rowmath import POSITIVE_LOGP, POSITIVE_LOGP_HALF
+from nbloss.kernels.math.rowmath import positive_logp
 
 _WINDOW = SUM_RUN_ROWS + NLL_PREFETCH_ROWS  # targets that are converted at once: those of a run, and those to prefetch for
+
+_positive_logp = njit(**INLINE)(positive_logp)
 
 
 @njit(**INLINE)
@@ -59,7 +61,7 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
     base, targets, weights = pointer(logp, 0), pointer(target, 0), pointer(weight, 0)
     losses, run_weights, widened = alloc(base, SUM_RUN_ROWS), stack_alloc(np.float64, SUM_RUN_ROWS), stack_alloc(np.int64, _WINDOW)
     classes, class_stride, no_weights = logp.shape[1], stride(logp, 1), weight.size == 0
-    limit = POSITIVE_LOGP_HALF if logp.itemsize == 2 else POSITIVE_LOGP
+    limit = _positive_logp(logp.itemsize)
     fast_check, one, zero = no_weights and not 0 <= ignore_index < classes, cast(base, 1.0), cast(base, 0.0)
     for start in range(lo, hi, SUM_RUN_ROWS):
         p, stop = start, min_int(hi, start + SUM_RUN_ROWS)
