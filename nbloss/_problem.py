@@ -34,21 +34,20 @@ def as_stored(array):
     return array if seen is None else array.view(seen)
 
 
-def output_array(backend, out, like, may_be=(), may_not_overlap=(), dtype=None):
+def output_array(backend, out, like, may_be, may_not_overlap=()):
     """The array of a result: ``out``, or a new one. Both lists hold ``(name, array)``; ``out`` may be one of ``may_be`` itself.
 
-    The result has the shape of ``like``, its dtype unless another is given, and, if it is new, its order of axes in memory.
+    The result has the shape and dtype of ``like``, and, if it is new, its order of axes in memory.
     """
-    dtype = dtype or like.dtype
     if out is None:
-        return backend.new_output(like.shape, dtype, like=like)
+        return backend.new_output(like.shape, like.dtype, like=like)
     array = backend.as_output(out)
     if array is None:
         raise TypeError(f"out should be {backend.output_kind}; got {type(out).__name__}")
     if array.shape != like.shape:
         raise ValueError(f"out should have shape {like.shape}, the input's; got {array.shape}")
-    if array.dtype != dtype:
-        raise ValueError(f"out should have dtype {dtype}; got {array.dtype}")
+    if array.dtype != like.dtype:
+        raise ValueError(f"out should have dtype {like.dtype}; got {array.dtype}")
     if not array.flags.writeable:
         raise ValueError("out should be writeable; got a read-only array")
     if not backend.writes_any_strides and not array.flags.carray:
@@ -61,7 +60,7 @@ def output_array(backend, out, like, may_be=(), may_not_overlap=(), dtype=None):
     for name, other in may_not_overlap:
         if other is not None and _overlap(other, array):
             raise ValueError(f"out should share no memory with {name}; got an overlap")
-    return backend.new_output(like.shape, dtype, out)
+    return backend.new_output(like.shape, like.dtype, out)
 
 
 def delivered(backend, output, out=None):

@@ -27,7 +27,6 @@ soft_loss = _formulas.soft_loss
 soft_factors = _formulas.soft_factors
 soft_gradient = _formulas.soft_gradient
 smoothed_at_target = _formulas.smoothed_at_target
-smoothed_loss = _formulas.smoothed_loss
 
 
 @device
