@@ -32,7 +32,8 @@ from nbloss.kernels.cpu.per_target.targets import row_scale
 from nbloss.kernels.cpu.per_target.zeros import zero_rows
 from nbloss.kernels.cpu.row_per_lane.cross_entropy import cross_entropy as row_per_lane
 from nbloss.kernels.cpu.row_per_lane.soft_targets import cross_entropy_soft as soft_targets_per_lane
-from nbloss.kernels.cpu.simd.pointers import address, extent, min_int, offset, pointer, same_strides
+from nbloss.kernels.cpu.simd.overlap import overlap, same_strides
+from nbloss.kernels.cpu.simd.pointers import address, min_int, offset, pointer, zero_fill
 from nbloss.kernels.cpu.simd.workspace import alloc, as_array, carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS, FUSED_SUM_ROWS, PARALLEL_CHECK_MIN_ROWS, SUM_GROUP_ROWS, SUM_RUN_ROWS
 from nbloss.kernels.cpu.vector_per_row.cross_entropy import cross_entropy as vector_per_row
@@ -41,7 +42,7 @@ from nbloss.kernels.math.rowmath import positive_logp
 
 _GROUPS = FUSED_MAX_ROWS // SUM_GROUP_ROWS
 
-_ON_STACK = 256  # numbers: the sums of so many runs as need no more have no memory of their own
+_ON_STACK = 256  # numbers: the sums of a call with few runs are on the stack
 
 
 def _njit(body):
@@ -57,19 +58,11 @@ _row_scale_parallel, _zero_rows = _njit(parallel_kernel(row_scale)), _njit(paral
 
 
 @_njit
-def _overlap(a, b):
-    """Whether the ranges of addresses of two arrays overlap."""
-    first_a, last_a = extent(a)
-    first_b, last_b = extent(b)
-    return first_a <= last_b and first_b <= last_a
-
-
-@_njit
 def _fits(out, x):
     """Whether ``out`` may be written beside x: it is x itself, or shares no range of addresses with it."""
     if out is None:
         return True
-    return (address(pointer(out, 0)) == address(pointer(x, 0)) and same_strides(out, x)) or not _overlap(out, x)
+    return (address(pointer(out, 0)) == address(pointer(x, 0)) and same_strides(out, x)) or not overlap(out, x)
 
 
 @_njit
@@ -77,7 +70,7 @@ def _apart(out, other):
     """Whether ``out`` shares no range of addresses with an array that it may not be."""
     if out is None:
         return True
-    return other.size == 0 or not _overlap(out, other)
+    return other.size == 0 or not overlap(out, other)
 
 
 def _upstream_of(g, one, divisor):
@@ -261,8 +254,6 @@ def _sum_body(run_rows):
                 scale = scales  # a row is ignored: repeat with one scale per row
             run_rows(x, target, mask, scale, spread, w, options, one, loss, None, start, stop)
             _row_sum(loss, totals, SUM_RUN_ROWS, start, stop)
-            for first in range(start, stop, SUM_RUN_ROWS):
-                positive[first // SUM_RUN_ROWS] = 0.0
         free(losses)
 
     return sums
@@ -285,26 +276,11 @@ def _sum_kernel(body, name):
             numbers = alloc(numbers, 4 * runs)
         totals, divisors = as_array(numbers, runs), as_array(offset(numbers, runs), runs)
         wrong, positive = as_array(offset(numbers, 2 * runs), runs), as_array(offset(numbers, 3 * runs), runs)
+        zero_fill(offset(numbers, 3 * runs), runs)  # only the negative log-likelihood judges
         run_rows(
-            x,
-            target,
-            mask,
-            wide,
-            weight,
-            ignore_index,
-            hit,
-            share,
-            w,
-            options,
-            totals,
-            divisors,
-            wrong,
-            positive,
-            count,
-            chunk,
-            workers,
+            x, target, mask, wide, weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, count, chunk, workers,
             loop,
-        )
+        )  # fmt: skip
         total, divisor, outside, above = _added(totals), _added(divisors), _added(wrong), _added(positive)
         if 4 * runs > _ON_STACK:
             free(numbers)
@@ -332,12 +308,12 @@ def _soft_kernel(body, name):
     def soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out, count, chunk, workers, loop):
         if not (_fits(out, x) and _apart(out, y) and (w is None or _apart(out, w)) and _apart_from_upstream(out, g)):
             return NOT_DONE
-        (numbers,) = carve(pointer(x, 0), (1,))
+        one = alloc(pointer(x, 0), 1)
         groups, divisor = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS, np.float64(count) if divides else 1.0
-        upstream = _upstream_of(g, as_array(numbers, 1), divisor)
+        upstream = _upstream_of(g, as_array(one, 1), divisor)
         run_rows(x, y, w, a, b, options, upstream, loss, out, count, chunk, workers, loop)
         _reduce(loss, sums, count, as_array(stack_alloc(np.float64, _GROUPS), groups), divisor)
-        free(numbers)
+        free(one)
         return DONE
 
     soft_loss.__qualname__ = name

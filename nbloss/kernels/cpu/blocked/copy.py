@@ -26,6 +26,7 @@ from nbloss.kernels.cpu.simd.pointers import (
     pointer,
     prefetch_read,
     prefetch_write,
+    run_of_positions,
     stride,
 )
 from nbloss.kernels.cpu.simd.transpose import copy_every_second, copy_one, copy_reversed, copy_vector, transpose_in, transpose_width
@@ -125,18 +126,6 @@ def rows_out(array, block, p, stop, source):
 # ------------------------------ copies ------------------------------
 
 
-@njit(**INLINE)
-def _run(array, p, stop):
-    """The positions from p on, before ``stop``, that have one stride: ``(pointer to class 0 of p, stride, count)``."""
-    inner, outer_stride, inner_stride = array.shape[2], stride(array, 0), stride(array, 2)
-    if inner == 1:
-        return pointer(array, p * outer_stride), outer_stride, stop - p
-    o, i = p // inner, p % inner
-    if outer_stride == inner * inner_stride:
-        return pointer(array, p * inner_stride), inner_stride, stop - p
-    return pointer(array, o * outer_stride + i * inner_stride), inner_stride, min_int(stop - p, inner - i)
-
-
 @njit(**NO_INLINE)
 def _copy_in(array, block, p, stop):
     n, class_stride, pitch = array.shape[1], stride(array, 1), row_pitch(array.shape[1])
@@ -144,7 +133,7 @@ def _copy_in(array, block, p, stop):
     tile = alloc_like(block, width * width)
     q = p
     while q < stop:
-        first, step, count = _run(array, q, stop)
+        first, step, count = run_of_positions(array, q, stop)
         rows = offset(block, (q - p) * pitch)
         if abs(step) == 1 and count >= width:
             ahead = max_int(1, BLOCK_PREFETCH_LINES // count) * width
@@ -195,7 +184,7 @@ def _copy_out(array, block, p, stop, bypass):
     tile = alloc_like(block, width * width)
     q = p
     while q < stop:
-        first, step, count = _run(array, q, stop)
+        first, step, count = run_of_positions(array, q, stop)
         rows = offset(block, (q - p) * pitch)
         if abs(step) == 1 and count >= width:
             for c in range(0, n, width):

@@ -15,8 +15,9 @@ from numba.np import numpy_support
 from nbloss.kernels.cpu.compile.cache import offer_numbers
 from nbloss.kernels.cpu.compile.parallel_for import run_parallel
 from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, KERNEL, LOOP, OPTIONS
+from nbloss.kernels.cpu.simd.arguments import Borrowed, integers
 from nbloss.kernels.cpu.simd.load_store import put
-from nbloss.kernels.cpu.simd.pointers import Borrowed, fetch_add, integers, min_int
+from nbloss.kernels.cpu.simd.pointers import fetch_add, min_int
 from nbloss.kernels.cpu.simd.workspace import stack_alloc
 from nbloss.kernels.math.epilogue import RowOptions
 

@@ -9,9 +9,10 @@ from numba import njit
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.per_target.sums import largest_negated, sum_of_run
 from nbloss.kernels.cpu.per_target.targets import is_counted
+from nbloss.kernels.cpu.per_target.zeros import clear
 from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_as, load_n, load_n_as, put, splat, store, store_n
-from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, prefetch_read, stride, zero_fill
+from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, prefetch_read, run_of_positions, stride
 from nbloss.kernels.cpu.simd.vec import demote, equal, promote, select
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
 from nbloss.kernels.cpu.tuning import NLL_PREFETCH_ROWS, SUM_RUN_ROWS, ZERO_FILL_ELEMENTS
@@ -22,23 +23,13 @@ _WINDOW = SUM_RUN_ROWS + NLL_PREFETCH_ROWS  # targets that are converted at once
 _positive_logp = njit(**INLINE)(positive_logp)
 
 
-@njit(**INLINE)
-def _strided_positions(array, p, hi):
-    """The positions from p on, before hi, that have a constant stride: ``(pointer to class 0 of p, stride of the positions, count)``."""
-    inner, outer_stride, position_stride = array.shape[2], stride(array, 0), stride(array, 2)
-    if inner == 1:
-        return pointer(array, p * outer_stride), outer_stride, hi - p
-    o, i = p // inner, p % inner
-    return pointer(array, o * outer_stride + i * position_stride), position_stride, min_int(hi - p, inner - i)
-
-
 def nll(logp, target, mask, scale, loss, lo, hi):
     """loss = -scale * logp[target]."""
     targets, scales, losses, widened = pointer(target, 0), pointer(scale, 0), pointer(loss, 0), stack_alloc(np.int64, SUM_RUN_ROWS)
     class_stride, one_scale, none_ignored = stride(logp, 1), scale.size == 1, scale.size == 1 and scale[0] != 0
     p = lo
     while p < hi:
-        first, position_stride, count = _strided_positions(logp, p, min_int(hi, p + SUM_RUN_ROWS))
+        first, position_stride, count = run_of_positions(logp, p, min_int(hi, p + SUM_RUN_ROWS))
         run_targets, into = widen_to_int64(offset(targets, p), mask, count, widened), offset(losses, p)
         if none_ignored:  # no branch per row: (8, 21, 512, 512) takes 0.6 to 0.8 of the time
             row_weight = get(scales, 0)
@@ -68,7 +59,7 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
         window_targets = widen_to_int64(offset(targets, start), mask, min_int(hi - start, _WINDOW), widened)
         counted, outside = 0, 0
         while p < stop:
-            first, position_stride, available = _strided_positions(logp, p, hi)
+            first, position_stride, available = run_of_positions(logp, p, hi)
             count, k = min_int(available, stop - p), 0
             while k < count:
                 into, run_targets, size = offset(losses, p + k - start), offset(window_targets, p + k - start), min_int(64, count - k)
@@ -104,27 +95,6 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
     free(losses)
 
 
-@njit(**INLINE)
-def _clear(first, n, class_stride, position_stride, count):
-    """Store zeros in the n classes of ``count`` positions, and nowhere else."""
-    if class_stride == 1 and position_stride == n:
-        zero_fill(first, count * n)
-    elif class_stride == 1:
-        for k in range(count):
-            zero_fill(offset(first, k * position_stride), n)
-    elif position_stride == 1:
-        for c in range(n):
-            zero_fill(offset(first, c * class_stride), count)
-    elif abs(class_stride) < abs(position_stride):
-        for k in range(count):
-            for c in range(n):
-                put(first, k * position_stride + c * class_stride, 0.0)
-    else:
-        for c in range(n):
-            for k in range(count):
-                put(first, k * position_stride + c * class_stride, 0.0)
-
-
 def nll_backward(target, mask, scale, upstream, out, lo, hi):
     """out = -scale * upstream at the targets, 0 elsewhere."""
     targets, scales, upstreams, widened = pointer(target, 0), pointer(scale, 0), pointer(upstream, 0), stack_alloc(np.int64, SUM_RUN_ROWS)
@@ -132,8 +102,8 @@ def nll_backward(target, mask, scale, upstream, out, lo, hi):
     max_rows = max_int(1, min_int(SUM_RUN_ROWS, ZERO_FILL_ELEMENTS // n))
     p = lo
     while p < hi:
-        first, position_stride, count = _strided_positions(out, p, min_int(hi, p + max_rows))
-        _clear(first, n, class_stride, position_stride, count)
+        first, position_stride, count = run_of_positions(out, p, min_int(hi, p + max_rows))
+        clear(first, n, class_stride, position_stride, count)
         run_targets = widen_to_int64(offset(targets, p), mask, count, widened)
         for k in range(count):
             row_weight = get(scales, 0 if one_scale else p + k)
@@ -172,8 +142,8 @@ def nll_soft(logp, y, w, loss, lo, hi):
     like = splat(pointer(logp, 0), 0.0)
     p = lo
     while p < hi:
-        first, step, count = _strided_positions(logp, p, hi)
-        first_y, step_y, count = _strided_positions(y, p, p + count)
+        first, step, count = run_of_positions(logp, p, hi)
+        first_y, step_y, count = run_of_positions(y, p, p + count)
         if step == 1 and step_y == 1:
             for k in range(0, count, width):
                 total = promote(like)
@@ -198,8 +168,8 @@ def nll_soft_backward(y, w, upstream, out, lo, hi):
     width, like, one_upstream = lanes(pointer(out, 0)), splat(pointer(out, 0), 0.0), upstream.size == 1
     p = lo
     while p < hi:
-        first, step, count = _strided_positions(out, p, hi)
-        first_y, step_y, count = _strided_positions(y, p, p + count)
+        first, step, count = run_of_positions(out, p, hi)
+        first_y, step_y, count = run_of_positions(y, p, p + count)
         if step == 1 and step_y == 1:
             g, whole = splat(upstreams, get(upstreams, 0)), count // width * width if one_upstream else 0
             for c in range(n):

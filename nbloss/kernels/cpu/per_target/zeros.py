@@ -1,27 +1,38 @@
-"""Sets rows of an output of any strides to 0."""
+"""Sets positions of an output of any strides to 0, and nothing beside them."""
 
+from numba import njit
+
+from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import put
-from nbloss.kernels.cpu.simd.pointers import min_int, offset, position_pointer, row_step, stride, zero_fill
+from nbloss.kernels.cpu.simd.pointers import offset, run_of_positions, stride, zero_fill
+
+
+@njit(**INLINE)
+def clear(first, n, class_stride, position_stride, count):
+    """Store zeros in the n classes of ``count`` positions."""
+    if class_stride == 1 and position_stride == n:
+        zero_fill(first, count * n)
+    elif class_stride == 1:
+        for k in range(count):
+            zero_fill(offset(first, k * position_stride), n)
+    elif position_stride == 1:
+        for c in range(n):
+            zero_fill(offset(first, c * class_stride), count)
+    elif abs(class_stride) < abs(position_stride):
+        for k in range(count):
+            for c in range(n):
+                put(first, k * position_stride + c * class_stride, 0.0)
+    else:
+        for c in range(n):
+            for k in range(count):
+                put(first, k * position_stride + c * class_stride, 0.0)
 
 
 def zero_rows(out, lo, hi):
     """Set the positions [lo, hi) of ``out`` to 0."""
-    n, inner, class_stride, step = out.shape[1], out.shape[2], stride(out, 1), row_step(out)
+    n, class_stride = out.shape[1], stride(out, 1)
     p = lo
     while p < hi:
-        count = hi - p if inner == 1 else min_int(hi - p, inner - p % inner)
-        first = position_pointer(out, p)
-        if class_stride == 1 and step == n:
-            zero_fill(first, count * n)
-        elif class_stride == 1:
-            for k in range(count):
-                zero_fill(offset(first, k * step), n)
-        else:
-            for c in range(n):
-                line = offset(first, c * class_stride)
-                if step == 1:
-                    zero_fill(line, count)
-                else:
-                    for k in range(count):
-                        put(line, k * step, 0.0)
+        first, position_stride, count = run_of_positions(out, p, hi)
+        clear(first, n, class_stride, position_stride, count)
         p += count

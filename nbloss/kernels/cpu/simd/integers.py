@@ -1,4 +1,4 @@
-"""Loads of class numbers through integer pointers, whose item size is known only when the kernel runs (``pointers.Integers``).
+"""Loads of class numbers through integer pointers, whose item size is known only when the kernel runs (``arguments.Integers``).
 
 All functions apply the bit mask that undoes the sign extension of unsigned integers, or leave it to the caller (``get_integer``).
 """
@@ -9,8 +9,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.compile.pipeline import NO_INLINE
+from nbloss.kernels.cpu.simd.arguments import integer_pointer
 from nbloss.kernels.cpu.simd.load_store import storage_type
-from nbloss.kernels.cpu.simd.pointers import element_address, integer_pointer
+from nbloss.kernels.cpu.simd.pointers import element_address
 from nbloss.kernels.cpu.simd.vec import broadcast_lanes
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)

@@ -9,8 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbloss.kernels.cpu.simd.arguments import Borrowed
 from nbloss.kernels.cpu.simd.half import COMPUTE
-from nbloss.kernels.cpu.simd.pointers import Borrowed
 
 _I64 = ir.IntType(64)
 
