@@ -55,6 +55,7 @@ LAYERS = [
     {f"{CPU}.compile.build"},  # links kernels with the loop over chunks, which is written in simd's words
     {f"{CPU}.compile.parallel_for"},
     {f"{CPU}.simd"},
+    {f"{CPU}.compile.optional"},
     {f"{CPU}.compile.pipeline", f"{CPU}.compile.cache"},
     {f"{CPU}.compile.processor", f"{CPU}.compile.threads"},
     {f"{CPU}.tuning"},

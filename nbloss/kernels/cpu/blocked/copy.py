@@ -12,9 +12,9 @@ positions nearer    number by number, in the order of ``positions adjacent``
 Rows in a buffer are an odd number of cache lines apart, so that a column of them uses all sets of a cache.
 """
 
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
+from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.simd.load_store import lanes, load, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches, machine_tuning
@@ -67,15 +67,10 @@ def block_rows(row_bytes):
     return max_int(rows, max_int(1, min_int(BLOCK_LINE, BLOCK_MAX_BYTES // row_bytes)))
 
 
+@none_of_none
 def buffer(array, rows):
     """A buffer for the rows of an array, in its storage type; tiny where the array is not copied, and None for None."""
-
-
-@overload(buffer, jit_options=INLINE)
-def _typed_buffer(array, rows):
-    if isinstance(array, types.NoneType):
-        return lambda array, rows: None
-    return lambda array, rows: alloc_like(pointer(array, 0), rows * row_pitch(array.shape[1]) if is_copied(array) else 1)
+    return alloc_like(pointer(array, 0), rows * row_pitch(array.shape[1]) if is_copied(array) else 1)
 
 
 @njit(**INLINE)
@@ -89,23 +84,13 @@ def positions_to_line(array):
     return elements_to_aligned(pointer(array, 0))
 
 
-@njit(**INLINE)
-def _in_buffer(array, block, p, stop):
+@none_of_none
+def in_buffer(array, block, p, stop):
+    """The array, or its rows [p, stop) in a buffer, such that position p of the result is position p of the array; None for None."""
     if not is_copied(array):
         return array
     n = array.shape[1]
     return as_positions(array, offset(block, -p * row_pitch(n)), stop - p, n, row_pitch(n))
-
-
-def in_buffer(array, block, p, stop):
-    """The array, or its rows [p, stop) in a buffer, such that position p of the result is position p of the array; None for None."""
-
-
-@overload(in_buffer, jit_options=INLINE)
-def _typed_in_buffer(array, block, p, stop):
-    if isinstance(array, types.NoneType):
-        return lambda array, block, p, stop: None
-    return lambda array, block, p, stop: _in_buffer(array, block, p, stop)
 
 
 @njit(**INLINE)

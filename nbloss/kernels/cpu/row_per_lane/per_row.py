@@ -1,8 +1,7 @@
 """Numbers per row as vectors, one row per lane: weights, targets, and the logit and class weight of each target."""
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
 from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE
@@ -12,15 +11,10 @@ from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
 from nbloss.kernels.cpu.simd.vec import equal, select
 
 
+@none_of_none
 def if_given(array, value):
     """``value`` where there is an array, else None: Numba prunes what is None."""
-
-
-@overload(if_given, jit_options=INLINE)
-def _if_given(array, value):
-    if isinstance(array, types.NoneType):
-        return lambda array, value: None
-    return lambda array, value: value
+    return value
 
 
 @njit(**INLINE)

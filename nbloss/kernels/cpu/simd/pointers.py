@@ -8,8 +8,9 @@ to class numbers (``Integers``) carries the item size, which is known only when 
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
+from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.arguments import IntegerPointer, Integers, integer_pointer
 from nbloss.kernels.cpu.simd.half import COMPUTE
@@ -108,26 +109,10 @@ def position_pointer(array, p):
     return pointer(array, p // inner * stride(array, 0) + p % inner * stride(array, 2))
 
 
+@none_of_none
 def start_if_given(array):
     """A pointer to the first element of an array; None for None."""
-
-
-@overload(start_if_given, jit_options=INLINE)
-def _typed_start_if_given(array):
-    if isinstance(array, types.NoneType):
-        return lambda array: None
-    return lambda array: pointer(array, 0)
-
-
-def position_if_given(array, p):
-    """``position_pointer``; None for None."""
-
-
-@overload(position_if_given, jit_options=INLINE)
-def _typed_position_if_given(array, p):
-    if isinstance(array, types.NoneType):
-        return lambda array, p: None
-    return lambda array, p: position_pointer(array, p)
+    return pointer(array, 0)
 
 
 @njit(**INLINE)
