@@ -28,5 +28,4 @@ class LogSoftmax(AlongAxis):
     array([[ 0.5, -0.5]])
     """
 
-    _forward = staticmethod(F.log_softmax)
-    _backward = staticmethod(F.log_softmax_backward)
+    _forward, _backward = F.log_softmax, F.log_softmax_backward

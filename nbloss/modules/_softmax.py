@@ -28,5 +28,4 @@ class Softmax(AlongAxis):
     array([[ 0.25, -0.25]])
     """
 
-    _forward = staticmethod(F.softmax)
-    _backward = staticmethod(F.softmax_backward)
+    _forward, _backward = F.softmax, F.softmax_backward
