@@ -38,50 +38,43 @@ def _range(x, other, out, lo, hi):
     return first, min_int(hi + before, positions), block_rows(copied_bytes(x) + copied_bytes(other) + copied_bytes(out))
 
 
-def log_softmax(x, out, lo, hi):
-    first, end, size = _range(x, None, out, lo, hi)
-    logits, result = buffer(x, size), buffer(out, size)
-    for p in range(first, end, size):
-        stop = min_int(end, p + size)
-        _log_softmax(rows_in(x, logits, p, stop), in_buffer(out, result, p, stop), p, stop)
-        rows_out(out, result, p, stop, pointer(x, 0))
-    free(logits)
-    free(result)
+def _forward(body, name):
+    """The kernel ``name`` of one input and an output, around the kernel ``body`` of contiguous rows."""
+
+    def forward(x, out, lo, hi):
+        first, end, size = _range(x, None, out, lo, hi)
+        rows, result = buffer(x, size), buffer(out, size)
+        for p in range(first, end, size):
+            stop = min_int(end, p + size)
+            body(rows_in(x, rows, p, stop), in_buffer(out, result, p, stop), p, stop)
+            rows_out(out, result, p, stop, pointer(x, 0))
+        free(rows)
+        free(result)
+
+    forward.__name__ = forward.__qualname__ = name
+    return forward
 
 
-def log_softmax_backward(g, y, out, lo, hi):
-    first, end, size = _range(y, g, out, lo, hi)
-    upstream, logs, result = buffer(g, size), buffer(y, size), buffer(out, size)
-    for p in range(first, end, size):
-        stop = min_int(end, p + size)
-        _log_softmax_backward(rows_in(g, upstream, p, stop), rows_in(y, logs, p, stop), in_buffer(out, result, p, stop), p, stop)
-        rows_out(out, result, p, stop, pointer(y, 0))
-    free(upstream)
-    free(logs)
-    free(result)
+def _backward(body, name):
+    """The same of an upstream gradient and the forward's result."""
+
+    def backward(g, y, out, lo, hi):
+        first, end, size = _range(y, g, out, lo, hi)
+        upstream, rows, result = buffer(g, size), buffer(y, size), buffer(out, size)
+        for p in range(first, end, size):
+            stop = min_int(end, p + size)
+            body(rows_in(g, upstream, p, stop), rows_in(y, rows, p, stop), in_buffer(out, result, p, stop), p, stop)
+            rows_out(out, result, p, stop, pointer(y, 0))
+        free(upstream)
+        free(rows)
+        free(result)
+
+    backward.__name__ = backward.__qualname__ = name
+    return backward
 
 
-def softmax(x, out, lo, hi):
-    first, end, size = _range(x, None, out, lo, hi)
-    logits, result = buffer(x, size), buffer(out, size)
-    for p in range(first, end, size):
-        stop = min_int(end, p + size)
-        _softmax(rows_in(x, logits, p, stop), in_buffer(out, result, p, stop), p, stop)
-        rows_out(out, result, p, stop, pointer(x, 0))
-    free(logits)
-    free(result)
-
-
-def softmax_backward(g, y, out, lo, hi):
-    first, end, size = _range(y, g, out, lo, hi)
-    upstream, probabilities, result = buffer(g, size), buffer(y, size), buffer(out, size)
-    for p in range(first, end, size):
-        stop = min_int(end, p + size)
-        _softmax_backward(rows_in(g, upstream, p, stop), rows_in(y, probabilities, p, stop), in_buffer(out, result, p, stop), p, stop)
-        rows_out(out, result, p, stop, pointer(y, 0))
-    free(upstream)
-    free(probabilities)
-    free(result)
+log_softmax, log_softmax_backward = _forward(_log_softmax, "log_softmax"), _backward(_log_softmax_backward, "log_softmax_backward")
+softmax, softmax_backward = _forward(_softmax, "softmax"), _backward(_softmax_backward, "softmax_backward")
 
 
 def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):

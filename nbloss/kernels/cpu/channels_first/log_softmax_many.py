@@ -16,7 +16,7 @@ from nbloss.kernels.cpu.channels_first.log_softmax import read, write
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
 from nbloss.kernels.cpu.row_per_lane.per_row import if_given
-from nbloss.kernels.cpu.row_per_lane.softmax import two_numbers
+from nbloss.kernels.cpu.row_per_lane.reduce import two_numbers
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_float64, load_n, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride

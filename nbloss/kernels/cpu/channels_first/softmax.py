@@ -5,7 +5,7 @@ The arithmetic is that of ``row_per_lane``, to the last bit; memory is accessed 
 
 from nbloss.kernels.cpu.channels_first.log_softmax import normalized_channels, prefetch_output, read, write
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end, classes_to_prefetch, positions_to_line
-from nbloss.kernels.cpu.row_per_lane.softmax import two_numbers
+from nbloss.kernels.cpu.row_per_lane.reduce import two_numbers
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_x4, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride

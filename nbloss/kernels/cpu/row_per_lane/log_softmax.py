@@ -1,4 +1,4 @@
-"""log_softmax and its gradient, one position per lane.
+"""log_softmax and its gradient, one position per lane; the loops serve ``softmax``, too.
 
 A block is packed into the first cache, changed there, and unpacked to the output. Each step goes through all tiles of the block before the
 next step begins: a tile of few classes is one long chain of dependent instructions, and a processor overlaps several chains only if
@@ -19,7 +19,7 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
     prefetch_plan,
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
-from nbloss.kernels.cpu.row_per_lane.reduce import class_sum, tile_max, tile_sums
+from nbloss.kernels.cpu.row_per_lane.reduce import class_dot, class_sum, tile_max, tile_sums, two_numbers
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, store
 from nbloss.kernels.cpu.simd.pointers import offset, pointer
 from nbloss.kernels.cpu.simd.vec import demote, minimum
@@ -75,7 +75,12 @@ def log_softmax(x, out, lo, hi):
     normalized_tiles(x, out, None, lo, hi)
 
 
-def log_softmax_backward(g, y, out, lo, hi):
+@njit(**INLINE)
+def gradient_tiles(g, y, out, probabilities, lo, hi):
+    """out = g - exp(y) * sum of g; with ``probabilities`` (True or None), out = y (g - sum of g y).
+
+    The second sum is subtracted as two numbers: where y is close to 1, g and the sum cancel.
+    """
     n, inner = y.shape[1], y.shape[2]
     base = pointer(y, 0)
     width = lanes(base)
@@ -94,10 +99,20 @@ def log_softmax_backward(g, y, out, lo, hi):
             prefetch_input(y, reads, stop + k * width, ahead + k * width)
             prefetch_input(g, upstream_reads, stop + k * width, upstream_ahead + k * width)
             prefetch_output(out, writes, p + k * width, written + k * width)
-            factor = demote(class_sum(above, n) / np.float64(exp_scale(get(tile, 0))), load(tile, 0))
-            for c in range(n):
-                e = exp_scaled(minimum(load(tile, c * width), MAX_EXP_ARGUMENT), None)
-                store(tile, c * width, load(above, c * width) - e * factor)
+            if probabilities is None:
+                factor = demote(class_sum(above, n) / np.float64(exp_scale(get(tile, 0))), load(tile, 0))
+                for c in range(n):
+                    e = exp_scaled(minimum(load(tile, c * width), MAX_EXP_ARGUMENT), None)
+                    store(tile, c * width, load(above, c * width) - e * factor)
+            else:
+                high, low = two_numbers(class_dot(above, tile, n), load(tile, 0))
+                for c in range(n):
+                    store(tile, c * width, load(tile, c * width) * ((load(above, c * width) - high) - low))
         unpack(out, n, p, stop, offsets, block, base)
         p = stop
     free(block)
+
+
+def log_softmax_backward(g, y, out, lo, hi):
+    """out = g - exp(y) * sum of g."""
+    gradient_tiles(g, y, out, None, lo, hi)

@@ -37,50 +37,29 @@ def _count_ties(t, e, ties):
 
 
 @njit(**INLINE)
-def tile_sums(tile, n, m, keep):
-    """``(s, rest)`` of each lane; stores the scaled exponentials in ``keep``, unless it is None. ``keep`` may be ``tile`` itself."""
-    width = lanes(tile)
-    inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
-    zero = splat(tile, 0.0)
-    ties = zero - 1.0
-    total = promote(zero)
-    maxima = repeat_x4(m)
-    c = 0
-    while c + 4 <= n:
-        v = load_x4(tile, c * width)
-        t = v - maxima
-        e = exp_scaled(t, rounding_error(v, maxima, t))
-        if keep is not None:
-            store(keep, c * width, e)
-        ties, first = _count_ties(extract_x4(t, 0), extract_x4(e, 0), ties)
-        ties, second = _count_ties(extract_x4(t, 1), extract_x4(e, 1), ties)
-        ties, third = _count_ties(extract_x4(t, 2), extract_x4(e, 2), ties)
-        ties, fourth = _count_ties(extract_x4(t, 3), extract_x4(e, 3), ties)
-        total = total + promote((first + second) + (third + fourth))
-        c += 4
-    if c < n:
-        added = zero
-        while c < n:
-            v = load(tile, c * width)
-            t = v - m
-            e = exp_scaled(t, rounding_error(v, m, t))
-            if keep is not None:
-                store(keep, c * width, e)
-            ties, e = _count_ties(t, e, ties)
-            added = added + e
-            c += 1
-        total = total + promote(added)
-    rest = total * inverse_scale + promote(ties)
-    return demote(rest + 1.0, m), demote(rest, m)
-
-
-@njit(**INLINE)
 def class_sum(tile, n):
     """The float64 sum over the classes of a tile."""
     width, result = lanes(tile), promote(splat(tile, 0.0))
     for c in range(n):
         result = result + promote(load(tile, c * width))
     return result
+
+
+@njit(**INLINE)
+def two_numbers(total, like):
+    """``(high, low)`` of a float64 sum, in the type of ``like``; an infinite sum has no rounding error."""
+    high = demote(total, like)
+    low = demote(total - promote(high), like)
+    return high, select(equal(low - low, 0.0), low, 0.0)
+
+
+@njit(**INLINE)
+def class_dot(above, tile, n):
+    """The float64 sum of g y of each lane."""
+    width, total = lanes(tile), promote(splat(tile, 0.0))
+    for c in range(n):
+        total = fma(promote(load(above, c * width)), promote(load(tile, c * width)), total)
+    return total
 
 
 @njit(**INLINE)
@@ -117,28 +96,68 @@ def _times_gap(q, t):
 
 
 @njit(**INLINE)
+def _one_class(tile, c, m, keep, ties):
+    """``(ties, exponential that is added, x - m)`` of class c."""
+    width = lanes(tile)
+    v = load(tile, c * width)
+    t = v - m
+    e = exp_scaled(t, rounding_error(v, m, t))
+    if keep is not None:
+        store(keep, c * width, e)
+    ties, e = _count_ties(t, e, ties)
+    return ties, e, t
+
+
+@njit(**INLINE)
+def _four_classes(tile, c, maxima, keep, ties):
+    """``(ties, sum of the exponentials that are added, x - m)`` of the classes c to c + 3."""
+    v = load_x4(tile, c * lanes(tile))
+    t = v - maxima
+    e = exp_scaled(t, rounding_error(v, maxima, t))
+    if keep is not None:
+        store(keep, c * lanes(tile), e)
+    ties, first = _count_ties(extract_x4(t, 0), extract_x4(e, 0), ties)
+    ties, second = _count_ties(extract_x4(t, 1), extract_x4(e, 1), ties)
+    ties, third = _count_ties(extract_x4(t, 2), extract_x4(e, 2), ties)
+    ties, fourth = _count_ties(extract_x4(t, 3), extract_x4(e, 3), ties)
+    return ties, (first + second) + (third + fourth), t
+
+
+@njit(**INLINE)
+def tile_sums(tile, n, m, keep):
+    """``(s, rest)`` of each lane; stores the scaled exponentials in ``keep``, unless it is None. ``keep`` may be ``tile`` itself."""
+    inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
+    zero, maxima = splat(tile, 0.0), repeat_x4(m)
+    ties, total, c = zero - 1.0, promote(zero), 0
+    while c + 4 <= n:
+        ties, added, _ = _four_classes(tile, c, maxima, keep, ties)
+        total = total + promote(added)
+        c += 4
+    if c < n:
+        added = zero
+        while c < n:
+            ties, e, _ = _one_class(tile, c, m, keep, ties)
+            added = added + e
+            c += 1
+        total = total + promote(added)
+    rest = total * inverse_scale + promote(ties)
+    return demote(rest + 1.0, m), demote(rest, m)
+
+
+@njit(**INLINE)
 def soft_sums(tile, w, y, a, b, m, n, keep):
     """``(s, rest, sum q, sum q (m - x))`` of each lane, in one pass. Stores q in place of the probabilities y, and in ``keep`` the
     exponentials; ``keep`` is a buffer, or None.
     """
     width = lanes(tile)
     inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
-    zero = splat(tile, 0.0)
+    zero, maxima = splat(tile, 0.0), repeat_x4(m)
     ties = zero - 1.0
     total = total_q = gaps = promote(zero)
-    maxima = repeat_x4(m)
     c = 0
     while c + 4 <= n:
-        v = load_x4(tile, c * width)
-        t = v - maxima
-        e = exp_scaled(t, rounding_error(v, maxima, t))
-        if keep is not None:
-            store(keep, c * width, e)
-        ties, first = _count_ties(extract_x4(t, 0), extract_x4(e, 0), ties)
-        ties, second = _count_ties(extract_x4(t, 1), extract_x4(e, 1), ties)
-        ties, third = _count_ties(extract_x4(t, 2), extract_x4(e, 2), ties)
-        ties, fourth = _count_ties(extract_x4(t, 3), extract_x4(e, 3), ties)
-        total = total + promote((first + second) + (third + fourth))
+        ties, added, t = _four_classes(tile, c, maxima, keep, ties)
+        total = total + promote(added)
         q1, q2 = _soft_target(load(y, c * width), w, a, b, c), _soft_target(load(y, (c + 1) * width), w, a, b, c + 1)
         q3, q4 = _soft_target(load(y, (c + 2) * width), w, a, b, c + 2), _soft_target(load(y, (c + 3) * width), w, a, b, c + 3)
         if keep is not None:
@@ -154,14 +173,10 @@ def soft_sums(tile, w, y, a, b, m, n, keep):
     if c < n:
         added = added_q = added_gaps = zero
         while c < n:
-            v = load(tile, c * width)
-            t = v - m
-            e = exp_scaled(t, rounding_error(v, m, t))
+            ties, e, t = _one_class(tile, c, m, keep, ties)
             q = _soft_target(load(y, c * width), w, a, b, c)
             if keep is not None:
-                store(keep, c * width, e)
                 store(y, c * width, q)
-            ties, e = _count_ties(t, e, ties)
             added, added_q, added_gaps = added + e, added_q + q, added_gaps + _times_gap(q, t)
             c += 1
         total, total_q, gaps = total + promote(added), total_q + promote(added_q), gaps + promote(added_gaps)
