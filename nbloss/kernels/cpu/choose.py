@@ -25,6 +25,8 @@ from nbloss.kernels.cpu.tuning import (
     CHUNK_ELEMENTS_SHORT_ROWS,
     LANES_MAX_CLASSES,
     NONTEMPORAL_MIN_ITEMSIZE,
+    RUNS_MAX_CLASSES,
+    RUNS_MIN_POSITIONS,
     SUM_GROUP_ROWS,
     SUM_RUN_ROWS,
     TARGET_READ_ELEMENTS,
@@ -75,7 +77,7 @@ WHY = {
     "short rows": f"at most {LANES_MAX_CLASSES} classes: one row per lane",
     "strided": f"at most {LANES_MAX_CLASSES} classes that are not contiguous: one position per lane",
     "channels_first": f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap",
-    "many channels": f"more than {LANES_MAX_CLASSES} classes, positions contiguous: long runs of each class",
+    "long runs": "positions contiguous: long runs of each class",
     "soft": f"at most {LANES_MAX_CLASSES} classes, or positions contiguous: vectors along the positions, if they are contiguous",
     "fused": "; targets, losses and their sum in one kernel",
     "fused_soft": "; losses and their sum in one kernel",
@@ -101,10 +103,10 @@ def _few_channels(classes, inner):
     return inner >= CHANNELS_MIN_POSITIONS and classes <= LANES_MAX_CLASSES
 
 
-def _many_channels(inputs, out):
-    """Whether arrays are channels first with many classes; ``out`` may also be rows, where the logits are transposed."""
+def _long_runs(inputs, out):
+    """Whether arrays are channels first; ``out`` may also be rows of many classes, where the logits are transposed."""
     _, classes, inner = inputs[0].shape
-    if inner < CHANNELS_MIN_POSITIONS or classes <= LANES_MAX_CLASSES or not all(a.contiguous(2) for a in inputs):
+    if inner < CHANNELS_MIN_POSITIONS or not all(a.contiguous(2) for a in inputs):
         return False
     return out.contiguous(2) or (classes >= TRANSPOSED_MIN_CLASSES and out.contiguous(1) and out.itemsize >= NONTEMPORAL_MIN_ITEMSIZE)
 
@@ -139,10 +141,14 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         inputs, out = arrays[: len(inputs)], None if out is None else out.transposed
     outer, _, inner = inputs[0].shape
     chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
-    if operation in ("log_softmax_backward", "softmax_backward") and _many_channels(inputs, out):
+    if operation in ("log_softmax_backward", "softmax_backward") and _long_runs(inputs, out):
         # about 128 chunks, each of whole multiples of 64 positions: no chunk ends with a short run through all classes
         grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
-        return choice("channels_first", "log_softmax_many", grain, "many channels", view)
+        return choice("channels_first", "gradients", grain, "long runs", view)
+    many = LANES_MAX_CLASSES < classes <= RUNS_MAX_CLASSES
+    if operation == "log_softmax" and many and inner >= RUNS_MIN_POSITIONS and all(a.contiguous(2) for a in arrays):
+        grain = Grain(classes, min(256, -(-outer * inner // 128) * 64), chunk)
+        return choice("channels_first", "log_softmax_many", grain, "long runs", view)
     if operation == "nll_soft" and classes <= LANES_MAX_CLASSES:
         return choice("per_target", "nll", Grain(classes, 64, chunk), "soft", view)
     if operation == "nll_soft_backward" and (classes <= LANES_MAX_CLASSES or all(a.contiguous(2) for a in arrays)):

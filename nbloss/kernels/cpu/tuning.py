@@ -106,8 +106,19 @@ PIPELINE_PREFETCH_CLASSES = 6
 # Tiles per run of the loss alone: (8, 21, 512, 512) 0.76 (2026-11-23).
 LOSS_ONLY_TILES = 16
 
-# Tiles per run, and classes prefetched, of the gradient of log_softmax of many classes. Runs half as long took 1.1 to 1.2 (2026-11-23).
-MANY_CLASSES_TILES, MANY_CLASSES_PREFETCH = 16, 2
+# Tiles per run, and classes prefetched, of the gradients of log_softmax and softmax. Runs half as long took 1.1 to 1.2 (2026-11-23).
+GRADIENT_TILES, GRADIENT_PREFETCH = 16, 2
+
+# Tiles per run of log_softmax of many classes: of 16, the partial sums leave the first cache, and (16384, 100) in Fortran order took 1.15
+# (2 cores of an AMD EPYC, Zen 3, AVX2; 2026-11-30).
+SUM_TILES = 8
+
+# Classes. A run of log_softmax is read three times, and one of more classes leaves the last cache: (256, 50257) in Fortran order would take
+# 1.3 of the time of blocks of rows (Zen 3, 2026-11-30).
+RUNS_MAX_CLASSES = 8192
+
+# Positions. The classes of smaller images are near enough for blocks of rows: (8, 1500, 300) would take 1.3 to 1.9 (Zen 3, 2026-11-30).
+RUNS_MIN_POSITIONS = 1024
 
 # Classes of a block that is transposed to rows: a line of float32. Blocks of 32 took 1.2 (2026-11-23).
 TRANSPOSE_CLASSES = 16

@@ -1,4 +1,4 @@
-"""log_softmax and its gradient, channels first: at most LANES_MAX_CLASSES classes, contiguous positions in input and output.
+"""log_softmax, channels first: at most LANES_MAX_CLASSES classes, contiguous positions in input and output.
 
 The arithmetic is that of ``row_per_lane``, to the last bit. These functions compute less than a cross entropy with its gradient, so they
 need no ``pipeline``. They load a block of eight tiles into the first cache, reduce it there, and write the output directly to its array.
@@ -22,8 +22,8 @@ from nbloss.kernels.cpu.simd.pointers import (
     prefetch_write,
     stride,
 )
-from nbloss.kernels.cpu.simd.vec import concat_x4, demote, extract_x4, maximum, minimum, promote, repeat_x4
-from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled, log1p
+from nbloss.kernels.cpu.simd.vec import concat_x4, extract_x4, maximum, repeat_x4
+from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free
 from nbloss.kernels.cpu.tuning import LANES_MAX_CLASSES, PIPELINE_TILES
 
@@ -52,15 +52,7 @@ def write(line, count, nontemporal, value):
 
 
 @njit(**INLINE)
-def _prefetch_lines(c, n, part, line, class_stride, later_row, later_class_stride):
-    """Prefetch four vectors of class c of the current pass; for c >= n, of class c - n of the pass that starts at ``later_row``."""
-    address = offset(line, c * class_stride + part) if c < n else offset(later_row, (c - n) * later_class_stride + part)
-    for k in range(PIPELINE_TILES):
-        prefetch_read(address, k * lanes(address))
-
-
-@njit(**INLINE)
-def prefetch_output(out_line, nontemporal):
+def _prefetch_output(out_line, nontemporal):
     """Prefetch the lines of four vectors of output for writing, unless the stores are nontemporal."""
     if not nontemporal:
         for k in range(PIPELINE_TILES):
@@ -114,9 +106,9 @@ def normalized_channels(x, out, probabilities, lo, hi):
         for c in range(n):
             line, out_line, into = offset(row, c * class_stride), offset(result, c * out_stride), offset(block, c * width)
             nontemporal = large_output and elements_to_aligned(out_line) == 0
-            prefetch_output(out_line, nontemporal)
+            _prefetch_output(out_line, nontemporal)
             first = maximum(_load_to_tiles(line, count, into, n), first)
-            prefetch_output(offset(out_line, part), nontemporal)
+            _prefetch_output(offset(out_line, part), nontemporal)
             second = maximum(_load_to_tiles(offset(line, part), count - part, offset(into, n * part), n), second)
         store(maxima, 0, first)
         store(maxima, part, second)
@@ -150,49 +142,3 @@ def normalized_channels(x, out, probabilities, lo, hi):
 def log_softmax(x, out, lo, hi):
     """out = (x - m) - log s."""
     normalized_channels(x, out, None, lo, hi)
-
-
-@njit(**INLINE)
-def _load_and_save(line, count, into):
-    """Load four vectors of positions of one class and store them at ``into``; returns them as float64."""
-    v = read(line, count)
-    store(into, 0, v)
-    return promote(v)
-
-
-def log_softmax_backward(g, y, out, lo, hi):
-    """out = g - exp(y) * sum of g. The first pass over a block adds g and saves it; the second pass reads y."""
-    n = min_int(y.shape[1], LANES_MAX_CLASSES)
-    inner, class_stride, upstream_stride, out_stride = y.shape[2], stride(y, 1), stride(g, 1), stride(out, 1)
-    base = pointer(y, 0)
-    width = lanes(base)
-    part = PIPELINE_TILES * width
-    full = 2 * part  # longer runs than in ``pipeline``, which reads and writes at the same time
-    saved_upstream, factors = carve(base, (n * full, full))
-    zero, one = repeat_x4(splat(base, 0.0)), np.float64(exp_scale(get(saved_upstream, 0)))
-    before, large_output, ahead = positions_to_line(base, out), channels_bypass_caches(out, base), classes_to_prefetch(y, n)
-    p = lo
-    while p < hi:
-        stop = block_end(inner, p, hi, full, before)
-        count, upstream, row, result = stop - p, position_pointer(g, p), position_pointer(y, p), position_pointer(out, p)
-        following = position_pointer(g, min_int(stop, hi - 1))
-        first = second = promote(zero)
-        for c in range(n):
-            line, out_line, into = offset(upstream, c * upstream_stride), offset(result, c * out_stride), offset(saved_upstream, c * full)
-            nontemporal = large_output and elements_to_aligned(out_line) == 0
-            _prefetch_lines(c + ahead, n, 0, upstream, upstream_stride, row, class_stride)
-            prefetch_output(out_line, nontemporal)
-            first = first + _load_and_save(line, count, into)
-            _prefetch_lines(c + ahead, n, part, upstream, upstream_stride, row, class_stride)
-            prefetch_output(offset(out_line, part), nontemporal)
-            second = second + _load_and_save(offset(line, part), count - part, offset(into, part))
-        store(factors, 0, demote(first / one, zero))
-        store(factors, part, demote(second / one, zero))
-        for c in range(n):
-            line, out_line = offset(row, c * class_stride), offset(result, c * out_stride)
-            for k in range(0, count, part):
-                _prefetch_lines(c + ahead, n, k, row, class_stride, following, upstream_stride)
-                e = exp_scaled(minimum(read(offset(line, k), count - k), MAX_EXP_ARGUMENT), None)
-                write(offset(out_line, k), count - k, large_output, load_x4(saved_upstream, c * full + k) - e * load_x4(factors, k))
-        p = stop
-    free(saved_upstream)

@@ -1,199 +1,124 @@
-"""The gradients of log_softmax and softmax, channels first, of more than LANES_MAX_CLASSES classes.
+"""log_softmax, channels first, of more than LANES_MAX_CLASSES classes, with the bits of ``vector_per_row``.
 
-No cache holds a block of many classes, and reading four lines at a time from as many streams as there are classes reached a third of the
-memory bandwidth. These kernels therefore read MANY_CLASSES_TILES (16) vectors of a class at a time. Two passes over the classes compute the
-sums and the gradient. They read the upstream gradient twice, and still took 0.5 to 0.9 of the time of kernels that load blocks.
-
-The output may consist of rows, while the inputs are transposed. A block of TRANSPOSE_CLASSES classes is then transposed in the first cache,
-and nontemporal stores write it, by whole cache lines. A row may start anywhere in a cache line, so a line usually has classes of two
-blocks: a buffer holds the last two blocks of each row.
+Memory is walked as in ``gradients``, in runs of SUM_TILES vectors of each class: for the maxima, for the sums and for the output.
+Positions whose sum is below CONFIDENT are copied to rows, whose ``row_rest`` is computed to full precision.
 """
 
 import numpy as np
 from numba import njit
 
+from nbloss.kernels.cpu.blocked.copy import row_pitch, rows_in
 from nbloss.kernels.cpu.channels_first.log_softmax import read, write
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
-from nbloss.kernels.cpu.row_per_lane.per_row import if_given
-from nbloss.kernels.cpu.row_per_lane.reduce import two_numbers
-from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_float64, load_n, load_x4, splat, store, store_n, store_nontemporal
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, load_x4, put, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
-from nbloss.kernels.cpu.simd.transpose import transpose_in, transpose_width
-from nbloss.kernels.cpu.simd.vec import demote, extract_x4, fma, minimum, promote
-from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
-from nbloss.kernels.cpu.simd.workspace import alloc, carve, free, stack_alloc
-from nbloss.kernels.cpu.tuning import MANY_CLASSES_PREFETCH, MANY_CLASSES_TILES, PIPELINE_TILES, TRANSPOSE_CLASSES
-
-
-@njit(**NO_INLINE)
-def _transpose_tile(tile, row_blocks):
-    """Transpose a block of classes of a tile, into the second of the two blocks of each of its rows."""
-    width = lanes(tile)
-    for c in range(0, TRANSPOSE_CLASSES, width):
-        for lane in range(0, width, transpose_width(tile)):
-            transpose_in(
-                offset(tile, c * width + lane),
-                width,
-                offset(row_blocks, 2 * TRANSPOSE_CLASSES * lane + TRANSPOSE_CLASSES + c),
-                2 * TRANSPOSE_CLASSES,
-            )
-
-
-@njit(**NO_INLINE)
-def _write_rows(first, row_stride, count, c, n, row_blocks):
-    """Write the cache lines that are complete with the classes from c on, and the partial lines at the start and at the end of rows.
-
-    The buffer ``row_blocks`` has two blocks per row: the previous one (``last``), and the one from class c on (``new``), which replaces it
-    at the end. ``start`` is the number of classes before the first cache line of a row.
-    """
-    width = lanes(row_blocks)
-    for k in range(count):
-        row, last, new = (
-            offset(first, k * row_stride),
-            offset(row_blocks, 2 * TRANSPOSE_CLASSES * k),
-            offset(row_blocks, 2 * TRANSPOSE_CLASSES * k + TRANSPOSE_CLASSES),
-        )
-        start = elements_to_aligned(row)
-        if c == 0:
-            for j in range(0, start, width):
-                store_n(row, j, start - j, load(new, j))
-        elif c % TRANSPOSE_CLASSES == 0:
-            for j in range(0, TRANSPOSE_CLASSES, width):
-                store_nontemporal(row, c - TRANSPOSE_CLASSES + start + j, load(last, start + j))
-        if c == n - TRANSPOSE_CLASSES:
-            whole_block = c % TRANSPOSE_CLASSES == 0
-            rest_class, rest = (c, new) if whole_block else (n // TRANSPOSE_CLASSES * TRANSPOSE_CLASSES - TRANSPOSE_CLASSES, last)
-            for j in range(start, TRANSPOSE_CLASSES, width):
-                store_n(row, rest_class + j, TRANSPOSE_CLASSES - j, load_n(rest, j, TRANSPOSE_CLASSES - j, 0.0))
-            for j in range(TRANSPOSE_CLASSES if whole_block else 0, TRANSPOSE_CLASSES, width):
-                store(row, c + j, load(new, j))
-        for j in range(0, TRANSPOSE_CLASSES, width):
-            store(last, j, load(new, j))
+from nbloss.kernels.cpu.simd.vec import any_true, demote, less, maximum, promote
+from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p
+from nbloss.kernels.cpu.simd.workspace import alloc, alloc_like, carve, free, stack_alloc
+from nbloss.kernels.cpu.tuning import GRADIENT_PREFETCH, PIPELINE_TILES, SUM_BLOCK_CLASSES, SUM_TILES
+from nbloss.kernels.cpu.vector_per_row.reduce import row_rest
+from nbloss.kernels.math.epilogue import CONFIDENT
 
 
 @njit(**INLINE)
-def _gradient(row, class_stride, upstream, upstream_stride, c, k, count, factors, lows):
-    """The gradient of class c, for four vectors of positions from position k on; prefetches a later class.
-
-    It is g - exp(y) * factor; with ``lows`` (not None) that of softmax, y ((g - factor) - low).
-    """
-    line, upstream_line = offset(row, c * class_stride + k), offset(upstream, c * upstream_stride + k)
-    for j in range(0, PIPELINE_TILES * lanes(line), lanes(line)):
-        prefetch_read(line, MANY_CLASSES_PREFETCH * class_stride + j)
-        prefetch_read(upstream_line, MANY_CLASSES_PREFETCH * upstream_stride + j)
-    if lows is not None:
-        return read(line, count - k) * ((read(upstream_line, count - k) - load_x4(factors, k)) - load_x4(lows, k))
-    e = exp_scaled(minimum(read(line, count - k), MAX_EXP_ARGUMENT), None)
-    return read(upstream_line, count - k) - e * load_x4(factors, k)
-
-
-@njit(**INLINE)
-def _add(u, v, total, probabilities):
-    """``total`` + u in float64; with ``probabilities`` (True or None), + u v."""
-    if probabilities is None:
-        return total + promote(u)
-    return fma(promote(u), promote(v), total)
+def _store_maxima(row, class_stride, n, count, maxima):
+    """Store the maximum of each of ``count`` positions."""
+    width, whole = lanes(row), count // lanes(row) * lanes(row)
+    for k in range(0, count, width):
+        store(maxima, k, splat(row, -np.inf))
+    for c in range(n):
+        values = offset(row, c * class_stride)
+        for k in range(0, whole, width):
+            prefetch_read(values, GRADIENT_PREFETCH * class_stride + k)
+            store(maxima, k, maximum(load(values, k), load(maxima, k)))
+        if whole < count:
+            store(maxima, whole, maximum(load_n(values, whole, count - whole, 0.0), load(maxima, whole)))
 
 
 @njit(**INLINE)
-def _sums(row, class_stride, upstream, upstream_stride, n, count, totals, probabilities):
-    """Store the sum of g, or of g y, of each of ``count`` positions in ``totals``, in float64.
+def _store_totals(row, class_stride, n, count, maxima, sums, totals):
+    """Store the sum of the scaled exponentials of each of ``count`` positions in ``totals``, in float64.
 
-    ``totals`` has 2 * lanes partial sums of MANY_CLASSES_TILES vectors each. The order is that of ``vector_per_row/log_softmax``.
+    ``sums`` has 2 * lanes partial sums of a block of classes and ``totals`` has lanes float64 sums of them, each of SUM_TILES vectors.
     """
     width = lanes(row)
-    most, like = MANY_CLASSES_TILES * width, splat(row, 0.0)
-    zero = promote(like)
-    for k in range(0, 2 * width * most, width):
-        store(totals, k, zero)
-    last, whole = n // width * width, count // width * width
-    for c in range(n):
-        slot = c & (2 * width - 1) if c < last else c - n + 2 * width  # the last vector of a row overlaps the one before it
-        values, above, into = offset(row, c * class_stride), offset(upstream, c * upstream_stride), offset(totals, slot * most)
-        for k in range(0, whole, width):
-            prefetch_read(above, MANY_CLASSES_PREFETCH * upstream_stride + k)
-            if probabilities is not None:
-                prefetch_read(values, MANY_CLASSES_PREFETCH * class_stride + k)
-            store(into, k, _add(load(above, k), load(values, k), load_float64(into, k, like), probabilities))
-        if whole < count:
-            u, v = load_n(above, whole, count - whole, 0.0), load_n(values, whole, count - whole, 0.0)
-            store(into, whole, _add(u, v, load_float64(into, whole, like), probabilities))
-    half = width
+    most, part, last, whole = SUM_TILES * width, PIPELINE_TILES * width, n // width * width, count // width * width
+    like = splat(row, 0.0)
+    for k in range(0, width * most, width):
+        store(totals, k, promote(like))
+    for start in range(0, n, SUM_BLOCK_CLASSES):
+        for k in range(0, 2 * width * most, width):
+            store(sums, k, like)
+        for c in range(start, min_int(n, start + SUM_BLOCK_CLASSES)):
+            # the last vector of a row overlaps the one before it
+            slot = c & (2 * width - 1) if c < last else (last & width) + c - n + width
+            values, into = offset(row, c * class_stride), offset(sums, slot * most)
+            k = 0
+            while k + part <= count:
+                for j in range(k, k + part, width):
+                    prefetch_read(values, GRADIENT_PREFETCH * class_stride + j)
+                store(into, k, load_x4(into, k) + exp_scaled(load_x4(values, k) - load_x4(maxima, k), None))
+                k += part
+            while k < whole:
+                store(into, k, load(into, k) + exp_scaled(load(values, k) - load(maxima, k), None))
+                k += width
+            if k < count:
+                store(into, k, load(into, k) + exp_scaled(load_n(values, k, count - k, 0.0) - load(maxima, k), None))
+        for slot in range(0, width * most, most):
+            for k in range(slot, slot + count, width):
+                store(totals, k, load_float64(totals, k, like) + promote(load(sums, k) + load(sums, k + width * most)))
+    half = width // 2
     while half > 0:
-        for slot in range(half):
-            for k in range(slot * most, slot * most + count, width):
+        for slot in range(0, half * most, most):
+            for k in range(slot, slot + count, width):
                 store(totals, k, load_float64(totals, k, like) + load_float64(totals, k + half * most, like))
         half //= 2
 
 
-@njit(**INLINE)
-def _store_factors(totals, count, factors, lows):
-    """Store what ``_gradient`` takes: the sums in the scale of the exponentials, or with ``lows`` (not None) as two numbers."""
-    width, like, one = lanes(factors), splat(factors, 0.0), np.float64(exp_scale(get(factors, 0)))
-    for k in range(0, count, width):
-        total = load_float64(totals, k, like)
-        if lows is None:
-            store(factors, k, demote(total / one, like))
-        else:
-            high, low = two_numbers(total, like)
-            store(factors, k, high)
-            store(lows, k, low)
+@njit(**NO_INLINE)
+def _store_exact(x, p, count, maxima, totals, rests, rows):
+    """Replace the rests of the confident ones of ``count`` positions from p on, at most a vector."""
+    view = rows_in(x, rows, p, p + count)
+    for k in range(count):
+        if get(totals, k) < CONFIDENT:
+            put(rests, k, cast(rests, row_rest(position_pointer(view, p + k), x.shape[1], get(maxima, k), None)))
 
 
-@njit(**INLINE)
-def _gradients(g, y, out, probabilities, lo, hi):
-    """The gradient of log_softmax; with ``probabilities`` (True or None), that of softmax."""
-    n, inner = y.shape[1], y.shape[2]
-    class_stride, upstream_stride, out_stride, out_position_stride = stride(y, 1), stride(g, 1), stride(out, 1), stride(out, 2)
-    base = pointer(y, 0)
+def log_softmax(x, out, lo, hi):
+    """out = (x - m) - log s."""
+    n, inner, class_stride, out_stride = x.shape[1], x.shape[2], stride(x, 1), stride(out, 1)
+    base = pointer(x, 0)
     width = lanes(base)
-    to_rows = out_position_stride != 1
-    tiles = MANY_CLASSES_TILES // 2 if to_rows else MANY_CLASSES_TILES  # fewer for rows, whose blocks have to fit the first cache
-    part, max_positions, area = PIPELINE_TILES * width, tiles * width, TRANSPOSE_CLASSES * tiles * width
-    factors, remainders, block, row_blocks = carve(base, (max_positions, max_positions, area, 2 * area))
-    lows = if_given(probabilities, remainders)
-    totals = alloc(stack_alloc(np.float64, 1), MANY_CLASSES_TILES * 2 * width * width)
-    before, nontemporal = elements_to_aligned(base) if to_rows else elements_to_aligned(pointer(out, 0)), channels_bypass_caches(out, base)
-    # align the positions of a chunk to vectors, too: otherwise each chunk ends with a run of a few positions
-    positions = y.shape[0] * inner
+    part, most, like = PIPELINE_TILES * width, SUM_TILES * width, splat(base, 0.0)
+    maxima, rests, sums = carve(base, (most, most, 2 * width * most))
+    totals, rows = alloc(stack_alloc(np.float64, 1), width * most), alloc_like(base, width * row_pitch(n))
+    one, nontemporal = np.float64(exp_scale(get(maxima, 0))), channels_bypass_caches(out, base)
+    before, positions = elements_to_aligned(pointer(out, 0)), x.shape[0] * inner
     p, hi = min_int(lo + before, positions) if lo > 0 else lo, min_int(hi + before, positions)
     while p < hi:
-        stop = block_end(inner, p, hi, max_positions, before)
-        count, upstream, row, result = stop - p, position_pointer(g, p), position_pointer(y, p), position_pointer(out, p)
-        _sums(row, class_stride, upstream, upstream_stride, n, count, totals, probabilities)
-        _store_factors(totals, count, factors, lows)
-        c = 0
-        while to_rows and c < n:
-            c = min_int(c, n - TRANSPOSE_CLASSES)
-            for j in range(TRANSPOSE_CLASSES):
-                for k in range(0, count, part):
-                    d = _gradient(row, class_stride, upstream, upstream_stride, c + j, k, count, factors, lows)
-                    here = offset(block, TRANSPOSE_CLASSES * k + j * width)
-                    store(here, 0, extract_x4(d, 0))
-                    store(here, TRANSPOSE_CLASSES * width, extract_x4(d, 1))
-                    store(here, 2 * TRANSPOSE_CLASSES * width, extract_x4(d, 2))
-                    store(here, 3 * TRANSPOSE_CLASSES * width, extract_x4(d, 3))
-            for k in range(0, count, width):
-                _transpose_tile(offset(block, TRANSPOSE_CLASSES * k), offset(row_blocks, 2 * TRANSPOSE_CLASSES * k))
-            _write_rows(result, out_position_stride, count, c, n, row_blocks)
-            c += TRANSPOSE_CLASSES
-        while c < n:
+        stop = block_end(inner, p, hi, most, before)
+        count, row, result = stop - p, position_pointer(x, p), position_pointer(out, p)
+        _store_maxima(row, class_stride, n, count, maxima)
+        _store_totals(row, class_stride, n, count, maxima, sums, totals)
+        for k in range(0, count, width):
+            total = load_float64(totals, k, like) / one
+            store(totals, k, total)
+            store(rests, k, demote(total - 1.0, like))
+            if any_true(less(total, CONFIDENT)):
+                exact = min_int(width, count - k)
+                _store_exact(x, p + k, exact, offset(maxima, k), offset(totals, k), offset(rests, k), rows)
+        for k in range(0, count, width):
+            store(rests, k, log1p(load(rests, k)))
+        for c in range(n):
+            line, out_line = offset(row, c * class_stride), offset(result, c * out_stride)
             for k in range(0, count, part):
-                d = _gradient(row, class_stride, upstream, upstream_stride, c, k, count, factors, lows)
-                write(offset(result, c * out_stride + k), count - k, nontemporal, d)
-            c += 1
+                for j in range(k, k + part, width):
+                    prefetch_read(line, GRADIENT_PREFETCH * class_stride + j)
+                v = read(offset(line, k), count - k)
+                write(offset(out_line, k), count - k, nontemporal, (v - load_x4(maxima, k)) - load_x4(rests, k))
         p = stop
-    free(factors)
+    free(maxima)
     free(totals)
-
-
-def log_softmax_backward(g, y, out, lo, hi):
-    """out = g - exp(y) * sum of g."""
-    _gradients(g, y, out, None, lo, hi)
-
-
-def softmax_backward(g, y, out, lo, hi):
-    """out = y (g - sum of g y)."""
-    _gradients(g, y, out, True, lo, hi)
+    free(rows)
