@@ -22,7 +22,7 @@ from nbloss.backends import select
 from nbloss.backends.cpu import CPU
 from nbloss.kernels import layouts
 from nbloss.kernels.contract import DONE, POSITIVE
-from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES
+from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES, TRANSPOSED
 from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
 from nbloss.kernels.math.epilogue import RowOptions
@@ -127,7 +127,7 @@ def loss(
         )
     key = (
         operation, input.shape, input.dtype, target.shape, target.dtype, ignore_index, reduction, smoothing, lse_square_scale, device,
-        weight is None, g is None, with_loss,
+        weight is None, type(g), with_loss,
     )  # fmt: skip
     try:
         ready = jit.ready.get(key)
@@ -137,7 +137,7 @@ def loss(
     if not in_order:
         key = *key, input.strides, None if type(out) is not ndarray else out.strides
         ready = jit.ready.get(key)
-    if ready is None or not (g is None or type(g) is float):
+    if ready is None:
         return _checked_loss(key, input, target, weight, g, out)
     kernel, count, losses, no_weights, as_stored, as_seen, mask, wide, axes, sums, divides = ready
     if weight is None:
@@ -147,6 +147,10 @@ def loss(
     else:
         return _checked_loss(key, input, target, weight, g, out)
     x, y, into, result = input, target, None, None
+    if type(g) is ndarray:
+        if not _fits_rows(g, target.shape, no_weights.dtype):
+            return _checked_loss(key, input, target, weight, g, out)
+        g = g.reshape(-1)
     if g is None:
         g = 0.0
     elif out is None:
@@ -159,7 +163,9 @@ def loss(
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_seen is not None:
         y = y.view(as_seen)
-    if axes is not None:
+    if axes == TRANSPOSED:
+        x, into = x.T[None], None if into is None else into.T[None]
+    elif axes is not None:
         x, into, y = x.reshape(axes), None if into is None else into.reshape(axes), y.reshape(-1)
     if losses:
         losses = np.empty(losses, no_weights.dtype)
@@ -253,7 +259,8 @@ def _checked_loss(key, input, target, weight, g, out):
     if as_seen is not None:
         y = y.view(as_seen)
     view, arrays = None, [x, into, y if soft else None]
-    if axes > 2 or not all(a is None or a.flags.c_contiguous for a in arrays):
+    ordered = all(a is None or a.flags.c_contiguous for a in arrays)
+    if axes > 2 or not ordered:
         views = layouts.whole(1, arrays)
         if views is None:
             return None
@@ -265,11 +272,13 @@ def _checked_loss(key, input, target, weight, g, out):
     if soft:
         done = kernels.fused_soft_loss(x, y, w, 1.0 - smoothing, smoothing / classes, options, sums, divides, g, losses, into)
     else:
-        done, kernel = kernels.fused_loss(
+        done, kernel, seen = kernels.fused_loss(
             operation, x, y, mask, wide, no_weights if w is None else w, ignore_index, smoothing, options, sums, divides, g, losses, into
         )
-        if kernel is not None and not copied and type(g) is float and not options and (axes == 2 or not strides):
-            size, view = losses if losses is None else losses.size, view if axes > 2 else None
+        fits_key = axes == 2 if strides or seen == TRANSPOSED else ordered  # a call in C order may have written an ``out`` that is not
+        if kernel is not None and not copied and not options and fits_key:
+            size = losses if losses is None else losses.size
+            view = seen if seen == TRANSPOSED else view if axes > 2 else None
             jit.keep(key, (kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, divides))
     if not done:
         return None
@@ -280,10 +289,14 @@ def _checked_loss(key, input, target, weight, g, out):
     return losses[0] if sums else losses.reshape(loss_shape), result
 
 
+def _fits_rows(g, shape, dtype):
+    """Whether the kernels take an upstream gradient of a number per position as it is."""
+    return g.shape == shape and g.dtype == dtype and g.flags.num & C_ALIGNED == C_ALIGNED
+
+
 def _upstream(g, shape, dtype):
     """An upstream gradient as a float, or as an array of one number per position; None if it is none of the usual types."""
     kind = type(g)
     if kind is ndarray and g.ndim:
-        fits = g.shape == shape and g.dtype == dtype and g.flags.num & C_ALIGNED == C_ALIGNED
-        return g.reshape(-1) if fits else None
+        return g.reshape(-1) if _fits_rows(g, shape, dtype) else None
     return g if kind is float else float(g) if kind is int or kind is np.float32 or kind is np.float64 else None

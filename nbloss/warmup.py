@@ -66,14 +66,6 @@ def _nll(x, y):
     F.nll_loss_backward(1.0, x, y)
 
 
-def _general(x, y):
-    """Calls on the general path, which strided arrays and many rows take. A named device takes it too."""
-    F.cross_entropy(x, y, device="cpu")
-    F.cross_entropy_value_and_grad(x, y, device="cpu")
-    F.nll_loss(x, y, device="cpu")
-    F.nll_loss_backward(1.0, x, y, device="cpu")
-
-
 CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "cross_entropy": F.cross_entropy,
     "cross_entropy_value_and_grad": F.cross_entropy_value_and_grad,
@@ -85,7 +77,6 @@ CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "log_softmax": _log_softmax,
     "softmax": _softmax,
     "nll_loss": _nll,
-    "general": _general,
 }
 
 

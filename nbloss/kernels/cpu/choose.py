@@ -58,13 +58,16 @@ class Layout(NamedTuple):
         return Layout(self.shape[::-1], self.strides[::-1], self.itemsize)
 
 
+TRANSPOSED = "transposed"  # the view of a Choice in which neighbouring positions become the inner axis
+
+
 class Choice(NamedTuple):
     """A kernel, how its work is shared out, and the reason in words."""
 
     kernel: str  # full name: module and function
     grain: Grain
     why: str
-    view: str = "as given"  # or "transposed": neighbouring positions become the inner axis
+    view: str = "as given"  # or TRANSPOSED
 
 
 def _kernel(algorithm, module, function):
@@ -137,7 +140,7 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         return choice("vector_per_row", MODULES[operation], rows, "vector_per_row")
     view = "as given"
     if inputs[0].shape[2] == 1 and inputs[0].contiguous(0):
-        view, arrays = "transposed", [a.transposed for a in arrays]
+        view, arrays = TRANSPOSED, [a.transposed for a in arrays]
         inputs, out = arrays[: len(inputs)], None if out is None else out.transposed
     outer, _, inner = inputs[0].shape
     chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
@@ -182,13 +185,14 @@ def fused(operation, inputs, out, sums, options=None):
     """
     classes = inputs[0].shape[1]
     if operation == "nll":
-        return _FUSED_NLL[sums and out is None]._replace(grain=Grain(*_nll_grain(classes, sums, out)))
+        return _fused_nll(sums and out is None, TARGET_READ_ELEMENTS if out is None else classes)
     return _fused(choose(operation, inputs, out, options), sums and out is None and classes <= SUMS_MAX_CLASSES.get(operation, 0))
 
 
-def _nll_grain(classes, sums, out):
-    elements = TARGET_READ_ELEMENTS if out is None else classes
-    return elements, SUM_RUN_ROWS if sums and out is None else 64, CHUNK_ELEMENTS_SHORT_ROWS
+@cache
+def _fused_nll(adds, elements):
+    grain = Grain(elements, SUM_RUN_ROWS if adds else 64, CHUNK_ELEMENTS_SHORT_ROWS)
+    return Choice(f"{__package__}.fused.{'sum' if adds else 'loss'}_nll", grain, NLL.why + WHY["fused"])
 
 
 @cache
@@ -216,8 +220,3 @@ NLL = _per_target("nll", "nll", TARGET_READ_ELEMENTS, 64, "one logit per target"
 def nll_backward(classes):
     """The Choice for the gradient of class numbers, whose cost is per class."""
     return _per_target("nll", "nll_backward", classes, 64, "one pass over targets and output")
-
-
-_FUSED_NLL = {
-    adds: NLL._replace(kernel=f"{__package__}.fused.{'sum' if adds else 'loss'}_nll", why=NLL.why + WHY["fused"]) for adds in (False, True)
-}

@@ -17,7 +17,7 @@ WRITTEN = {"loss", "out"}
 def _run(operation, variant, arguments, inputs, result, options=None):
     """Run an operation on (outer, C, inner) ``inputs`` and ``result`` (or None), in the view that its kernel asks for."""
     choice = choose.choose(operation, inputs, result, options)
-    if choice.view == "transposed":
+    if choice.view == choose.TRANSPOSED:
         inputs, result = [a.transpose(2, 1, 0) for a in inputs], None if result is None else result.transpose(2, 1, 0)
     x = inputs[0]
     run(choice, (x.dtype, *variant, result is None), arguments(*inputs, result), WRITTEN, x.shape[0] * x.shape[2])
@@ -134,7 +134,7 @@ def _fused(operation, inputs, out, sums, options):
     """The fused Choice, and the arrays as (outer, C, inner) in the view that it asks for."""
     inputs, out = [a if a.ndim == 3 else a[:, :, None] for a in inputs], out if out is None or out.ndim == 3 else out[:, :, None]
     choice = choose.fused(operation, inputs, out, sums, options)
-    if choice.view == "transposed":
+    if choice.view == choose.TRANSPOSED:
         inputs, out = [a.transpose(2, 1, 0) for a in inputs], None if out is None else out.transpose(2, 1, 0)
     return choice, inputs, out
 
@@ -146,8 +146,8 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing
     a gradient it needs an array of one number, where ``choose.SUMS_MAX_CLASSES`` allows it. ``g`` is a number, or an array of a number per
     position. Arrays may have two axes instead of three.
 
-    Returns ``(NOT_DONE, DONE or POSITIVE (contract), the kernel if a call of this size runs on one thread)``. It is not done where a target
-    is out of range, a mean has no positive sum of weights, or ``out`` may share memory that it may not; then nothing has been written.
+    Returns ``(NOT_DONE, DONE or POSITIVE (contract), the kernel if a call of this size runs on one thread, its view)``. Nothing has been
+    written, NOT_DONE, where a target is out of range, a mean has no positive sum of weights, or ``out`` may share memory that it may not.
     """
     count, classes = target.size, x.shape[1]
     options = _of_type(options, weight.dtype)
@@ -156,8 +156,8 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing
     arguments = x, target, mask, wide, weight, ignore_index, 1.0 - smoothing, share, w, options, sums, divides, g, loss, out
     variant = x.dtype, out is None, loss is None, share is None, w is None, options is None, type(g) is float
     done = run(choice, variant, arguments, WRITTEN, count)
-    small = count * choice.grain.elements < SERIAL_BELOW_ELEMENTS and choice.view == "as given"
-    return done, jit.kernel(choice, variant) if small else None
+    small = count * choice.grain.elements < SERIAL_BELOW_ELEMENTS
+    return done, jit.kernel(choice, variant) if small else None, choice.view
 
 
 def fused_soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out):

@@ -18,7 +18,7 @@ from nbloss.kernels.cpu.simd.vec import any_true, demote, less, maximum, promote
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p
 from nbloss.kernels.cpu.simd.workspace import alloc, alloc_like, carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import GRADIENT_PREFETCH, PIPELINE_TILES, SUM_BLOCK_CLASSES, SUM_TILES
-from nbloss.kernels.cpu.vector_per_row.reduce import row_rest
+from nbloss.kernels.cpu.vector_per_row.confident import row_rest
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 

@@ -8,10 +8,10 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.per_target.sums import largest_negated, sum_of_run
-from nbloss.kernels.cpu.per_target.targets import is_counted
+from nbloss.kernels.cpu.per_target.targets import judge
 from nbloss.kernels.cpu.per_target.zeros import clear
-from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64
-from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_as, load_n, load_n_as, put, splat, store, store_n
+from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64, zero_unless
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load_as, load_float64, load_n, load_n_as, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, offset, pointer, prefetch_read, run_of_positions, stride
 from nbloss.kernels.cpu.simd.vec import demote, equal, promote, select
 from nbloss.kernels.cpu.simd.workspace import alloc, free, stack_alloc
@@ -19,6 +19,7 @@ from nbloss.kernels.cpu.tuning import NLL_PREFETCH_ROWS, SUM_RUN_ROWS, ZERO_FILL
 from nbloss.kernels.math.rowmath import positive_logp
 
 _WINDOW = SUM_RUN_ROWS + NLL_PREFETCH_ROWS  # targets that are converted at once: those of a run, and those to prefetch for
+_WEIGHTS = SUM_RUN_ROWS + 16  # numbers: those of a run, and as many as a vector may extend beyond it
 
 _positive_logp = njit(**INLINE)(positive_logp)
 
@@ -50,10 +51,11 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
     ``positive`` is 1 for a run in which a log-probability is above 0 beyond rounding, unless there are class weights.
     """
     base, targets, weights = pointer(logp, 0), pointer(target, 0), pointer(weight, 0)
-    losses, run_weights, widened = alloc(base, SUM_RUN_ROWS), stack_alloc(np.float64, SUM_RUN_ROWS), stack_alloc(np.int64, _WINDOW)
+    losses, run_weights, widened = alloc(base, SUM_RUN_ROWS), stack_alloc(np.float64, _WEIGHTS), stack_alloc(np.int64, _WINDOW)
     classes, class_stride, no_weights = logp.shape[1], stride(logp, 1), weight.size == 0
     limit = _positive_logp(logp.itemsize)
-    fast_check, one, zero = no_weights and not 0 <= ignore_index < classes, cast(base, 1.0), cast(base, 0.0)
+    fast_check, zeros = not 0 <= ignore_index < classes, splat(base, 0.0)
+    judged, counts = stack_alloc(np.int64, 64), stack_alloc(np.float64, 64)
     for start in range(lo, hi, SUM_RUN_ROWS):
         p, stop = start, min_int(hi, start + SUM_RUN_ROWS)
         window_targets = widen_to_int64(offset(targets, start), mask, min_int(hi - start, _WINDOW), widened)
@@ -63,28 +65,45 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
             count, k = min_int(available, stop - p), 0
             while k < count:
                 into, run_targets, size = offset(losses, p + k - start), offset(window_targets, p + k - start), min_int(64, count - k)
+                # Channels first: nearly every access is to another cache line, in as many streams as there are classes. A target that is
+                # ignored or out of range only causes a useless prefetch.
+                if size == 64 and position_stride == 1 and k + NLL_PREFETCH_ROWS <= available:
+                    for i in range(NLL_PREFETCH_ROWS - 64, NLL_PREFETCH_ROWS):
+                        prefetch_read(first, k + i + get(run_targets, i) * class_stride)
+                here = offset(first, k * position_stride)
                 if fast_check and size == 64 and all_below(run_targets, 64, classes):
-                    # Channels first: nearly every access is to another cache line, in as many streams as there are classes. A target that
-                    # is out of range only causes a useless prefetch.
-                    if position_stride == 1 and k + NLL_PREFETCH_ROWS <= available:
-                        for i in range(NLL_PREFETCH_ROWS - 64, NLL_PREFETCH_ROWS):
-                            prefetch_read(first, k + i + get(run_targets, i) * class_stride)
-                    for i in range(64):
-                        put(into, i, -get(first, (k + i) * position_stride + get(run_targets, i) * class_stride))
-                    counted += 64
-                else:  # branchless: the loop reads class 0 where a target is out of range
-                    weights_at = offset(run_weights, p + k - start)
+                    counted, ignored = counted + 64, False
+                    if no_weights:
+                        for i in range(64):
+                            put(into, i, -get(here, i * position_stride + get(run_targets, i) * class_stride))
+                        k += 64
+                        continue
+                else:
+                    more, out_of_range = judge(run_targets, size, classes, ignore_index, wide, judged, counts)
+                    counted, outside, ignored, run_targets = counted + more, outside + out_of_range, more < size, judged
+                    if more == 0:
+                        for i in range(0, size, lanes(base)):
+                            store_n(into, i, size - i, zeros)
+                            store(offset(run_weights, p + k - start), i, promote(zeros))
+                        k += size
+                        continue
+                weights_at = offset(run_weights, p + k - start)
+                for i in range(size):
+                    place = i * position_stride + get(run_targets, i) * class_stride
+                    if ignored:  # rows that do not count read one place, which is in a cache
+                        place = zero_unless(get(counts, i) != 0, place)
+                    put(into, i, get(here, place))
+                if not no_weights:
                     for i in range(size):
-                        y = get(run_targets, i)
-                        counted_row, inside = is_counted(y, ignore_index, wide), (y >= 0) & (y < classes)
-                        c, counted_class = y if inside else 0, counted_row & inside
-                        row_weight = one if no_weights else get(weights, c)
-                        row_weight = row_weight if counted_class else zero
-                        value = get(first, (k + i) * position_stride + c * class_stride)
-                        put(into, i, -(row_weight * value) if row_weight != 0 else zero)
-                        put(weights_at, i, row_weight)
-                        counted += counted_row
-                        outside += counted_row & (not inside)
+                        put(weights_at, i, np.float64(get(weights, get(run_targets, i))))
+                for i in range(0, size, lanes(base)):
+                    w = load_float64(counts, i, zeros)
+                    if not no_weights:
+                        w = load_float64(weights_at, i, zeros)
+                        if ignored:
+                            w = select(equal(load_float64(counts, i, zeros), 0.0), 0.0, w)
+                            store(weights_at, i, w)
+                    store_n(into, i, size - i, select(equal(w, 0.0), 0.0, -(demote(w, zeros) * load_n(into, i, size - i, 0.0))))
                 k += size
             p += count
         run = start // SUM_RUN_ROWS

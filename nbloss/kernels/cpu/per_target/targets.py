@@ -5,7 +5,7 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.per_target.sums import sum_of_run
-from nbloss.kernels.cpu.simd.integers import all_below, widen_to_int64, zero_unless
+from nbloss.kernels.cpu.simd.integers import all_below, judge_eight, widen_to_int64, zero_unless
 from nbloss.kernels.cpu.simd.load_store import gather, get, lanes, load_float64, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
 from nbloss.kernels.cpu.simd.vec import demote, equal, promote, select
@@ -17,6 +17,37 @@ from nbloss.kernels.cpu.tuning import SUM_RUN_ROWS
 def is_counted(y, ignore_index, wide):
     """Whether a row with target y is not ignored."""
     return (y != ignore_index) | (wide & (y < 0))
+
+
+@njit(**INLINE)
+def judge(targets, size, classes, ignore_index, wide, judged, counts):
+    """``(how many of ``size`` <= 64 targets count, how many of those are out of range)``.
+
+    Stores 1.0 in ``counts`` for each row that counts, and in ``judged`` each target that is in range; 0 otherwise, up to 64. There are no
+    branches: ignored rows cannot be predicted.
+    """
+    counted, outside, whole = 0, 0, size // 8 * 8
+    for i in range(0, whole, 8):
+        more, wrong = judge_eight(offset(targets, i), classes, ignore_index, wide, offset(judged, i), offset(counts, i))
+        counted, outside = counted + more, outside + wrong
+    for i in range(whole, size):
+        y = get(targets, i)
+        counted_row, inside = is_counted(y, ignore_index, wide), (y >= 0) & (y < classes)
+        put(judged, i, zero_unless(inside, y))
+        put(counts, i, np.float64(counted_row))
+        counted += counted_row
+        outside += counted_row & (not inside)
+    for i in range(size, 64):
+        put(judged, i, 0)
+        put(counts, i, 0.0)
+    return counted, outside
+
+
+@njit(**INLINE)
+def weights_of(weights, judged, counts, i):
+    """The class weights of a vector of the targets that ``judge`` stored, in float64; 0 where a row does not count."""
+    w = promote(gather(weights, offset(judged, i), 0))
+    return select(equal(load_float64(counts, i, splat(weights, 0.0)), 0.0), 0.0, w)
 
 
 def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, group, lo, hi):
@@ -60,7 +91,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                     k += size
             else:
                 weights, run_weights = pointer(weight, 0), stack_alloc(np.float64, SUM_RUN_ROWS)
-                judged, kept, zeros = stack_alloc(np.int64, 64), stack_alloc(np.float64, 64), splat(weights, 0.0)
+                judged, counts, zeros = stack_alloc(np.int64, 64), stack_alloc(np.float64, 64), splat(weights, 0.0)
                 k = 0
                 while k < count:
                     size = min_int(64, count - k)
@@ -69,18 +100,11 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                             w = np.float64(get(weights, get(run_targets, i)))
                             put(scales, i, hit * w)
                             put(run_weights, i, w)
-                    else:  # two loops without branches: ignored rows cannot be predicted
-                        for i in range(size):
-                            y = get(run_targets, k + i)
-                            counted_row, inside = is_counted(y, ignore_index, wide), (y >= 0) & (y < classes)
-                            put(judged, i, zero_unless(inside, y))
-                            put(kept, i, np.float64(counted_row))
-                            outside += counted_row & (not inside)
-                        for i in range(size, 64):
-                            put(judged, i, 0)
+                    else:
+                        _, out_of_range = judge(offset(run_targets, k), size, classes, ignore_index, wide, judged, counts)
+                        outside += out_of_range
                         for i in range(0, size, lanes(weights)):
-                            w = promote(gather(weights, offset(judged, i), 0))
-                            w = select(equal(load_float64(kept, i, zeros), 0.0), 0.0, w)
+                            w = weights_of(weights, judged, counts, i)
                             store_n(scales, k + i, size - i, demote(w * hit, zeros))
                             store(run_weights, k + i, w)
                     k += size

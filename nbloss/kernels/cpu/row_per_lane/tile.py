@@ -180,7 +180,7 @@ def sums_of_tile(at, span, x, n, q, stop, tile, y, each, share, w, total_w, keep
 
 @njit(**INLINE)
 def shifted_tile(at, span, tile, n, y, share, w, keep):
-    """Save a tile's maxima and exact sums. ``keep`` takes the exponentials, and may be ``tile``; ``copy`` is a buffer of its size."""
+    """Save a tile's maxima and exact sums. ``keep`` takes the exponentials, and may be ``tile``."""
     one = exp_scale(get(at, 0))
     m, x_y = _top_and_own(tile, n, y)
     gap = m - x_y

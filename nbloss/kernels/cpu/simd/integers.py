@@ -92,6 +92,34 @@ def all_below(typingctx, base, count, bound):
 
 
 @intrinsic
+def judge_eight(typingctx, targets, classes, ignore_index, wide, judged, counts):
+    """``(how many of eight int64 targets count, how many of those are out of range)``; stores as ``per_target.targets.judge``.
+
+    A target counts if it is not ``ignore_index``, or with ``wide`` if it is negative.
+    """
+
+    def codegen(context, builder, sig, args):
+        targets, classes, ignore_index, wide, judged, counts = args
+        eight = ir.VectorType(_I64, 8)
+        y = builder.load(builder.bitcast(targets, eight.as_pointer()), align=1)
+        negative = builder.icmp_signed("<", y, ir.Constant(eight, [0] * 8))
+        counted = builder.or_(
+            builder.icmp_signed("!=", y, broadcast_lanes(builder, ignore_index, 8)),
+            builder.and_(negative, broadcast_lanes(builder, wide, 8)),
+        )
+        inside = builder.icmp_unsigned("<", y, broadcast_lanes(builder, classes, 8))
+        builder.store(builder.and_(y, builder.sext(inside, eight)), builder.bitcast(judged, eight.as_pointer()), align=1)
+        ones = ir.Constant(eight, [0x3FF0000000000000] * 8)  # the bits of 1.0
+        builder.store(builder.and_(ones, builder.sext(counted, eight)), builder.bitcast(counts, eight.as_pointer()), align=1)
+        outside = builder.and_(counted, builder.not_(inside))
+        numbers = [builder.zext(builder.ctpop(builder.bitcast(mask, ir.IntType(8))), _I64) for mask in (counted, outside)]
+        return cgutils.pack_array(builder, numbers)
+
+    pair, integers_, floats = types.UniTuple(types.int64, 2), types.CPointer(types.int64), types.CPointer(types.float64)
+    return pair(integers_, types.int64, types.int64, types.boolean, integers_, floats), codegen
+
+
+@intrinsic
 def _widen_to_int64(typingctx, base, mask, count, buffer):
     def codegen(context, builder, sig, args):
         integers, mask, count, buffer = args

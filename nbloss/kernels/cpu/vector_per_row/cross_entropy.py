@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss, smoothed_at_target, soft_factors, soft_loss
+from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss, smoothed_at_target, smoothed_loss, soft_factors
 from nbloss.kernels.cpu.simd.integers import widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
@@ -21,11 +21,9 @@ from nbloss.kernels.cpu.simd.vec import equal, insert_lane, less, mask_and, redu
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LONG_ROW_BYTES
+from nbloss.kernels.cpu.vector_per_row.confident import index_of_max, keep_exponentials, kept_rest
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
-    index_of_max,
-    keep_exponentials,
-    kept_rest,
     prefetch_distance,
     row_max,
     row_soft_sums,
@@ -56,6 +54,19 @@ def _put_weights(owns, w, classes, counts, p, count):
 
 
 def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
+    """Losses, and the gradient where there is an ``out``. These buffers have a number for each row of a group:
+
+    ==========================  ============================================================================
+    tops                        maxima m of this group and of the next one, in a ring
+    maxima                      m, for the row options
+    gaps                        m - x[y]
+    spans                       sum of w (m - x)
+    owns                        w[y]
+    coefs, factors, at_targets  H, factor of the exponentials, gradient at the target, all times ``upstream``
+    totals, aways, shares       M, ``away`` of ``soft_factors``, share of a class, all times ``upstream``
+    kept                        the exponentials: ``exp_buffer_size`` numbers for each row
+    ==========================  ============================================================================
+    """
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
@@ -66,7 +77,6 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
     if out is not None:
         size, nontemporal = near, rows_bypass_caches(out, n, base)
         keeping = n * x.itemsize <= LONG_ROW_BYTES
-    # the maxima of this group and the next one in a ring; then one number per row of the group; then exponentials
     tops, gaps, maxima, coefs, factors, at_targets, spans, owns, totals, aways, shares, kept = carve(
         base, (2 * width, width, width, width, width, width, width, width, width, width, width, near * pitch)
     )
@@ -126,9 +136,10 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
             keeping = keeping or confident != 0
         each, share = load_n(scales, p, count, 0.0), load_n(counts, p, count, 0.0)
         nothing, gap, top, log_s = equal(share, 0.0), load(gaps, 0), load(maxima, 0), log1p(rest)
-        value = index_loss(each, log_s, gap, top, options)
-        if spread is not None:
-            value = select(equal(each, 0.0), 0.0, value) + soft_loss(share * mass, log_s, share * load(spans, 0), top, options)
+        if spread is None:
+            value = index_loss(each, log_s, gap, top, options)
+        else:
+            value = smoothed_loss(each, share, share * mass, log_s, gap, load(spans, 0), top, options)
         store_n(losses, p, count, select(nothing, 0.0, value))
         if out is not None:
             g = splat(base, upstream[0]) if upstream.size == 1 else load_n(pointer(upstream, 0), p, count, 0.0)

@@ -22,7 +22,8 @@ from nbloss.kernels.cpu.simd.pointers import (
 from nbloss.kernels.cpu.simd.vec import fma, insert_lane, last_lanes, minimum, promote, reduce_add
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
-from nbloss.kernels.cpu.vector_per_row.reduce import prefetch_distance, row_exp_sums, row_max, row_rest, row_total, rows_per_group
+from nbloss.kernels.cpu.vector_per_row.confident import row_rest
+from nbloss.kernels.cpu.vector_per_row.reduce import prefetch_distance, row_exp_sums, row_max, row_total, rows_per_group
 from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_logs
 from nbloss.kernels.math.epilogue import CONFIDENT
 

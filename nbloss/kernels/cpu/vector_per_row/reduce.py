@@ -9,8 +9,7 @@ following     the row whose maximum is searched while this row is summed, so tha
 ============  ========================================================================================================
 
 Element j goes to partial sum j mod (2 * lanes). Blocks of SUM_BLOCK_CLASSES elements are summed in the compute type and added in float64,
-and ``simd/vec.reduce_add`` adds the lanes at the end. If s < CONFIDENT, ``row_rest`` or
-``kept_rest`` computes ``rest`` again, to full precision.
+and ``simd/vec.reduce_add`` adds the lanes at the end. If s < CONFIDENT, ``confident`` computes ``rest`` again, to full precision.
 """
 
 import numpy as np
@@ -18,11 +17,9 @@ from numba import njit, types
 from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_as, load_x4, put, splat, store
+from nbloss.kernels.cpu.simd.load_store import cast, lanes, load, load_as, load_x4, splat, store
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, prefetch_read, prefetch_write
 from nbloss.kernels.cpu.simd.vec import (
-    any_true,
-    equal,
     extract_x4,
     fma,
     last_lanes,
@@ -33,7 +30,7 @@ from nbloss.kernels.cpu.simd.vec import (
     repeat_x4,
     where_nonzero,
 )
-from nbloss.kernels.cpu.simd.vecmath import corrected_exp, exp_scale, exp_scaled, rounding_error
+from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled
 from nbloss.kernels.cpu.tuning import ROW_GROUP_ELEMENTS, ROW_PREFETCH_ELEMENTS, SUM_BLOCK_CLASSES
 
 
@@ -233,100 +230,8 @@ def target_mass(like, soft, w, n):
 
 @njit(**INLINE)
 def row_total(terms, m):
-    """s in float64, from the partial sums of ``row_exp_sums``. The caller replaces that of a confident row by 1 + ``row_rest``."""
+    """s in float64, from the partial sums of ``row_exp_sums``. The caller replaces that of a confident row (``confident``)."""
     return reduce_add(terms) / np.float64(exp_scale(m))
-
-
-@njit(**INLINE)
-def keep_exponentials(x, n, m, keep):
-    """Store the scaled exponentials of a row in ``keep``, as ``row_exp_sums`` does."""
-    width = lanes(x)
-    for j in range(0, n - width, width):
-        store(keep, j, exp_scaled(load(x, j) - m, None))
-    store(keep, n - width, exp_scaled(load(x, n - width) - m, None))
-
-
-@njit(**INLINE)
-def index_of_max(keep, n):
-    """The first element of ``keep`` that is the exponential of the maximum. There is one, unless an element is nan."""
-    width, peak = lanes(keep), exp_scale(get(keep, 0))
-    j = 0
-    while j < n - width and not any_true(equal(load(keep, j), peak)):
-        j = min_int(j + width, n - width)
-    while j < n - 1 and get(keep, j) != peak:
-        j += 1
-    return j
-
-
-@njit(**INLINE)
-def _exact(e, v, top, t):
-    """The exponential e to full precision, where t = v - top was rounded."""
-    return corrected_exp(e, t, rounding_error(v, top, t))
-
-
-@njit(**INLINE)
-def _computed(x, j, top, keep):
-    """A vector of exponentials to full precision, stored in ``keep``; gives them without those that equal the maximum."""
-    v = load(x, j)
-    t = v - top
-    e = _exact(exp_scaled(t, None), v, top, t)
-    if keep is not None:
-        store(keep, j, e)
-    return where_nonzero(t, e)
-
-
-@njit(**INLINE)
-def _corrected(x, j, top, keep):
-    """The same from the exponentials in ``keep``; that of the maximum has been set to 0."""
-    v = load(x, j)
-    e = _exact(load_as(keep, j, v), v, top, v - top)
-    store(keep, j, e)
-    return e
-
-
-@njit(**INLINE)
-def row_rest(x, n, m, keep):
-    """``rest`` in float64, to full precision. Stores the exponentials in ``keep``, to full precision."""
-    width, top = lanes(x), splat(x, m)
-    sums, whole = promote(splat(x, 0.0)), n // width * width
-    for start in range(0, whole, SUM_BLOCK_CLASSES):
-        even = splat(x, 0.0)
-        odd, j, stop = even, start, min_int(whole, start + SUM_BLOCK_CLASSES)
-        while j + 2 * width <= stop:
-            even = even + _computed(x, j, top, keep)
-            odd = odd + _computed(x, j + width, top, keep)
-            j += 2 * width
-        if j < stop:
-            even = even + _computed(x, j, top, keep)
-        sums = sums + promote(even + odd)
-    if whole < n:
-        sums = sums + promote(last_lanes(_computed(x, n - width, top, keep), n - whole))
-    return reduce_add(sums) / np.float64(exp_scale(m))
-
-
-@njit(**INLINE)
-def kept_rest(x, n, m, keep, at):
-    """The same, with the same bits, from exponentials that are in ``keep``, which it corrects; element ``at`` is the maximum."""
-    width, top = lanes(x), splat(x, m)
-    sums, whole = promote(splat(x, 0.0)), n // width * width
-    put(keep, at, 0.0)
-    v = load(x, n - width)
-    last = _exact(load_as(keep, n - width, v), v, top, v - top)  # before the elements that it overlaps are corrected
-    for start in range(0, whole, SUM_BLOCK_CLASSES):
-        even = splat(x, 0.0)
-        odd, j, stop = even, start, min_int(whole, start + SUM_BLOCK_CLASSES)
-        while j + 2 * width <= stop:
-            even = even + _corrected(x, j, top, keep)
-            odd = odd + _corrected(x, j + width, top, keep)
-            j += 2 * width
-        if j < stop:
-            even = even + _corrected(x, j, top, keep)
-        sums = sums + promote(even + odd)
-    if whole < n:
-        store(keep, n - width, last)
-        sums = sums + promote(last_lanes(last, n - whole))
-    put(keep, at, exp_scale(m))
-    return reduce_add(sums) / np.float64(exp_scale(m))
 
 
 @njit(**INLINE)

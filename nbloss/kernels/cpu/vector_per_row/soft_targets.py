@@ -13,11 +13,9 @@ from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, position_
 from nbloss.kernels.cpu.simd.vec import insert_lane, reduce_add
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
+from nbloss.kernels.cpu.vector_per_row.confident import index_of_max, keep_exponentials, kept_rest
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
-    index_of_max,
-    keep_exponentials,
-    kept_rest,
     prefetch_distance,
     row_max,
     row_soft_sums,

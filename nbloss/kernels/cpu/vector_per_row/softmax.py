@@ -9,13 +9,13 @@ from nbloss.kernels.cpu.simd.vec import insert_lane
 from nbloss.kernels.cpu.simd.vecmath import exp_scale
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import LONG_ROW_BYTES
+from nbloss.kernels.cpu.vector_per_row.confident import row_rest
 from nbloss.kernels.cpu.vector_per_row.log_softmax import gradients
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
     prefetch_distance,
     row_exp_sums,
     row_max,
-    row_rest,
     row_total,
     rows_per_group,
 )

@@ -1,7 +1,8 @@
 """Writes the output of one contiguous row.
 
-Stores are aligned, because a store that straddles two cache lines takes twice as long: each function stores the elements before the first
-aligned address with a mask. ``nontemporal`` selects nontemporal stores (``simd/nontemporal``).
+Stores are aligned, because a store that straddles two cache lines takes twice as long. The elements before the first aligned address, and
+those after the last whole vector, are stored with a mask, or by a vector that overlaps others. ``nontemporal`` selects nontemporal stores
+(``simd/nontemporal``).
 """
 
 from numba import njit, types
