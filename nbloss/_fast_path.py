@@ -102,7 +102,7 @@ def along_axis(operation, inputs, dim, out):
             arrays = [array.reshape(-1, shape[-1]) for array in arrays]
         CPU.kernels.rows(operation, *arrays)
         return result
-    views = layouts.whole(dim % axes, arrays)
+    views = layouts.whole(*layouts.in_memory_order(dim % axes, arrays, arrays[-2]))
     if views is None:
         return None
     getattr(CPU.kernels, operation)(*views)

@@ -1,13 +1,15 @@
-"""The fast path (arrays in C order, class numbers, no smoothing, no device named) gives the bits and the errors of the full one."""
+"""The fast path gives the bits and the errors of the general one, which takes what the fast path leaves."""
 
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from problems import FLOATS, class_count, class_index, logits, name, rows_shape, weights, with_ignored, work
+from problems import FLOATS, class_count, class_index, general_path, logits, name, rows_shape, weights, with_ignored, work
 
 import nbloss.functional as F
+from nbloss.kernels.cpu.compile import jit
 
 SHAPES = [
     (1, 1),
@@ -28,15 +30,16 @@ OTHERS = [(33, 10), (5, 65)]  # for the other dtypes
 
 
 def both_paths(x, y, weight, **options):
-    """(loss alone, loss, gradient) by the fast path, then by the full one: a call that names its device is checked in full."""
-    for device in ({}, {"device": "cpu"}):
-        yield (
-            F.cross_entropy(x, y, weight, **options, **device),
-            *F.cross_entropy_value_and_grad(x, y, weight, **options, **device, out=np.full_like(x, 9)),
-            F.cross_entropy_backward(-1.7, x, y, weight, **options, **device, out=np.full_like(x, 9)),
-            F.nll_loss(x, y, weight, **options, **device),
-            F.nll_loss_backward(-1.7, x, y, weight, **options, **device, out=np.full_like(x, 9)),
-        )
+    """(loss alone, loss, gradient) by the fast path, then by the general one."""
+    for path in (nullcontext, general_path):
+        with path():
+            yield (
+                F.cross_entropy(x, y, weight, **options),
+                *F.cross_entropy_value_and_grad(x, y, weight, **options, out=np.full_like(x, 9)),
+                F.cross_entropy_backward(-1.7, x, y, weight, **options, out=np.full_like(x, 9)),
+                F.nll_loss(x, y, weight, **options),
+                F.nll_loss_backward(-1.7, x, y, weight, **options, out=np.full_like(x, 9)),
+            )
 
 
 CASES = [pytest.param(np.float32, s, id=f"float32-{name(s)}") for s in SHAPES]
@@ -68,8 +71,8 @@ def test_a_bad_target_is_reported_before_anything_is_written(shape, at, rng):
     for reduction in ("mean", "sum", "none"):
         with pytest.raises(IndexError, match=f"got {shape[1]} at index") as fast:
             F.cross_entropy_value_and_grad(x, y, reduction=reduction, out=out)
-        with pytest.raises(IndexError) as full:
-            F.cross_entropy(x, y, reduction=reduction, device="cpu")
+        with general_path(), pytest.raises(IndexError) as full:
+            F.cross_entropy(x, y, reduction=reduction)
         assert str(fast.value) == str(full.value)
     assert (out == 9).all()
 
@@ -92,12 +95,13 @@ def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
     """A scale of one number may stand for all rows, or for the only one."""
     x, y = np.full(shape, -np.inf, np.float32), np.ones(rows_shape(shape), int)
     w = None if weight is None else np.array(weight, np.float32)
-    for device in (None, "cpu"):
-        options = {"ignore_index": 1, "reduction": reduction, "device": device}
-        for loss in (F.nll_loss, F.cross_entropy):
-            assert (loss(x, y, w, **options) == 0).all()
-        for gradient in (F.nll_loss_backward, F.cross_entropy_backward):
-            assert (gradient(1.0, x, y, w, **options) == 0).all()
+    options = {"ignore_index": 1, "reduction": reduction}
+    for path in (nullcontext, general_path):
+        with path():
+            for loss in (F.nll_loss, F.cross_entropy):
+                assert (loss(x, y, w, **options) == 0).all()
+            for gradient in (F.nll_loss_backward, F.cross_entropy_backward):
+                assert (gradient(1.0, x, y, w, **options) == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(300_001, 2), (3, 5, 301, 307)], ids=name)
@@ -105,19 +109,21 @@ def test_a_row_alone_that_is_ignored_is_not_read(weight, reduction, shape):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", [F.nll_loss, F.cross_entropy])
 def test_a_sum_in_one_pass_has_no_largest_size(loss, weighted, ignored, shape, rng):
-    """Its sums are those of the full path at every level of their tree, and it checks every target."""
+    """Its sums are those of the general path at every level of their tree, and it checks every target."""
     x, y = logits(rng, shape), with_ignored(rng, class_index(rng, shape), ignored)
     weight = weights(rng, class_count(shape), np.float32) if weighted else None
     for reduction in ("mean", "sum"):
         options = {"ignore_index": ignored, "reduction": reduction}
-        assert_array_equal(loss(x, y, weight, **options), loss(x, y, weight, **options, device="cpu"))
+        fast = loss(x, y, weight, **options)
+        with general_path():
+            assert_array_equal(loss(x, y, weight, **options), fast)
     for bad in (0, y.size // 2, y.size - 1):
         wrong = y.copy()
         wrong.flat[bad:] = shape[1]
         with pytest.raises(IndexError, match=f"; {y.size - bad} of {y.size} targets are out of range") as fast:
             loss(x, wrong, weight, ignore_index=ignored)
-        with pytest.raises(IndexError) as full:
-            loss(x, wrong, weight, ignore_index=ignored, device="cpu")
+        with general_path(), pytest.raises(IndexError) as full:
+            loss(x, wrong, weight, ignore_index=ignored)
         assert str(fast.value) == str(full.value)
 
 
@@ -153,7 +159,8 @@ def test_nll_of_rows_in_any_layout(dtype, rng):
         for options in ({}, {"ignore_index": 3}, {"reduction": "sum"}):
             expected = F.nll_loss(np.ascontiguousarray(x), y, **options)
             assert_array_equal(F.nll_loss(x, y, **options), expected)
-            assert_array_equal(F.nll_loss(x, y, **options, device="cpu"), expected)
+            with general_path():
+                assert_array_equal(F.nll_loss(x, y, **options), expected)
 
 
 @pytest.mark.parametrize("shape", [(50, 6), (3000, 70), (5, 6, 200)], ids=name)
@@ -167,7 +174,7 @@ def test_in_place(shape, rng):
 
 
 @pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [-1.0, -2.0], [np.nan, 1.0]])
-def test_weights_without_a_positive_sum_take_the_full_path(weight, rng):
+def test_weights_without_a_positive_sum_take_the_general_path(weight, rng):
     x, y, w = logits(rng, (20, 2)), np.arange(20) % 2, np.array(weight, np.float32)
     for reduction in ("mean", "sum"):
         fast, full = both_paths(x, y, w, reduction=reduction)
@@ -180,7 +187,7 @@ def test_weights_without_a_positive_sum_take_the_full_path(weight, rng):
 
 
 @pytest.mark.parametrize("dim", [-1, 0])
-def test_a_number_alone_and_empty_rows_take_the_full_path(dim):
+def test_a_number_alone_and_empty_rows_take_the_general_path(dim):
     assert F.log_softmax(np.float32(3), dim) == 0
     assert F.log_softmax(np.array(3.0), dim) == 0
     assert F.log_softmax(np.zeros((0, 3), np.float32)).shape == (0, 3)
@@ -192,10 +199,11 @@ AXES = [((7,), 0), ((32, 10), 1), ((32, 10), 0), ((3, 4, 5), 2), ((3, 4, 5), 1),
 
 @pytest.mark.parametrize("function", [F.log_softmax, F.softmax], ids=["log_softmax", "softmax"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_log_softmax_and_softmax_are_those_of_the_full_path(dtype, function, rng):
+def test_log_softmax_and_softmax_are_those_of_the_general_path(dtype, function, rng):
     for shape, axis in AXES:
         x = logits(rng, shape, dtype)
-        full = function(x, axis, device="cpu")
+        with general_path():
+            full = function(x, axis)
         out = np.empty_like(x)
         assert function(x, axis, out=out) is out
         for ours in (function(x, axis), function(x, axis - len(shape)), out, function(x, axis, out=x)):
@@ -207,10 +215,11 @@ def test_log_softmax_and_softmax_are_those_of_the_full_path(dtype, function, rng
     ("function", "backward"), [(F.log_softmax, F.log_softmax_backward), (F.softmax, F.softmax_backward)], ids=["log_softmax", "softmax"]
 )
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
-def test_the_gradients_of_log_softmax_and_softmax_are_those_of_the_full_path(dtype, function, backward, rng):
+def test_the_gradients_of_log_softmax_and_softmax_are_those_of_the_general_path(dtype, function, backward, rng):
     for shape, axis in AXES:
         y, g = function(logits(rng, shape, dtype), axis), logits(rng, shape, dtype)
-        full = backward(g, y, axis, device="cpu")
+        with general_path():
+            full = backward(g, y, axis)
         out = np.empty_like(y)
         assert backward(g, y, axis, out=out) is out
         over_y, over_g = y.copy(), g.copy()
@@ -220,3 +229,59 @@ def test_the_gradients_of_log_softmax_and_softmax_are_those_of_the_full_path(dty
             assert_array_equal(ours, full)
             assert ours.dtype == y.dtype
         assert_array_equal(backward(1.0, y, axis), backward(np.ones_like(y), y, axis))
+
+
+# ------------------------------ calls that were made before ------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [(np.float16, (32, 10)), *((np.float32, shape) for shape in [(32, 10), (20, 1), (1, 6), (12, 70), (4, 3, 5)])],
+    ids=lambda value: name(np.dtype(value) if isinstance(value, type) else value),
+)
+def test_a_call_has_the_bits_of_the_general_path_however_often_it_is_made(shape, dtype, rng, monkeypatch):
+    """In every order of axes, with an upstream gradient of every kind, and with an ``out`` of another order than the logits."""
+    monkeypatch.setattr(jit, "ready", {})
+    y = with_ignored(rng, class_index(rng, shape), -100)
+    per_row = logits(rng, rows_shape(shape), work(dtype))
+    for order, out_order, g in product("CF", "CF", [1.0, 3, np.float32(0.5), per_row, per_row[::-1], -per_row]):
+        results = []
+        for path in (nullcontext, nullcontext, nullcontext, general_path):
+            x, out = np.array(logits(rng, shape, dtype), order=order), np.full(shape, 9, dtype, order=out_order)
+            x[...] = 0.25 * np.arange(x.size).reshape(shape)
+            with path():
+                loss, gradient = F.cross_entropy_value_and_grad(x, y, reduction="none", grad_output=g, out=out)
+                results.append((loss, gradient.copy(), F.cross_entropy_backward(g, x, y, reduction="none"), F.nll_loss(x, y)))
+            assert gradient is out
+        for again in results[1:]:
+            for first, other in zip(results[0], again, strict=True):
+                assert_array_equal(first, other)
+
+
+def test_an_upstream_gradient_of_another_shape_is_an_error_after_calls_of_the_right_one(rng):
+    x, y = logits(rng, (32, 10)), class_index(rng, (32, 10))
+    for _ in range(2):
+        F.cross_entropy_backward(np.ones(32, np.float32), x, y, reduction="none")
+    for wrong in (np.ones(31, np.float32), np.ones((32, 1), np.float32)):
+        with pytest.raises(ValueError, match="grad_output"):
+            F.cross_entropy_backward(wrong, x, y, reduction="none")
+
+
+def test_a_call_with_another_order_of_out_does_not_choose_the_kernel_of_later_calls(rng, monkeypatch):
+    monkeypatch.setattr(jit, "ready", {})
+    x, y = logits(rng, (12, 70)), class_index(rng, (12, 70))
+    F.cross_entropy_value_and_grad(x, y, out=np.empty((12, 70), np.float32, order="F"))
+    assert not jit.ready
+    F.cross_entropy_value_and_grad(x, y)
+    assert len(jit.ready) == 1
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_axes_are_walked_in_the_order_in_which_they_lie_in_memory(axis):
+    """Otherwise positions that are neighbours in memory would not be neighbours for the kernel."""
+    x = np.zeros((60, 100, 70), np.float32, order="F")
+    with jit.dry_run() as wanted:
+        F.log_softmax(x, axis)
+    with jit.dry_run() as wanted_of_transpose:
+        F.log_softmax(x.T, 2 - axis)
+    assert list(wanted) == list(wanted_of_transpose)

@@ -96,7 +96,7 @@ class CudaBackend:
             self.kernels.copy(array, converted)
         return converted
 
-    def canonical(self, array, shape):
+    def _canonical(self, array, shape):
         array = self._on_device(array)
         try:
             return array.reshape(shape)
@@ -108,7 +108,7 @@ class CudaBackend:
         shape = next(a.shape for a in (*inputs, out) if a is not None) or (1,)
         view = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
         if 0 not in shape:
-            views = [self.canonical(a, view) for a in inputs]
+            views = [self._canonical(a, view) for a in inputs]
             yield layouts.Piece(0, view[0] * view[2], views, None if out is None else out.reshape(view))
 
     def flat(self, array):

@@ -38,15 +38,11 @@ def pieces(axis, inputs, out=None, any_order=False):
     elements.
     """
     arrays = [*inputs, out]
+    if any_order:
+        axis, arrays = in_memory_order(axis, arrays, inputs[-1])
     shape, layouts = _layouts(arrays)
     if 0 in shape:
         return
-    if any_order:
-        order = _memory_order(shape, inputs[-1].strides)
-        if order is not None:
-            arrays = [a if a is None else a.transpose(order) for a in arrays]
-            yield from pieces(order.index(axis), arrays[:-1], arrays[-1])
-            return
     plan = _plan(shape, axis, layouts)
     if plan is None:
         yield from _copied([a if a is None or a.ndim else a.reshape(1) for a in arrays], axis)
@@ -69,6 +65,14 @@ def whole(axis, arrays):
         return None
     order, sizes, _ = plan
     return _views(arrays, order, sizes)
+
+
+def in_memory_order(axis, arrays, like):
+    """``(axis, arrays)``, transposed so that the axes have the order in which those of ``like`` lie in memory. Arrays may be None."""
+    order = _memory_order(like.shape, like.strides)
+    if order is None:
+        return axis, arrays
+    return order.index(axis), [a if a is None else a.transpose(order) for a in arrays]
 
 
 def _layouts(arrays):

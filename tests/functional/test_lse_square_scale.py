@@ -22,6 +22,7 @@ from problems import (
     class_index,
     eps,
     floor,
+    general_path,
     logits,
     name,
     probabilities,
@@ -437,12 +438,13 @@ def test_one_thread_and_two_give_the_same_bits(kind, shape, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(33, 10), (5, 65), (3, 21, 70)], ids=name)
-def test_a_call_that_names_its_device_has_the_same_bits(shape, dtype, rng):
-    """Such a call is checked in full; others may take the fast path."""
+def test_both_paths_have_the_same_bits(shape, dtype, rng):
     x, y = logits(rng, shape, dtype), with_ignored(rng, class_index(rng, shape), -100)
     for reduction in REDUCTIONS:
         options = {"reduction": reduction, "lse_square_scale": 0.3}
-        assert_same_bits(results(x, y, **options), results(x, y, **options, device="cpu"))
+        fast = results(x, y, **options)
+        with general_path():
+            assert_same_bits(fast, results(x, y, **options))
 
 
 def test_the_loss_alone_has_the_bits_of_the_loss_with_its_gradient(rng):

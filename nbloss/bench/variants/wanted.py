@@ -18,7 +18,7 @@ TARGETS = {
     "uint8/16 target": 1.1,  # the narrowest type that holds the classes
     "weight": 1.15,
     "30% ignored": 1.15,
-    "all ignored": (0.85, 2),
+    "all ignored": (0.8, 2),
     "none": 1.1,
     "sum": 1.1,
 }
@@ -31,12 +31,12 @@ SOFT = {
     "prob+weight": (1.7, 3),
     "one-hot target": (1.6, 3),
     "f16 smoothing": (1.4, 2.2),
-    "bf16 prob": (1.7, 3),
+    "bf16 prob": (1.6, 3),
     "confident +25": 1.25,  # the logit of the target: as late in training
 }
 VIEWS = {  # of (N, C)
-    "x[:, :-7] view": (1.25, 2),
-    "reversed rows": (1.25, 2),
+    "x[:, :-7] view": (1.15, 2),
+    "reversed rows": (1.15, 2),
     "reversed classes": (2, 3),
     "Fortran order": (2, 3),
     "x[:, ::2]": (2, 3),

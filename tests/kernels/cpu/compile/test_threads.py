@@ -182,6 +182,7 @@ if __name__ == "__main__":
 
 def test_an_environment_that_is_a_plain_dictionary_is_read_too(monkeypatch):
     """Tests of other packages replace os.environ."""
+    monkeypatch.setattr(_thread_count, "_chosen", None)  # what an earlier test of this process may have set
     monkeypatch.setattr(os, "environ", {"NBLOSS_NUM_THREADS": "6"})
     assert nbloss.get_num_threads() == 6
 
