@@ -161,4 +161,4 @@ def of_variant(operation, variant, shape):
         call = MAKERS[variant](i)
         return call._replace(axis=plain(operation, shape).axis)
     x = np.asfortranarray(i.logits) if variant.endswith("Fortran order") else i.logits
-    return Call(x, axis=int(variant[5]))
+    return Call(x, axis=int(variant[5]), out=np.empty_like(x))  # in the order of axes that a result without out= has
