@@ -210,13 +210,13 @@ def _three_axes(*arrays):
 def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, options, sums, divides, g, loss, out):
     x, out = _three_axes(x, out)
     if not _may_be_written(out, x, target, weight, g):
-        return NOT_DONE, None
+        return NOT_DONE, None, None
     count, classes = target.size, x.shape[1]
     scale, spread = np.empty(count, weight.dtype), np.empty(count, weight.dtype) if smoothing else None
     w = weight if weight.size else None
     divisor, wrong, _ = row_scale(target, mask, wide, w, classes, ignore_index, 1.0 - smoothing, smoothing / classes, scale, spread)
     if wrong or (divides and not divisor > 0 and w is not None):
-        return NOT_DONE, None
+        return NOT_DONE, None, None
     upstream = _divided(g, divisor if divides else 1.0, weight.dtype)
     losses = np.empty(count, weight.dtype) if sums or loss is None else loss
     result = DONE
@@ -232,7 +232,7 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing
     else:
         cross_entropy(x, target, mask, scale, options, upstream, losses, out)
     _sum_into(loss, losses, sums, divisor if divides else 1.0)
-    return result, None
+    return result, None, None
 
 
 def fused_soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out):

@@ -100,7 +100,7 @@ def test_a_broadcast_upstream_gradient_is_read_as_if_repeated(rng, device):
 
 
 @pytest.mark.parametrize("layout", ["Fortran", "negative", "sliced", "transposed", "read_only"])
-@pytest.mark.parametrize("shape", [(4000, 65), (40000, 10), (500, 999)], ids=name)
+@pytest.mark.parametrize("shape", [(40000, 65), (40000, 10), (5000, 999)], ids=name)  # much larger than the blocks of all threads
 def test_a_view_that_a_kernel_can_walk_is_not_copied(shape, layout, rng, device):
     x, y = LAYOUTS[layout](logits(rng, shape)), class_index(rng, shape)
     F.cross_entropy(x, y, device=device)

@@ -7,6 +7,7 @@ the oracle's numbers; one with faults must raise one of their exceptions.
 import os
 import tempfile
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ class Case:
     function: str
     arguments: dict = field(default_factory=dict)  # what the caller passes, by name
     plain: dict = field(default_factory=dict)  # the same arrays as the oracle takes them
+    beside: Any = None  # numbers between those of ``out``, all 9
     errors: set = field(default_factory=set)  # what may be raised; empty: nothing
     owners: list = field(default_factory=list)  # the memory that the arrays lie in, and its bytes before the call
     tolerated: bool = False  # an overlap that may be refused or be harmless
@@ -280,10 +282,10 @@ def put_out(draw, case, shape, dtype, source):
         out = np.zeros((*shape, 1), dtype)
         case.errors.add(ValueError)
     elif how == "order":
-        out = np.zeros((*shape, 2), dtype)[..., 0]
-        if out.flags.c_contiguous:
-            return
-        case.errors.add(ValueError)
+        holder = np.full((*shape, 2), 9, dtype)
+        out, case.beside = holder[..., 0], holder[..., 1]
+        if draw(st.booleans()):
+            out, case.beside = np.zeros(shape, dtype, order="F"), None
     elif how == "frozen":
         out.flags.writeable = False
         case.errors.add(ValueError)
