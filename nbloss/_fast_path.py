@@ -29,6 +29,8 @@ from nbloss.kernels.math.epilogue import RowOptions
 
 C_ALIGNED, C_WRITEABLE = 0x0101, 0x0501  # bits of `flags.num`: C order and alignment; the same, and writeable
 
+NO_GRADIENT = object()  # in place of an upstream gradient, which may be None by mistake
+
 _known: dict = {}  # (dtype of logits, dtype of targets) -> what `_describe` returns
 
 
@@ -113,11 +115,12 @@ def along_axis(operation, inputs, dim, out):
 
 
 def loss(
-    operation, input, target, weight, ignore_index, reduction, device, smoothing=0.0, lse_square_scale=0.0, g=None, out=None, with_loss=True
-):
+    operation, input, target, weight, ignore_index, reduction, device,
+    smoothing=0.0, lse_square_scale=0.0, g=NO_GRADIENT, out=None, with_loss=True,
+):  # fmt: skip
     """``(loss, gradient)`` of "cross_entropy" or "nll"; None if the general path must take the call.
 
-    The gradient is that of g times the loss, or None without g. The loss is None without ``with_loss``; only "nll" is faster for it.
+    The gradient is that of g times the loss, or None with NO_GRADIENT. The loss is None without ``with_loss``; only "nll" is faster for it.
     """
     if type(input) is not ndarray or type(ignore_index) is not int or not select.cpu_is_default:
         return None
@@ -139,7 +142,7 @@ def loss(
         ready = jit.ready.get(key)
     if ready is None:
         return _checked_loss(key, input, target, weight, g, out)
-    kernel, count, losses, no_weights, as_stored, as_seen, mask, wide, axes, sums, divides = ready
+    kernel, count, losses, no_weights, as_stored, as_seen, mask, wide, view, sums, divides = ready
     if weight is None:
         w = no_weights
     elif _fits_classes(weight, input.shape[1], no_weights.dtype):
@@ -151,7 +154,7 @@ def loss(
         if not _fits_rows(g, target.shape, no_weights.dtype):
             return _checked_loss(key, input, target, weight, g, out)
         g = g.reshape(-1)
-    if g is None:
+    if g is NO_GRADIENT:
         g = 0.0
     elif out is None:
         into = result = np.empty(input.shape, input.dtype) if in_order else CPU.new_output(input.shape, input.dtype, like=input)
@@ -163,10 +166,10 @@ def loss(
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_seen is not None:
         y = y.view(as_seen)
-    if axes == TRANSPOSED:
+    if view == TRANSPOSED:
         x, into = x.T[None], None if into is None else into.T[None]
-    elif axes is not None:
-        x, into, y = x.reshape(axes), None if into is None else into.reshape(axes), y.reshape(-1)
+    elif view is not None:
+        x, into, y = x.reshape(view), None if into is None else into.reshape(view), y.reshape(-1)
     if losses:
         losses = np.empty(losses, no_weights.dtype)
     share = smoothing / input.shape[1] if smoothing else None
@@ -224,7 +227,9 @@ def _checked_loss(key, input, target, weight, g, out):
     classes = shape[1]
     loss_shape = shape[:1] if axes == 2 else shape[:1] + shape[2:]
     count = input.size // (classes or 1)
-    only_sum = sums and g is None and not soft and classes <= SUMS_MAX_CLASSES[operation]  # it needs no array of losses: any number of rows
+    only_sum = (
+        sums and g is NO_GRADIENT and not soft and classes <= SUMS_MAX_CLASSES[operation]
+    )  # it needs no array of losses: any number of rows
     if not count or not classes or (count > FUSED_MAX_ROWS and not only_sum):
         return None
     y, w, into, result = target, weight, None, None
@@ -240,7 +245,7 @@ def _checked_loss(key, input, target, weight, g, out):
         if type(weight) is not ndarray or weight.shape != (classes,) or weight.dtype.kind not in "iuf" or not weight.dtype.isnative:
             return None
         w = np.ascontiguousarray(weight, no_weights.dtype)
-    if g is not None:
+    if g is not NO_GRADIENT:
         g = _upstream(g, None if sums else loss_shape, no_weights.dtype)
         if g is None:
             return None
@@ -268,17 +273,17 @@ def _checked_loss(key, input, target, weight, g, out):
         view = x.shape
     y = y if soft else y.reshape(-1)
     losses = np.empty(1 if only_sum else count, no_weights.dtype) if with_loss or operation != "nll" else None
-    kernels, g, options = CPU.kernels, 0.0 if g is None else g, RowOptions(lam) if lam else None
+    kernels, g, options = CPU.kernels, 0.0 if g is NO_GRADIENT else g, RowOptions(lam) if lam else None
     if soft:
         done = kernels.fused_soft_loss(x, y, w, 1.0 - smoothing, smoothing / classes, options, sums, divides, g, losses, into)
     else:
-        done, kernel, seen = kernels.fused_loss(
+        done, kernel, asked = kernels.fused_loss(
             operation, x, y, mask, wide, no_weights if w is None else w, ignore_index, smoothing, options, sums, divides, g, losses, into
         )
-        fits_key = axes == 2 if strides or seen == TRANSPOSED else ordered  # a call in C order may have written an ``out`` that is not
+        fits_key = axes == 2 if strides or asked == TRANSPOSED else ordered  # a call in C order may have written an ``out`` that is not
         if kernel is not None and not copied and not options and fits_key:
             size = losses if losses is None else losses.size
-            view = seen if seen == TRANSPOSED else view if axes > 2 else None
+            view = asked if asked == TRANSPOSED else view if axes > 2 else None
             jit.keep(key, (kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, divides))
     if not done:
         return None

@@ -107,8 +107,7 @@ def cross_entropy_backward(
     array([[-0.5,  0.5]])
     """
     row_options = label_smoothing, lse_square_scale
-    given = input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out
-    done = None if grad_output is None else _fast_path.loss("cross_entropy", *given)
+    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
     if done:
         return done[1]
     with select(device, input, target, weight, grad_output, out) as backend:
@@ -163,8 +162,7 @@ def cross_entropy_value_and_grad(
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
     row_options = label_smoothing, lse_square_scale
-    given = input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out
-    done = None if grad_output is None else _fast_path.loss("cross_entropy", *given)
+    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
     if done:
         return done
     with select(device, input, target, weight, grad_output, out) as backend:

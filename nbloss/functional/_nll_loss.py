@@ -104,8 +104,7 @@ def nll_loss_backward(
     >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
     array([[ 0., -1.]])
     """
-    options = {"g": grad_output, "out": out, "with_loss": False}
-    done = None if grad_output is None else _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device, **options)
+    done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, with_loss=False)
     if done:
         return done[1]
     with select(device, input, target, weight, grad_output, out) as backend:
