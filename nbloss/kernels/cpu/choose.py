@@ -58,7 +58,7 @@ class Layout(NamedTuple):
         return Layout(self.shape[::-1], self.strides[::-1], self.itemsize)
 
 
-TRANSPOSED = "transposed"  # the view of a Choice in which neighbouring positions become the inner axis
+AS_GIVEN, TRANSPOSED = "as given", "transposed"  # the views of a Choice; transposed, neighbouring positions become the inner axis
 
 
 class Choice(NamedTuple):
@@ -67,7 +67,7 @@ class Choice(NamedTuple):
     kernel: str  # full name: module and function
     grain: Grain
     why: str
-    view: str = "as given"  # or TRANSPOSED
+    view: str = AS_GIVEN
 
 
 def _kernel(algorithm, module, function):
@@ -132,26 +132,25 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
     arrays = inputs if out is None else [*inputs, out]
     classes = shape[1]
 
-    def choice(algorithm, module, grain, why, view="as given"):
+    def choice(algorithm, module, grain, why, view=AS_GIVEN):
         return Choice(_kernel(algorithm, module, operation), grain, WHY[why], view)
 
     rows = Grain(classes, 1, CHUNK_ELEMENTS_ROWS)
     if classes > LANES_MAX_CLASSES and all(a.contiguous(1) for a in arrays):
         return choice("vector_per_row", MODULES[operation], rows, "vector_per_row")
-    view = "as given"
+    view = AS_GIVEN
     if inputs[0].shape[2] == 1 and inputs[0].contiguous(0):
         view, arrays = TRANSPOSED, [a.transposed for a in arrays]
         inputs, out = arrays[: len(inputs)], None if out is None else out.transposed
     outer, _, inner = inputs[0].shape
     chunk = CHUNK_ELEMENTS_CHANNELS if inner > 1 else CHUNK_ELEMENTS_SHORT_ROWS
+    # about 128 chunks, each of whole multiples of 64 positions: no chunk ends with a short run through all classes
+    runs = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
     if operation in ("log_softmax_backward", "softmax_backward") and _long_runs(inputs, out):
-        # about 128 chunks, each of whole multiples of 64 positions: no chunk ends with a short run through all classes
-        grain = Grain(len(inputs) * classes, min(256, -(-outer * inner // 128) * 64), chunk)
-        return choice("channels_first", "gradients", grain, "long runs", view)
+        return choice("channels_first", "gradients", runs, "long runs", view)
     many = LANES_MAX_CLASSES < classes <= RUNS_MAX_CLASSES
     if operation == "log_softmax" and many and inner >= RUNS_MIN_POSITIONS and all(a.contiguous(2) for a in arrays):
-        grain = Grain(classes, min(256, -(-outer * inner // 128) * 64), chunk)
-        return choice("channels_first", "log_softmax_many", grain, "long runs", view)
+        return choice("channels_first", "log_softmax_many", runs, "long runs", view)
     if operation == "nll_soft" and classes <= LANES_MAX_CLASSES:
         return choice("per_target", "nll", Grain(classes, 64, chunk), "soft", view)
     if operation == "nll_soft_backward" and (classes <= LANES_MAX_CLASSES or all(a.contiguous(2) for a in arrays)):

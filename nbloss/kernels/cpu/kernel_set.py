@@ -51,7 +51,7 @@ def rows(operation, *arrays):
     *inputs, out = [array[:, :, None] for array in arrays]
     choice = choose.choose(operation, inputs, out)
     globals()[operation](*inputs, out)
-    if choice.view == "as given":
+    if choice.view == choose.AS_GIVEN:
         jit.keep(key, (jit.kernel(choice, (out.dtype, False)), choice.grain.elements))
 
 

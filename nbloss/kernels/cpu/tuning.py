@@ -27,8 +27,8 @@ TRANSPOSED_MIN_CLASSES = 192
 # (131072, 10) 0.8 (2026-11-23).
 FUSED_MAX_ROWS = 262144
 
-# Rows. With more, several threads check the targets of a fused loss: estimated from the time of a wake-up, not
-# raced (2026-11-30).
+# Rows. With more, several threads check the targets of a fused loss: estimated from the time of a wake-up, not raced
+# (2026-11-30).
 PARALLEL_CHECK_MIN_ROWS = 32768
 
 # ------------------------------ how work is split among threads ------------------------------

@@ -8,7 +8,7 @@ from numba import njit
 
 from nbloss.kernels.cpu.blocked.copy import block_rows, buffer, copied_bytes, in_buffer, is_copied, positions_to_line, rows_in, rows_out
 from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, OPTIONS
-from nbloss.kernels.cpu.simd.pointers import min_int, pointer
+from nbloss.kernels.cpu.simd.pointers import chunk_from_lines, min_int, pointer
 from nbloss.kernels.cpu.simd.workspace import free
 from nbloss.kernels.cpu.vector_per_row import cross_entropy as index_targets
 from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
@@ -34,8 +34,8 @@ _cross_entropy, _cross_entropy_soft = _njit(index_targets.cross_entropy), _njit(
 def _range(x, other, out, lo, hi):
     """``(first position, end, rows of a block)`` of a chunk. Blocks of positions that share cache lines begin at a line."""
     positions, before = x.shape[0] * x.shape[2], positions_to_line(x) if is_copied(x) else positions_to_line(out)
-    first = min_int(lo + before, positions) if lo > 0 else lo
-    return first, min_int(hi + before, positions), block_rows(copied_bytes(x) + copied_bytes(other) + copied_bytes(out))
+    first, end = chunk_from_lines(lo, hi, before, positions)
+    return first, end, block_rows(copied_bytes(x) + copied_bytes(other) + copied_bytes(out))
 
 
 def _forward(body, name):

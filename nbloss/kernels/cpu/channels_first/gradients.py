@@ -1,7 +1,7 @@
 """The gradients of log_softmax and softmax, channels first: contiguous positions.
 
 No cache holds a block of many classes, and reading four lines at a time from as many streams as there are classes reached a third of the
-memory bandwidth. These kernels therefore read GRADIENT_TILES (16) vectors of a class at a time. Two passes over the classes compute the
+memory bandwidth. These kernels therefore read GRADIENT_TILES vectors of a class at a time. Two passes over the classes compute the
 sums and the gradient. They read the upstream gradient twice, and still took 0.5 to 0.9 of the time of kernels that load blocks.
 
 The sums have the bits of other layouts: up to LANES_MAX_CLASSES classes are added in order, as in ``row_per_lane``, and more classes as in
@@ -22,7 +22,16 @@ from nbloss.kernels.cpu.row_per_lane.per_row import if_given
 from nbloss.kernels.cpu.row_per_lane.reduce import two_numbers
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_float64, load_n, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
+from nbloss.kernels.cpu.simd.pointers import (
+    chunk_from_lines,
+    elements_to_aligned,
+    min_int,
+    offset,
+    pointer,
+    position_pointer,
+    prefetch_read,
+    stride,
+)
 from nbloss.kernels.cpu.simd.transpose import transpose_in, transpose_width
 from nbloss.kernels.cpu.simd.vec import demote, extract_x4, fma, minimum, promote
 from nbloss.kernels.cpu.simd.vecmath import MAX_EXP_ARGUMENT, exp_scale, exp_scaled
@@ -163,7 +172,7 @@ def _gradients(g, y, out, probabilities, lo, hi):
     before, nontemporal = elements_to_aligned(base) if to_rows else elements_to_aligned(pointer(out, 0)), channels_bypass_caches(out, base)
     # align the positions of a chunk to vectors, too: otherwise each chunk ends with a run of a few positions
     positions = y.shape[0] * inner
-    p, hi = min_int(lo + before, positions) if lo > 0 else lo, min_int(hi + before, positions)
+    p, hi = chunk_from_lines(lo, hi, before, positions)
     while p < hi:
         stop = block_end(inner, p, hi, max_positions, before)
         count, upstream, row, result = stop - p, position_pointer(g, p), position_pointer(y, p), position_pointer(out, p)

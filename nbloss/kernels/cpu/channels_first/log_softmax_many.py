@@ -13,7 +13,16 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, load_x4, put, splat, store
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches
-from nbloss.kernels.cpu.simd.pointers import elements_to_aligned, min_int, offset, pointer, position_pointer, prefetch_read, stride
+from nbloss.kernels.cpu.simd.pointers import (
+    chunk_from_lines,
+    elements_to_aligned,
+    min_int,
+    offset,
+    pointer,
+    position_pointer,
+    prefetch_read,
+    stride,
+)
 from nbloss.kernels.cpu.simd.vec import any_true, demote, less, maximum, promote
 from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p
 from nbloss.kernels.cpu.simd.workspace import alloc, alloc_like, carve, free, stack_alloc
@@ -96,7 +105,7 @@ def log_softmax(x, out, lo, hi):
     totals, rows = alloc(stack_alloc(np.float64, 1), width * most), alloc_like(base, width * row_pitch(n))
     one, nontemporal = np.float64(exp_scale(get(maxima, 0))), channels_bypass_caches(out, base)
     before, positions = elements_to_aligned(pointer(out, 0)), x.shape[0] * inner
-    p, hi = min_int(lo + before, positions) if lo > 0 else lo, min_int(hi + before, positions)
+    p, hi = chunk_from_lines(lo, hi, before, positions)
     while p < hi:
         stop = block_end(inner, p, hi, most, before)
         count, row, result = stop - p, position_pointer(x, p), position_pointer(out, p)

@@ -97,12 +97,10 @@ def nll_sums(logp, target, mask, wide, weight, ignore_index, totals, divisors, w
                     for i in range(size):
                         put(weights_at, i, np.float64(get(weights, get(run_targets, i))))
                 for i in range(0, size, lanes(base)):
-                    w = load_float64(counts, i, zeros)
-                    if not no_weights:
-                        w = load_float64(weights_at, i, zeros)
-                        if ignored:
-                            w = select(equal(load_float64(counts, i, zeros), 0.0), 0.0, w)
-                            store(weights_at, i, w)
+                    w = load_float64(counts if no_weights else weights_at, i, zeros)
+                    if ignored and not no_weights:
+                        w = select(equal(load_float64(counts, i, zeros), 0.0), 0.0, w)
+                        store(weights_at, i, w)
                     store_n(into, i, size - i, select(equal(w, 0.0), 0.0, -(demote(w, zeros) * load_n(into, i, size - i, 0.0))))
                 k += size
             p += count

@@ -128,6 +128,15 @@ def run_of_positions(array, p, stop):
 
 
 @njit(**INLINE)
+def chunk_from_lines(lo, hi, before, positions):
+    """The chunk [lo, hi) of so many positions, moved so that it begins and ends where a cache line does: ``before`` positions later.
+
+    The first chunk begins at 0 and the last one ends at the end, so that every position is in one chunk.
+    """
+    return min_int(lo + before, positions) if lo > 0 else lo, min_int(hi + before, positions)
+
+
+@njit(**INLINE)
 def row_step(array):
     """The distance in elements from a position to the next one: what prefetches assume."""
     return stride(array, 0) if array.shape[2] == 1 else stride(array, 2)

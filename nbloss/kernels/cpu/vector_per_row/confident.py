@@ -48,7 +48,7 @@ def _exact(x, j, top, kept):
 
 @njit(**INLINE)
 def _stored(x, j, top, keep, kept):
-    """The exponentials of a vector without those that equal the maximum; ``keep`` takes all of them. Those of ``kept`` have none left."""
+    """The exponentials of a vector, 0 for those of the maximum; ``keep`` takes all of them. In ``kept``, the maximum's is 0 already."""
     t, e = _exact(x, j, top, kept)
     if keep is not None:
         store(keep, j, e)

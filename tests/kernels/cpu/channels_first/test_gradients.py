@@ -1,4 +1,4 @@
-"""The gradient of log_softmax of many classes that lie first: the bits of rows, wherever images, rows and cache lines begin."""
+"""The gradients of log_softmax and softmax, channels first: the bits of rows, wherever images, rows and cache lines begin."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,18 @@ import nbloss
 import nbloss.functional as F
 
 DTYPES = [pytest.param(d, id=np.dtype(d).name) for d in FLOATS]
-# around the fewest classes and positions; whole and ragged runs of 256 and of 128; more classes than fit a tile
-SHAPES = [(3, 49, 64), (2, 300, 65), (1, 48 + 5, 700), (5, 65, 9, 21), (2, 257, 8, 8), (1, 1001, 600), (1, 5000, 70)]
+# few classes, and the fewest of many; the fewest positions; whole and ragged runs of 256 and of 128; more classes than fit a tile
+SHAPES = [
+    (2, 1, 130),
+    (3, 48, 64),
+    (3, 49, 64),
+    (2, 300, 65),
+    (1, 48 + 5, 700),
+    (5, 65, 9, 21),
+    (2, 257, 8, 8),
+    (1, 1001, 600),
+    (1, 5000, 70),
+]
 ROWS = [(64, 192), (65, 999), (640, 200), (513, 208), (1000, 1000), (257, 5000), (300, 191)]
 
 
@@ -18,28 +28,30 @@ def same(ours, theirs):
     assert_array_equal(ours.astype(float), theirs.astype(float))  # NumPy knows bfloat16's nan from itself
 
 
-def given(rng, shape, dtype):
-    """An upstream gradient and log-probabilities of a shape whose classes are last, and the gradient."""
-    g, y = logits(rng, shape, dtype), F.log_softmax(logits(rng, shape, dtype), -1)
-    return g, y, F.log_softmax_backward(g, y, -1)
+def given(rng, shape, dtype, forward=F.log_softmax, backward=F.log_softmax_backward):
+    """An upstream gradient and the forward's result of a shape whose classes are last, and the gradient."""
+    g, y = logits(rng, shape, dtype), forward(logits(rng, shape, dtype), -1)
+    return g, y, backward(g, y, -1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=name)
-def test_channels_first_has_the_bits_of_rows(shape, dtype, threads, rng):
+@pytest.mark.parametrize("operation", ["log_softmax", "softmax"])
+def test_channels_first_has_the_bits_of_rows(operation, shape, dtype, threads, rng):
+    forward, backward = getattr(F, operation), getattr(F, f"{operation}_backward")
     n, c, *inner = shape
-    g, y, grad = (np.ascontiguousarray(np.moveaxis(a, -1, 1)) for a in given(rng, (n, *inner, c), dtype))
+    g, y, grad = (np.ascontiguousarray(np.moveaxis(a, -1, 1)) for a in given(rng, (n, *inner, c), dtype, forward, backward))
     before = nbloss.get_num_threads()
     nbloss.set_num_threads(threads)
     try:
-        same(F.log_softmax_backward(g, y, 1), grad)
+        same(backward(g, y, 1), grad)
         around = np.full((n + 2, *shape[1:]), 7, dtype)
-        same(F.log_softmax_backward(g, y, 1, out=around[1:-1]), grad)
+        same(backward(g, y, 1, out=around[1:-1]), grad)
         same(around[[0, -1]], np.full((2, *shape[1:]), 7, dtype))
         for kept in (g, y):
             over = kept.copy()
-            F.log_softmax_backward(over if kept is g else g, over if kept is y else y, 1, out=over)
+            backward(over if kept is g else g, over if kept is y else y, 1, out=over)
             same(over, grad)
     finally:
         nbloss.set_num_threads(before)
