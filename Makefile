@@ -51,7 +51,7 @@ arm: .venv-test/ready
 	@$(PYTHON) -m venv .venv-demo
 	@echo "2 of 3: pip downloads Numba, NumPy, scikit-learn and Matplotlib, some 200 MB"
 	@NBLOSS_PRECOMPILED=0 .venv-demo/bin/python -m pip install --quiet ".[demo]"
-	@echo "3 of 3: nbloss compiles its kernels for this machine, one to three minutes of two cores"
+	@echo "3 of 3: nbloss compiles its kernels for this machine, one to four minutes of two cores"
 	@.venv-demo/bin/python -m pip install --quiet --no-deps --force-reinstall .
 	@touch $@
 
