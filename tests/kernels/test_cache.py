@@ -188,13 +188,13 @@ def test_a_user_without_a_home_has_a_folder_among_the_temporary_files(home, tmp_
     assert files(folder) == before
 
 
+# Imports everything first: the other user may not be able to read the standard library, as where Python lies in /root.
 PLACE = """
-import contextlib, io, os
-import nbloss.__main__
+import os, tempfile
+from nbloss.kernels import disk
 if {user}:
     os.setgid({user})
     os.setuid({user})
-from nbloss.kernels import disk
 print(disk.cache_dir(), len(disk.folders()), disk.note(disk.cache_dir()))
 """
 
