@@ -185,10 +185,10 @@ class Problem:
         weight = None if self.weight is None else self.backend.flat(self.weight)
         return self.backend.class_weights(weight, self.classes, self.dtype)
 
-    def cross_entropy(self, grad_output, gradient):
-        """The losses. Fills ``gradient`` too, unless it is None."""
+    def cross_entropy(self, grad_output, gradient, with_loss=True):
+        """The losses. Fills ``gradient`` too, unless it is None. Without ``with_loss`` the caller does not get the losses."""
         upstream = None if gradient is None else self.upstream(grad_output)
-        losses, kernels = self.loss_buffer(), self.backend.kernels
+        losses, kernels = self.loss_buffer(with_loss), self.backend.kernels
         if self.soft:
             w, a, b = self.class_weights(), 1.0 - self.smoothing, self.smoothing / max(self.classes, 1)
             for at, x, y, out in self._pieces([as_stored(self.input), self.soft_targets()], gradient):
@@ -238,9 +238,9 @@ class Problem:
 
             yield (at, *views, out)
 
-    def loss_buffer(self):
-        """An array of one loss per position."""
-        if self.sums:
+    def loss_buffer(self, with_loss=True):
+        """An array of one loss per position; for the caller, if no sum of them is asked for, and ``with_loss``."""
+        if self.sums or not with_loss:
             return self.backend.scratch(self.positions, self.dtype)
         self.loss = self.backend.new_output(self.shape, self.dtype)
         return self.backend.kernel_view(self.loss).reshape(-1)

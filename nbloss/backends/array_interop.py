@@ -37,6 +37,12 @@ def family(value):
 
 def device_of(value):
     """The index of the GPU that an array is on."""
+    if isinstance(value, DeviceArray):
+        return value.device
+    if _library(value) == "torch":
+        return value.device.index
+    if hasattr(value, "__dlpack_device__"):
+        return max(int(value.__dlpack_device__()[1]), 0)
     return family(value).seen(value, None).device
 
 
@@ -57,6 +63,9 @@ def numpy_dtype(name):
 class Other:
     """Any array with ``__dlpack__`` or ``__cuda_array_interface__``. Results are `nbloss.DeviceArray`."""
 
+    # Whether a freed array's memory may be used again before the work that is queued on nbloss's stream is done.
+    may_be_reused_early = True
+
     @staticmethod
     def stream(value):
         """The stream that orders the work on the array; 0 is the default stream."""
@@ -65,18 +74,25 @@ class Other:
 
     @staticmethod
     def seen(value, stream):
-        """The same memory as a `DeviceArray`."""
+        """The same memory as a `DeviceArray`. Its library lets ``stream`` wait for its own work on the array."""
         from cuda.core.utils import StridedMemoryView
 
-        view = StridedMemoryView.from_any_interface(value, stream_ptr=-1 if stream is None else int(stream.handle))
+        view = StridedMemoryView.from_any_interface(value, stream_ptr=-1 if stream is None else memory.handle(stream))
         dtype = np.dtype(view.dtype)
         strides = None if view.strides is None else tuple(s * dtype.itemsize for s in view.strides)
-        return memory.at(view.ptr, view.shape, strides, dtype, max(view.device_id, 0), (view, value), not view.readonly)
+        return memory.at(
+            view.ptr, view.shape, strides, dtype, max(view.device_id, 0), (view, value), not view.readonly, memory.handle(stream)
+        )  # fmt: skip
 
     @staticmethod
     def empty(shape, dtype, index, stream):
-        """A new array of this library."""
+        """A new array of this library, for kernels to write."""
         return memory.empty(shape, dtype, index, stream)
+
+    @staticmethod
+    def result(array):
+        """What the caller gets when the kernels that write an array of ``empty`` have been queued."""
+        return array
 
 
 class Own(Other):
@@ -84,15 +100,40 @@ class Own(Other):
 
     @staticmethod
     def stream(value):
-        return 0
+        return value.stream
 
     @staticmethod
     def seen(value, stream):
+        if stream is not None:
+            memory.order(value.stream, memory.handle(stream))
         return value
+
+
+class Jax(Other):
+    """JAX arrays. Results are JAX arrays, which cannot be written: they begin as a `DeviceArray`."""
+
+    @staticmethod
+    def stream(value):
+        return 0  # JAX's streams are its own: it orders them by the stream that DLPack names
+
+    @staticmethod
+    def seen(value, stream):
+        from cuda.core.utils import StridedMemoryView
+
+        # JAX takes no -1, DLPack's word for a consumer that orders nothing.
+        view = StridedMemoryView.from_dlpack(value, stream_ptr=memory.handle(stream))
+        dtype = numpy_dtype(str(value.dtype))  # cuda-core knows no bfloat16
+        return memory.at(view.ptr, tuple(value.shape), None, dtype, max(view.device_id, 0), (view, value), False, memory.handle(stream))
+
+    @staticmethod
+    def result(array):
+        return sys.modules["jax"].dlpack.from_dlpack(array)
 
 
 class Torch(Other):
     """PyTorch tensors, with the current stream and the allocator of PyTorch."""
+
+    may_be_reused_early = False  # its allocator hands memory out in the order of its current stream
 
     @staticmethod
     def stream(value):
@@ -114,6 +155,8 @@ class Torch(Other):
 
 class CuPy(Other):
     """CuPy arrays, with the current stream and the memory pool of CuPy."""
+
+    may_be_reused_early = False  # as PyTorch's
 
     @staticmethod
     def stream(value):
@@ -138,4 +181,4 @@ class Numba(Other):
         return cuda.device_array(shape, dtype)
 
 
-_FAMILIES = {"nbloss": Own, "torch": Torch, "cupy": CuPy, "numba": Numba, "numba_cuda": Numba}
+_FAMILIES = {"nbloss": Own, "torch": Torch, "cupy": CuPy, "numba": Numba, "numba_cuda": Numba, "jax": Jax, "jaxlib": Jax}

@@ -6,6 +6,7 @@ and the call does not wait: `nbloss.check_device_errors` raises for a bad target
 
 import math
 from collections import OrderedDict
+from functools import cached_property, partial
 from itertools import count
 
 import numpy as np
@@ -14,16 +15,26 @@ from nbloss.backends import array_interop
 from nbloss.backends.cpu import CPU
 from nbloss.kernels import layouts
 from nbloss.kernels.cuda.runtime import memory
+from nbloss.kernels.cuda.runtime.launch import Serial
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
-from nbloss.kernels.math.rowmath import mean
 
 REPORT = 4  # words of row_scale's report: the bits of the divisor, the number of bad targets, position and value of the first one
-ERRORS = 5  # words of a device's error record: the call's serial number, the number of bad targets, position, value, classes
+# Words of a device's error record: the call's serial number, the number of bad targets, position, value, classes, and 1 if all are written.
+ERRORS = 6
 REMEMBERED = 1024  # calls whose shapes are kept for the messages of late errors
 
 _serials = count(1)
 _calls: OrderedDict = OrderedDict()  # serial number of a call -> the function that makes its error
-_records: dict = {}  # device -> its error record
+_records: dict = {}  # device -> its error record, a HostArray
+
+
+def remembered(error):
+    """The serial number of a new call, under which the function that makes its error is kept."""
+    serial = Serial(next(_serials))
+    _calls[serial] = error
+    while len(_calls) > REMEMBERED:
+        _calls.popitem(last=False)
+    return serial
 
 
 class Output:
@@ -36,21 +47,32 @@ class Output:
 class CudaBackend:
     """The backend of one call on one device."""
 
-    def __init__(self, index, like=None):
-        """Results are of the kind of ``like``, an array of the caller on the device. None: arguments and results are NumPy arrays."""
+    def __init__(self, index, like=None, call=None):
+        """Results are of the kind of ``like``, an array of the caller on the device. None: arguments and results are NumPy arrays.
+
+        ``call`` records the steps of the call (`gpu_calls.Call`), or is None.
+        """
         self.index, self.family = index, like if like is None else array_interop.family(like)
         self.stream = memory.stream(0 if like is None else self.family.stream(like))
         self.report = self.raising = None
+        self.kept: list = []  # arrays of the caller that must outlive the work that is queued
+        self.call = call
+        if call is not None:
+            call.index, call.stream = index, self.stream
 
-    @property
+    @cached_property
     def kernels(self):
-        return _kernel_set(self.index, self.stream)
+        from nbloss.kernels.cuda.kernel_set import KernelSet
+
+        return KernelSet(self.index, self.stream, self.call)
 
     def __enter__(self):
         self.before = memory.enter(self.index)
         return self
 
     def __exit__(self, *error):
+        if self.kept:
+            memory.keep_until_done(self.kept, self.stream)
         memory.leave(self.before)
 
     # -------------------- arguments --------------------
@@ -58,16 +80,27 @@ class CudaBackend:
     def device_array(self, value):
         if not array_interop.on_gpu(value):
             return None
-        array = array_interop.family(value).seen(value, self.stream)
+        family = array_interop.family(value)
+        array = family.seen(value, self.stream)
         if array.device != self.index:
             raise ValueError(f"all arrays of a call should be on one device, here cuda:{self.index}; got one on cuda:{array.device}")
+        if array.stream != memory.handle(self.stream) or (family.may_be_reused_early and array is not value):
+            self.kept.append(array)
+            self._not_recorded()
+        if self.call is not None:
+            self.call.input(array, value)
         return array
 
+    def _not_recorded(self):
+        if self.call is not None:
+            self.call.fail()
+
     def _on_device(self, array):
-        return array if isinstance(array, DeviceArray) else memory.upload(array, self.index, self.stream)
+        return array if isinstance(array, DeviceArray) else self.upload(array)
 
     def upload(self, host):
         """Copy a NumPy array to a `DeviceArray`."""
+        self._not_recorded()
         return memory.upload(host, self.index, self.stream)
 
     def download(self, value):
@@ -75,23 +108,19 @@ class CudaBackend:
         array = self.device_array(value)
         host = np.empty(array.shape, array.dtype)
         if array.size:
+            self._not_recorded()
             memory.download(array if array.contiguous else self._contiguous(array), host, self.stream)
         return host
 
     def _contiguous(self, array):
-        copied = self._empty(array.shape, array.dtype)
-        self.kernels.copy(array, copied)
-        return copied
-
-    def _empty(self, shape, dtype):
-        return memory.empty(shape, dtype, self.index, self.stream)
+        return self.kernels.packed(array)
 
     def cast(self, array, dtype):
         if not isinstance(array, DeviceArray):
             return CPU.cast(array, dtype)
         if array.dtype == dtype:
             return array
-        converted = self._empty(array.shape, dtype)
+        converted = self.kernels.scratch(array.shape, dtype)
         if array.size:
             self.kernels.copy(array, converted)
         return converted
@@ -116,11 +145,16 @@ class CudaBackend:
         return (array if array.contiguous or not array.size else self._contiguous(array)).reshape(-1)
 
     def broadcast(self, number, shape):
-        array = self._on_device(number)
+        array = number
+        if not isinstance(number, DeviceArray):  # written by a kernel: a copy from the host would wait
+            dtype = number.dtype
+            array = self.kernels.scratch(1, np.float64 if dtype == np.float64 else np.float32)
+            self.kernels.ratio(float(number), None, 1.0, array)
+            array = self.cast(array, dtype).reshape(())
         return array.seen(np.broadcast_to(array.geometry, shape))
 
     def class_weights(self, weight, classes, dtype):
-        return memory.upload(np.ones(classes, dtype), self.index, self.stream) if weight is None else weight
+        return self.kernels.ones(classes, dtype) if weight is None else weight
 
     # -------------------- results --------------------
 
@@ -138,14 +172,22 @@ class CudaBackend:
         return CPU.as_output(out) if self.family is None else self.device_array(out)
 
     def scratch(self, count, dtype):
-        return self._empty(count, dtype)
+        return self.kernels.scratch(count, dtype)
 
     def new_output(self, shape, dtype, out=None, like=None):
         if self.family is None:
-            array = self._empty(shape, dtype)
+            array = self.kernels.scratch(shape, dtype)
             return Output(array, lambda: self._to_host(array, np.empty(shape, dtype) if out is None else out))
-        out = self.family.empty(shape, dtype, self.index, self.stream) if out is None else out
-        return Output(self.family.seen(out, self.stream), lambda: out)
+        if out is not None:
+            return Output(self.family.seen(out, self.stream), lambda: out)
+        made = self.family.empty(shape, dtype, self.index, self.stream)
+        if isinstance(made, DeviceArray):
+            output = Output(made, lambda: self.family.result(made))
+        else:
+            output = Output(self.family.seen(made, self.stream), lambda: made)
+        if self.call is not None:
+            self.call.output(output.array, made)
+        return output
 
     def kernel_view(self, output):
         return output.array
@@ -166,28 +208,30 @@ class CudaBackend:
     def row_scale(self, problem, *arguments):
         *given, spread = arguments
         scale = self.scratch(problem.positions, problem.dtype)
-        self.report = self._empty(REPORT, np.int64)
+        self.report = self.kernels.scratch(REPORT, np.int64)
         if problem.positions == 0:
-            memory.put(np.array([0, 0, -1, 0]), self.report, self.stream)
+            self._not_recorded()
+            memory.clear(self.report, self.stream)
             return scale, self.report
         self.raising = problem.out_of_range
-        serial = next(_serials)
-        if self.family is not None:
-            _calls[serial] = problem.out_of_range
-            while len(_calls) > REMEMBERED:
-                _calls.popitem(last=False)
+        if self.family is None:
+            serial = Serial(0)
+        else:
+            serial = remembered(problem.out_of_range)
+            if self.call is not None:
+                self.call.late_error = partial(remembered, problem.out_of_range)
         self.kernels.row_scale(*given, scale, spread, self.report, self._record(), serial)
         return scale, self.report
 
     def _record(self):
         """The error record of the device, which keeps late errors. A call on NumPy arrays raises its own, and uses a temporary record."""
         if self.family is None:
-            record = self._empty(ERRORS, np.int64)
+            record = self.kernels.scratch(ERRORS, np.int64)
             memory.clear(record, self.stream)
             return record
         if self.index not in _records:
-            _records[self.index] = memory.upload(np.zeros(ERRORS, np.int64), self.index, self.stream)
-        return _records[self.index]
+            _records[self.index] = memory.HostArray(ERRORS, self.index)
+        return _records[self.index].device
 
     def _raise_errors(self):
         """For calls on NumPy arrays: wait for the GPU, and raise for bad targets before any result is returned."""
@@ -198,17 +242,10 @@ class CudaBackend:
                 raise raising(*words[1:].tolist())
 
     def upstream(self, g, problem):
-        one = self._empty(1, problem.dtype)
-        if isinstance(g, DeviceArray):
-            divisor = problem.divisor
-            if problem.divides and not isinstance(divisor, DeviceArray):
-                bits = np.array([divisor], np.float64).view(np.int64)
-                divisor = memory.upload(np.append(bits, [0, -1, 0]), self.index, self.stream)
-            self.kernels.ratio(g, divisor if problem.divides else None, one)
-        elif problem.divides and isinstance(problem.divisor, DeviceArray):
-            self.kernels.ratio(float(g), problem.divisor, one)
-        else:
-            self.kernels.ratio(mean(float(g), problem.divisor) if problem.divides else float(g), None, one)
+        one = self.kernels.scratch(1, problem.dtype)
+        report = problem.divisor if problem.divides and isinstance(problem.divisor, DeviceArray) else None
+        divisor = float(problem.divisor) if problem.divides and report is None else 1.0
+        self.kernels.ratio(g if isinstance(g, DeviceArray) else float(g), report, divisor, one)
         return one
 
     def reduced(self, losses, problem):
@@ -219,25 +256,19 @@ class CudaBackend:
         return value[()] if self.family is None else value
 
 
-def _kernel_set(index, stream):
-    from nbloss.kernels.cuda.kernel_set import KernelSet
-
-    return KernelSet(index, stream)
-
-
-def check():
+def check(wait):
     """Raise the first error in the devices' records, and clear it."""
     for index, record in _records.items():
-        before = memory.enter(index)
-        try:
-            memory.synchronize(index)
-            words = np.empty(ERRORS, np.int64)
-            memory.download(record, words, memory.stream())
-            if words[0]:
-                memory.put(np.zeros(ERRORS, np.int64), record, memory.stream())
-                raise _late_error(*words.tolist())
-        finally:
-            memory.leave(before)
+        if wait:
+            before = memory.enter(index)
+            try:
+                memory.synchronize()
+            finally:
+                memory.leave(before)
+        if record.host[-1]:
+            words = record.host.tolist()
+            record.host[::-1] = 0  # the first word last: while it is not 0, no kernel writes
+            raise _late_error(*words[:-1])
 
 
 def _late_error(serial, wrong, position, value, classes):

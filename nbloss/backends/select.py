@@ -103,10 +103,10 @@ def _on_gpu(array):
     return array_interop.on_gpu(array)
 
 
-def select(device, *arrays):
+def select(device, *arrays, call=None):
     """The backend of a call: that of the named device, else of the device of its arrays, else of the default device.
 
-    Results are of the kind of the first array that is on a GPU.
+    Results are of the kind of the first array that is on a GPU. ``call`` records what a call on arrays of a GPU does (`gpu_calls`).
     """
     on_gpu = [a for a in arrays if _on_gpu(a)]
     if not on_gpu:
@@ -123,11 +123,11 @@ def select(device, *arrays):
     checked_device(f"cuda:{index}")
     if device is not None and _parsed(device) != ("cuda", index) and device != "cuda":
         raise ValueError(f"device should be where the arrays are, 'cuda:{index}', or None; got {device!r}: see nbloss.to_host, to_device")
-    return _cuda().CudaBackend(index, on_gpu[0])
+    return _cuda().CudaBackend(index, on_gpu[0], call)
 
 
 def _cuda():
-    from nbloss.backends import cuda
+    from nbloss.backends import cuda, gpu_calls  # noqa: F401 - ``_general_path`` looks for gpu_calls when a call may be on a GPU
 
     return cuda
 
@@ -190,11 +190,17 @@ def to_host(array: Any) -> np.ndarray:
         return backend.download(array)
 
 
-def check_device_errors() -> None:
-    """Raise the error of a bad target in an earlier call on GPU arrays, and clear it. Waits for the devices.
+def check_device_errors(wait: bool = True) -> None:
+    """Raise the error of a bad target in an earlier call on GPU arrays, and clear it.
 
     Calls on GPU arrays do not wait for the GPU, so they cannot raise for a target that is out of range. Its row counts as ignored, a summed
     loss is nan, and the first such error of each device is kept for this function. Calls on NumPy arrays raise at once.
+
+    Parameters
+    ----------
+    wait : bool
+        True waits for the devices, so that all earlier calls are checked. False waits for nothing: it reports what the devices have found
+        so far, and costs less than a microsecond.
 
     Raises
     ------
@@ -207,4 +213,4 @@ def check_device_errors() -> None:
     >>> nbloss.check_device_errors()
     """
     if "nbloss.backends.cuda" in sys.modules:
-        _cuda().check()
+        _cuda().check(wait)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbloss import _fast_path
+from nbloss import _fast_path, _general_path
 from nbloss._docstrings import documented
-from nbloss._problem import Problem
-from nbloss.backends.select import select
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -61,13 +59,8 @@ def cross_entropy(
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
     np.float32(4.1223074e-09)
     """
-    row_options = label_smoothing, lse_square_scale
-    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options)
-    if done:
-        return done[0]
-    with select(device, input, target, weight) as backend:
-        problem = Problem(backend, input, target, weight, ignore_index, reduction, *row_options).check_targets()
-        return problem.reduced(problem.cross_entropy(None, None))
+    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale
+    return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
 
 @documented()
@@ -106,15 +99,8 @@ def cross_entropy_backward(
     >>> F.cross_entropy_backward(1.0, np.zeros((1, 2)), np.array([0]))
     array([[-0.5,  0.5]])
     """
-    row_options = label_smoothing, lse_square_scale
-    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
-    if done:
-        return done[1]
-    with select(device, input, target, weight, grad_output, out) as backend:
-        problem = Problem(backend, input, target, weight, ignore_index, reduction, *row_options)
-        result, gradient = problem.gradient(out, grad_output)
-        problem.check_targets().cross_entropy(grad_output, gradient)
-        return backend.deliver(result)
+    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale, grad_output, out
+    return (_fast_path.loss(*call) or _general_path.loss(*call, with_loss=False))[1]
 
 
 @documented()
@@ -161,12 +147,5 @@ def cross_entropy_value_and_grad(
     >>> loss.round(4), grad
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
-    row_options = label_smoothing, lse_square_scale
-    done = _fast_path.loss("cross_entropy", input, target, weight, ignore_index, reduction, device, *row_options, grad_output, out)
-    if done:
-        return done
-    with select(device, input, target, weight, grad_output, out) as backend:
-        problem = Problem(backend, input, target, weight, ignore_index, reduction, *row_options)
-        result, gradient = problem.gradient(out, grad_output)
-        losses = problem.check_targets().cross_entropy(grad_output, gradient)
-        return problem.reduced(losses), backend.deliver(result)
+    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale, grad_output, out
+    return _fast_path.loss(*call) or _general_path.loss(*call)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numpy.lib.array_utils import normalize_axis_index
-
-from nbloss import _fast_path
-from nbloss._arguments import array_like, float_array, float_dtype, real_array
+from nbloss import _fast_path, _general_path
 from nbloss._docstrings import documented
-from nbloss._options import checked_dim, refused_axis
-from nbloss._problem import as_stored, delivered, output_array
-from nbloss.backends.select import select
+from nbloss._options import refused_axis
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -32,17 +27,7 @@ def forward(operation, input, dim, dtype, out, device):
         result = _fast_path.along_axis(operation, (input,), dim, out)
         if result is not None:
             return result
-    with select(device, input, out) as backend:
-        if dtype is None:
-            x = float_array(backend, "input", input, ", or dtype=np.float32")
-        else:
-            x = real_array(backend, "input", input, float_dtype(dtype))
-        axis = normalize_axis_index(checked_dim(dim), max(x.ndim, 1))
-        result = output_array(backend, out, x, [("input", x)])
-        run = getattr(backend.kernels, operation)
-        for piece in backend.pieces(axis, [as_stored(x)], as_stored(backend.kernel_view(result)), any_order=True):
-            run(*piece.inputs, piece.out)
-        return delivered(backend, result, out)
+    return _general_path.forward(operation, input, dim, dtype, out, device)
 
 
 def backward(operation, grad_output, output, dim, out, device):
@@ -51,15 +36,7 @@ def backward(operation, grad_output, output, dim, out, device):
         result = _fast_path.along_axis(operation, (grad_output, output), dim, out)
         if result is not None:
             return result
-    with select(device, output, grad_output, out) as backend:
-        y = float_array(backend, "output", output)
-        g = array_like(backend, "grad_output", grad_output, y)
-        axis = normalize_axis_index(checked_dim(dim), max(y.ndim, 1))
-        result = output_array(backend, out, y, [("output", y), ("grad_output", g)])
-        run = getattr(backend.kernels, operation)
-        for piece in backend.pieces(axis, [as_stored(g), as_stored(y)], as_stored(backend.kernel_view(result)), any_order=True):
-            run(*piece.inputs, piece.out)
-        return delivered(backend, result, out)
+    return _general_path.backward(operation, grad_output, output, dim, out, device)
 
 
 @documented(input=INPUT, out=OUT)

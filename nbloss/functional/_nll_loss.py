@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbloss import _fast_path
+from nbloss import _fast_path, _general_path
 from nbloss._docstrings import documented
-from nbloss._problem import Problem
-from nbloss.backends.select import select
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -63,12 +61,8 @@ def nll_loss(
     >>> F.nll_loss(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([1, -100])).round(4)
     np.float64(0.2877)
     """
-    done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device)
-    if done:
-        return done[0]
-    with select(device, input, target, weight) as backend:
-        problem = Problem(backend, input, target, weight, ignore_index, reduction).check_targets()
-        return problem.reduced(problem.nll())
+    call = "nll", input, target, weight, ignore_index, reduction, device
+    return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
 
 @documented(input=INPUT)
@@ -104,11 +98,5 @@ def nll_loss_backward(
     >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
     array([[ 0., -1.]])
     """
-    done = _fast_path.loss("nll", input, target, weight, ignore_index, reduction, device, g=grad_output, out=out, with_loss=False)
-    if done:
-        return done[1]
-    with select(device, input, target, weight, grad_output, out) as backend:
-        problem = Problem(backend, input, target, weight, ignore_index, reduction)
-        result, gradient = problem.gradient(out, grad_output)
-        problem.check_targets().nll_backward(grad_output, gradient)
-        return backend.deliver(result)
+    call, rest = ("nll", input, target, weight, ignore_index, reduction, device), {"g": grad_output, "out": out, "with_loss": False}
+    return (_fast_path.loss(*call, **rest) or _general_path.loss(*call, **rest))[1]

@@ -33,14 +33,32 @@ def _launches(x):
 class KernelSet:
     """The kernels on one device and stream."""
 
-    def __init__(self, device, stream):
-        self.device, self.stream = device, stream
+    def __init__(self, device, stream, call=None):
+        """``call`` records the launches (``step``) and the scratch memory (``scratch``); None: nothing does."""
+        self.device, self.stream, self.call = device, stream, call
         self.capability, self.multiprocessors = _device_facts(device)
         self.sm80 = self.capability >= (8, 0)
 
+    def scratch(self, shape, dtype):
+        """Memory for this call."""
+        array = memory.empty(shape, dtype, self.device, self.stream)
+        if self.call is not None:
+            self.call.scratch(array)
+        return array
+
+    def ones(self, count, dtype):
+        """Ones of float32 or float64, without a copy from the host."""
+        array = self.scratch(count, dtype)
+        for offset, pitch, word in memory.words_of_ones(array.dtype):
+            arguments = array, offset, pitch, word, count, memory.handle(self.stream)
+            memory.fill(*arguments)
+            if self.call is not None:
+                self.call.step(memory.fill, *arguments)
+        return array
+
     def packed(self, array):
         """A C-ordered copy."""
-        copy = memory.empty(array.shape, array.dtype, self.device, self.stream)
+        copy = self.scratch(array.shape, array.dtype)
         strided_copy.copy(self, array, copy)
         return copy
 

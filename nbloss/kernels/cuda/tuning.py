@@ -70,3 +70,9 @@ CHUNK_CLASSES = 16
 
 # Numbers that one thread adds before the threads of its block add their sums. Not measured.
 SUM_NUMBERS_PER_THREAD = 32
+
+# ------------------------------ memory ------------------------------
+
+# Bytes of freed memory that the pool of a device keeps when the device is waited for; more goes back to the driver, where other libraries
+# can have it. Scratch memory of a call has one or two numbers per position, so this holds that of 32 million positions. Not measured.
+POOL_KEEPS_BYTES = 256 << 20

@@ -88,32 +88,32 @@ def reduced(kernels, losses, report, divide, divisor, out):
     """out = sum of losses; see ``final_sum``."""
     values, count = losses, losses.size
     if count > BLOCK_NUMBERS:
-        values = memory.empty(sum_blocks(count), np.float64, kernels.device, kernels.stream)
+        values = kernels.scratch(sum_blocks(count), np.float64)
         launch.run(kernels, partial_sums, (), sum_blocks(count), BLOCK_THREADS, losses, count, values)
         count = values.size
     reported = report is not None
-    report = report if reported else memory.empty(1, np.int64, kernels.device, kernels.stream)
-    launch.run(kernels, final_sum, (reported, divide), 1, BLOCK_THREADS, values, count, report, float(divisor), out)
+    launch.run(kernels, final_sum, (reported, divide), 1, BLOCK_THREADS, values, count, report if reported else values, float(divisor), out)
 
 
 def over_divisor(reported, stored):
-    """upstream[0] = g, over the divisor of the report if ``reported``. g is in an array if ``stored``, otherwise a scalar argument."""
+    """upstream[0] = g over the divisor of the report (``reported``), or over ``divisor``. g is in an array if ``stored``, else a scalar."""
 
-    def kernel(g, scalar, report, upstream):
+    def kernel(g, scalar, report, divisor, upstream):
         value = scalar
         if stored:
             value = np.float64(get(g, 0))
-        if reported:
-            value = mean(value, number(integer(report, 0)))
-        put(upstream, 0, value)
+        put(upstream, 0, mean(value, number(integer(report, 0)) if reported else divisor))
 
     return kernel
 
 
-def ratio(kernels, g, report, upstream):
-    """upstream = ``rowmath.mean`` of g and the divisor of the report, in float64. ``g`` is a number, or a DeviceArray with one element."""
+def ratio(kernels, g, report, divisor, upstream):
+    """upstream = ``rowmath.mean`` of g and the divisor, in float64. ``g`` is a number, or a DeviceArray with one element.
+
+    The divisor is that of the report, or a number if there is none.
+    """
     stored, reported = isinstance(g, memory.DeviceArray), report is not None
-    unused = memory.empty(1, np.int64, kernels.device, kernels.stream)
     scalar = 0.0 if stored else float(g)
-    arguments = g if stored else upstream, scalar, report if reported else unused, upstream
+    unused = upstream.view(np.int64 if upstream.itemsize == 8 else np.int32)
+    arguments = g if stored else upstream, scalar, report if reported else unused, divisor, upstream
     launch.run(kernels, over_divisor, (reported, stored), 1, 1, *arguments)

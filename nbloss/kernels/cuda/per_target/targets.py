@@ -1,16 +1,16 @@
 """Checks of the targets, and the weight of each position: ``row_scale`` of the contract.
 
 A bad target is neither a class nor ignore_index. ``report`` holds four int64: the bits of the sum of w[target], the number of bad targets,
-the position of the first one or -1, and its value. ``sticky`` holds five: the number of the first call that found bad targets, how many it
-found, position and value of the first one, and the number of classes. It stays until the host has read it.
+the position of the first one or -1, and its value. ``sticky`` holds six: the number of the first call that found bad targets, how many it
+found, position and value of the first one, the number of classes, and 1 when all of them are written. It stays until the host has read it.
 """
 
 import numpy as np
 from numba import cuda, float64, int64
 
 from nbloss.kernels.cuda.per_target.sums import BLOCK_NUMBERS, block_sum, strided_sum, sum_blocks
-from nbloss.kernels.cuda.prims.api import barrier, bits, device, get, integer, put, put_integer, swap_integer
-from nbloss.kernels.cuda.runtime import launch, memory
+from nbloss.kernels.cuda.prims.api import barrier, bits, device, fence, get, integer, put, put_integer, swap_integer
+from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_NUMBERS_PER_THREAD
 
 
@@ -44,6 +44,8 @@ def write_report(total, wrong, first, target, mask, classes, report, sticky, ser
             put_integer(sticky, 2, first)
             put_integer(sticky, 3, value)
             put_integer(sticky, 4, classes)
+            fence()  # the host may read the record at any time
+            put_integer(sticky, 5, np.int64(1))
     put_integer(report, 2, first if wrong > 0 else np.int64(-1))
     put_integer(report, 3, value)
 
@@ -114,8 +116,8 @@ def finish_check():
 def row_scale(kernels, target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial):
     count = target.size
     parts = sum_blocks(count)
-    totals = memory.empty(parts, np.float64, kernels.device, kernels.stream)
-    bad = memory.empty(2 * parts, np.int64, kernels.device, kernels.stream)
+    totals = kernels.scratch(parts, np.float64)
+    bad = kernels.scratch(2 * parts, np.int64)
     constants = weight is not None, spread is not None, parts == 1
     inputs = target, int(mask), int(wide), scale if weight is None else weight, classes, ignore_index, float(hit), float(share)
     outputs = scale, scale if spread is None else spread, count, totals, bad, report, sticky, serial

@@ -292,7 +292,7 @@ def barrier():
 
 @device
 def fence():
-    cuda.threadfence()
+    cuda.threadfence_system()
 
 
 def _atomic(operation):

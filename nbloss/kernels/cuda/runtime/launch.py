@@ -8,8 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nbloss.kernels.cuda.runtime import build
-from nbloss.kernels.cuda.runtime.memory import SIMULATED
+from nbloss.kernels.cuda.runtime import build, memory
 
 _loaded = {}
 
@@ -25,8 +24,12 @@ def _config(grid, threads, cluster):
     return LaunchConfig(grid=grid // cluster, cluster=cluster, block=threads)
 
 
+class Serial(int):
+    """The serial number of a call: the only argument that differs when a recorded call is made again."""
+
+
 # How a signature names an argument, by its type or by the dtype of its array. NumPy takes 10 us to name a dtype.
-_SCALARS = {int: "int64", bool: "int64", float: "float64", np.float32: "float32", np.float64: "float64"}
+_SCALARS = {int: "int64", Serial: "int64", bool: "int64", float: "float64", np.float32: "float32", np.float64: "float64"}
 
 _POINTERS = {code: f"*{np.dtype(code).name}" for code in "?bBhHiIlLqQfd"}
 
@@ -77,14 +80,17 @@ def run(kernels, make, constants, grid, threads, *arguments, cluster=1, min_bloc
         with _loading:
             kernel = _loaded.get(key)
             if kernel is None:
-                if SIMULATED:
+                if memory.SIMULATED:
                     kernel = _simulated(make, constants, cluster)
                 else:
                     kernel = _load(make, constants, signature, kernels.device, threads, min_blocks)
                 _loaded[key] = kernel
-    if SIMULATED:
+    if memory.SIMULATED:
         kernel[grid, threads](*map(_simulated_value, arguments))
-    else:
-        from cuda.core import launch
+        return
+    from cuda.core import launch
 
-        launch(kernels.stream, _config(grid, threads, cluster), kernel, *(getattr(a, "pointer", a) for a in arguments))
+    config = _config(grid, threads, cluster)
+    launch(kernels.stream, config, kernel, *(getattr(a, "pointer", a) for a in arguments))
+    if kernels.call is not None:
+        kernels.call.step(launch, kernels.stream, config, kernel, *arguments)

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from nbloss.kernels.cuda.tuning import POOL_KEEPS_BYTES
+
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 OLDEST_DRIVER = 13000  # numba-cuda[cu13]
+
+LEGACY_STREAM, THREAD_STREAM = 1, 2  # the driver's handles of the legacy default stream and of each thread's default stream
 
 
 class _Memory:
@@ -41,15 +46,16 @@ class DeviceArray:
         Index of the GPU.
     """
 
-    __slots__ = ("_geometry", "_strides", "address", "device", "dtype", "owner", "shape", "writeable")
+    # ``stream`` is the handle of the stream that orders the work on the array.
+    __slots__ = ("_geometry", "_strides", "address", "device", "dtype", "owner", "shape", "stream", "writeable")
 
-    def __init__(self, geometry, address, device, owner):
+    def __init__(self, geometry, address, device, owner, stream=LEGACY_STREAM):
         strides = None if geometry.flags.c_contiguous else geometry.strides
-        self._set(geometry.shape, strides, geometry.dtype, address, device, owner, geometry.flags.writeable, geometry)
+        self._set(geometry.shape, strides, geometry.dtype, address, device, owner, geometry.flags.writeable, stream, geometry)
 
-    def _set(self, shape, strides, dtype, address, device, owner, writeable=True, geometry=None):
+    def _set(self, shape, strides, dtype, address, device, owner, writeable=True, stream=LEGACY_STREAM, geometry=None):
         self.shape, self._strides, self.dtype, self.writeable = shape, strides, dtype, writeable
-        self.address, self.device, self.owner, self._geometry = address, device, owner, geometry
+        self.address, self.device, self.owner, self.stream, self._geometry = address, device, owner, stream, geometry
         return self
 
     @property
@@ -89,7 +95,7 @@ class DeviceArray:
     def seen(self, geometry):
         """The same memory with another geometry, which is a view of the present one."""
         address = self.address if geometry.size == 0 else geometry.__array_interface__["data"][0]
-        return DeviceArray(geometry, address, self.device, self.owner)
+        return DeviceArray(geometry, address, self.device, self.owner, self.stream)
 
     def reshape(self, *shape):
         """The same memory in another shape; ValueError where that needs a copy."""
@@ -110,7 +116,7 @@ class DeviceArray:
 
     def _as(self, shape, dtype):
         """The same C-ordered memory with another shape and dtype."""
-        return DeviceArray.__new__(DeviceArray)._set(shape, None, dtype, self.address, self.device, self.owner, self.writeable)
+        return DeviceArray.__new__(DeviceArray)._set(shape, None, dtype, self.address, self.device, self.owner, self.writeable, self.stream)
 
     @property
     def __cuda_array_interface__(self):
@@ -118,22 +124,18 @@ class DeviceArray:
             raise AttributeError("arrays of the simulator are in host memory")
         typestr = self.dtype.str  # "<V2" for bfloat16, as other libraries have it
         data = (self.address if self.size else 0, not self.writeable)
-        return {"shape": self.shape, "strides": self._strides, "typestr": typestr, "data": data, "version": 3, "stream": 1}
+        return {"shape": self.shape, "strides": self._strides, "typestr": typestr, "data": data, "version": 3, "stream": self.stream}
 
     def __dlpack_device__(self):
         return (1, 0) if SIMULATED else (2, self.device)
 
-    def __dlpack__(self, **options):
+    def __dlpack__(self, *, stream=None, **options):
+        """The array for another library. Its stream waits for the work on the array; None is the legacy default stream, -1 waits for nothing."""
         if SIMULATED:
-            return self.geometry.__dlpack__(**options)
-        from cuda.core import Buffer
-        from cuda.core.utils import StridedMemoryView
+            return self.geometry.__dlpack__(stream=stream, **options)
+        from nbloss.kernels.cuda.runtime import dlpack
 
-        counts = tuple(s // self.itemsize for s in self.strides)
-        span = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + self.itemsize if self.size else 0
-        buffer = Buffer.from_handle(self.address, span, owner=self)
-        view = StridedMemoryView.from_buffer(buffer, self.shape, counts, itemsize=self.itemsize, dtype=self.dtype)
-        return view.__dlpack__(**{"stream": None} | options)
+        return dlpack.export(self, LEGACY_STREAM if stream is None else stream, options)
 
 
 def _c_strides(shape, itemsize):
@@ -152,12 +154,12 @@ def _geometry(address, shape, strides, dtype, writeable):
     return np.asarray(_Memory(interface)).view(dtype)
 
 
-def at(address, shape, strides, dtype, device, owner, writeable=True) -> DeviceArray:
+def at(address, shape, strides, dtype, device, owner, writeable=True, stream=LEGACY_STREAM) -> DeviceArray:
     """An array of memory that another object owns. The array keeps ``owner`` alive."""
     dtype = np.dtype(dtype)
     if strides is not None and (0 in shape or strides == _c_strides(shape, dtype.itemsize)):
         strides = None
-    return DeviceArray.__new__(DeviceArray)._set(shape, strides, dtype, address, device, owner, writeable)
+    return DeviceArray.__new__(DeviceArray)._set(shape, strides, dtype, address, device, owner, writeable, stream)
 
 
 def empty(shape, dtype, device, stream) -> DeviceArray:
@@ -167,8 +169,8 @@ def empty(shape, dtype, device, stream) -> DeviceArray:
     if SIMULATED:
         geometry = np.empty(shape, dtype)
         return DeviceArray(geometry, geometry.ctypes.data, device, geometry)
-    buffer = pool(device).allocate(max(math.prod(shape) * dtype.itemsize, 1), stream=stream)
-    return at(int(buffer.handle), shape, None, dtype, device, buffer)
+    block = allocate(math.prod(shape) * dtype.itemsize, device, stream)
+    return DeviceArray.__new__(DeviceArray)._set(shape, None, dtype, int(block.handle), device, block, True, handle(stream))
 
 
 def upload(host: np.ndarray, device, stream) -> DeviceArray:
@@ -184,7 +186,7 @@ def put(host: np.ndarray, array: DeviceArray, stream) -> None:
     if SIMULATED:
         array.geometry[...] = host
     elif host.size:
-        _checked(driver().cuMemcpyHtoDAsync(array.address, host.ctypes.data, host.nbytes, _handle(stream)))
+        checked(driver().cuMemcpyHtoDAsync(array.address, host.ctypes.data, host.nbytes, handle(stream)))
         stream.sync()
 
 
@@ -193,7 +195,7 @@ def download(array: DeviceArray, host: np.ndarray, stream) -> None:
     if SIMULATED:
         host[...] = array.geometry.reshape(host.shape).view(host.dtype)
     elif host.size:
-        _checked(driver().cuMemcpyDtoHAsync(host.ctypes.data, array.address, host.nbytes, _handle(stream)))
+        checked(driver().cuMemcpyDtoHAsync(host.ctypes.data, array.address, host.nbytes, handle(stream)))
         stream.sync()
 
 
@@ -202,7 +204,42 @@ def clear(array: DeviceArray, stream) -> None:
     if SIMULATED:
         array.geometry[...] = np.zeros((), array.dtype)
     elif array.size:
-        _checked(driver().cuMemsetD8Async(array.address, 0, array.nbytes, _handle(stream)))
+        checked(driver().cuMemsetD8Async(array.address, 0, array.nbytes, handle(stream)))
+
+
+def fill(array, offset, pitch, word, count, stream):
+    """Write a word of 32 bits ``count`` times, ``pitch`` bytes apart, ``offset`` bytes behind an array's address, on a stream (a handle).
+
+    The array may be an address.
+    """
+    if SIMULATED:
+        array.geometry.view(np.uint32)[offset // 4 :: pitch // 4] = word
+    elif count:
+        address = array if isinstance(array, int) else array.address
+        checked(driver().cuMemsetD2D32Async(address + offset, pitch, word, 1, count, stream))
+
+
+def words_of_ones(dtype):
+    """The words that fill an array of float32 or float64 with ones: ``(offset, pitch, word)`` for each half of a number (little-endian)."""
+    if dtype == np.float32:
+        return [(0, 4, int(np.float32(1).view(np.uint32)))]
+    return [(0, 8, 0), (4, 8, int(np.float64(1).view(np.uint64)) >> 32)]
+
+
+class HostArray:
+    """Words of int64 in host memory that kernels write and the host reads at any time: ``host`` and ``device`` are the same memory."""
+
+    def __init__(self, count, device):
+        if SIMULATED:
+            self.host = np.zeros(count, np.int64)
+            address = self.host.ctypes.data
+        else:
+            flags = driver().CU_MEMHOSTALLOC_PORTABLE | driver().CU_MEMHOSTALLOC_DEVICEMAP
+            address = int(checked(driver().cuMemHostAlloc(8 * count, flags)))
+            interface = {"data": (address, False), "shape": (count,), "typestr": "<i8", "version": 3}
+            self.host = np.asarray(_Memory(interface))
+            self.host[:] = 0
+        self.device = at(address, (count,), None, np.int64, device, self.host)
 
 
 @cache
@@ -258,40 +295,105 @@ def enter(device):
 
 def leave(before):
     if before:
-        _checked(driver().cuCtxSetCurrent(before))
+        checked(driver().cuCtxSetCurrent(before))
 
 
-def synchronize(device):
-    """Wait for all work on a device."""
+def synchronize():
+    """Wait for all work on the current device."""
     if not SIMULATED:
-        from cuda.core import Device
-
-        Device(device).sync()
+        checked(driver().cuCtxSynchronize())
 
 
 @cache
-def pool(device):
-    """The stream-ordered memory pool of the device. It reuses freed memory instead of returning it to the system."""
-    from cuda.core import Device
+def _pool(device):
+    """The stream-ordered memory pool of nbloss on a device. The device's default pool is left to other libraries, as they have set it."""
+    from cuda.core import DeviceMemoryResource, DeviceMemoryResourceOptions
 
-    return Device(device).memory_resource
+    made = DeviceMemoryResource(device, DeviceMemoryResourceOptions())
+    attribute = driver().CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+    checked(driver().cuMemPoolSetAttribute(made.handle, attribute, driver().cuuint64_t(POOL_KEEPS_BYTES)))
+    return made
 
 
-def _handle(stream):
-    return int(stream.handle)
+def allocate(count, device, stream):
+    """``count`` bytes of the pool: an object whose ``handle`` is the address, and which frees them, in stream order, with its last reference."""
+    try:
+        return _pool(device).allocate(count or 1, stream=stream)
+    except RuntimeError:
+        if not int(checked(driver().cuStreamIsCapturing(handle(stream)))):
+            raise
+        return _GraphMemory(count or 1, device, handle(stream))
 
 
-def _checked(result):
-    code = result[0]
+class _GraphMemory:
+    """Memory that a graph allocates and frees: cuda-core's pools refuse a stream that is captured, the driver takes it."""
+
+    def __init__(self, count, device, stream):
+        self.handle = checked(driver().cuMemAllocFromPoolAsync(count, _pool(device).handle, stream))
+        self.free, self.stream = driver().cuMemFreeAsync, stream  # kept here: the module may be gone when the interpreter shuts down
+
+    def __del__(self):
+        if hasattr(self, "free"):
+            self.free(self.handle, self.stream)
+
+
+def handle(stream):
+    """The driver's handle of a stream. The legacy default stream has two: this is never 0."""
+    return LEGACY_STREAM if stream is None else int(stream.handle) or LEGACY_STREAM
+
+
+def checked(result):
+    """What a function of the driver returned beside its error code; raises for an error."""
+    code, *values = result
     if int(code):
         raise RuntimeError(f"the CUDA driver answered {code.name}")
+    return values[0] if values else None
+
+
+def order(before, after):
+    """Let a stream (a handle) wait for the work that has been queued on another. The host does not wait."""
+    if before == after or SIMULATED:
+        return
+    event = new_event(before)
+    checked(driver().cuStreamWaitEvent(after, event, 0))
+    checked(driver().cuEventDestroy(event))  # the driver keeps it until the work is done
+
+
+def new_event(stream):
+    """An event behind the work that has been queued on a stream (a handle)."""
+    event = checked(driver().cuEventCreate(driver().CUevent_flags.CU_EVENT_DISABLE_TIMING))
+    checked(driver().cuEventRecord(event, stream))
+    return event
+
+
+_kept: deque = deque()  # (event, objects whose memory the work before the event uses)
+
+
+def keep_until_done(objects, stream):
+    """Keep objects alive until the work that has been queued on a stream is done. Polls; the host does not wait."""
+    if not SIMULATED:
+        _kept.append((new_event(handle(stream)), objects))
+        release_done()
+
+
+def release_done():
+    """Release what `keep_until_done` keeps, as far as its work is done."""
+    while _kept:
+        try:
+            event, objects = _kept.popleft()
+        except IndexError:  # another thread took it
+            return
+        if int(driver().cuEventQuery(event)[0]) == int(driver().CUresult.CUDA_ERROR_NOT_READY):
+            _kept.appendleft((event, objects))
+            return
+        checked(driver().cuEventDestroy(event))
 
 
 @cache
 def _streams(handle):
     from cuda.core import LEGACY_DEFAULT_STREAM, PER_THREAD_DEFAULT_STREAM, Stream
 
-    named = {0: LEGACY_DEFAULT_STREAM, 1: LEGACY_DEFAULT_STREAM, 2: PER_THREAD_DEFAULT_STREAM}
+    named = {0: LEGACY_DEFAULT_STREAM, LEGACY_STREAM: LEGACY_DEFAULT_STREAM, THREAD_STREAM: PER_THREAD_DEFAULT_STREAM}
     return named[handle] if handle in named else Stream.from_handle(handle)
 
 

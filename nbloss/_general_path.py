@@ -1,0 +1,103 @@
+"""The general path: calls of every kind and on every device, with all checks and errors. `nbloss._fast_path` takes the common ones before.
+
+On arrays of a GPU it records what a call does, and the same call again only repeats it (`nbloss.backends.gpu_calls`).
+"""
+
+import sys
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from nbloss._arguments import array_like, float_array, float_dtype, real_array
+from nbloss._fast_path import NO_GRADIENT
+from nbloss._options import checked_dim
+from nbloss._problem import Problem, as_stored, delivered, output_array
+from nbloss.backends.select import select
+
+_NUMBERS = (float, int, np.float32, np.float64)
+
+
+def _recorded(options, number, *arrays):
+    """The `Call` of arguments of which the first array is on a GPU; None for all others, and before the first call on a GPU.
+
+    ``number`` is an upstream gradient, if it is a number.
+    """
+    gpu_calls = sys.modules.get("nbloss.backends.gpu_calls")
+    if gpu_calls is None or type(arrays[0]) is np.ndarray:
+        return None
+    return gpu_calls.look_up(options, number, arrays)
+
+
+def loss(
+    operation, input, target, weight, ignore_index, reduction, device,
+    smoothing=0.0, lse_square_scale=0.0, g=NO_GRADIENT, out=None, with_loss=True,
+):  # fmt: skip
+    """``(loss, gradient)`` of "cross_entropy" or "nll", as `_fast_path.loss`. It raises the errors of bad arguments."""
+    upstream = None if g is NO_GRADIENT else g
+    number = type(g) in _NUMBERS
+    call = None
+    if type(ignore_index) is int and type(smoothing) is float and type(lse_square_scale) is float:
+        options = operation, ignore_index, reduction, device, smoothing, lse_square_scale, g is NO_GRADIENT, with_loss
+        call = _recorded(options, float(g) if number else None, input, target, weight, None if number else upstream, out)
+        done = call and call.replay()
+        if done:
+            return done
+    with select(device, input, target, weight, upstream, out, call=call) as backend:
+        problem = Problem(backend, input, target, weight, ignore_index, reduction, smoothing, lse_square_scale)
+        result = gradient = value = None
+        if g is not NO_GRADIENT:
+            result, gradient = problem.gradient(out, g)
+        problem.check_targets()
+        if operation == "cross_entropy":
+            losses = problem.cross_entropy(upstream, gradient, with_loss)
+        else:
+            losses = problem.nll() if gradient is None else problem.nll_backward(g, gradient)
+        if with_loss:
+            value = problem.reduced(losses)
+        done = value, result and backend.deliver(result)
+        if call is not None:
+            call.keep(done)
+        return done
+
+
+def forward(operation, input, dim, dtype, out, device):
+    """The result of "log_softmax" or "softmax"."""
+    call = _recorded((operation, dim, device), None, input, out) if dtype is None and type(dim) is int else None
+    done = call and call.replay()
+    if done:
+        return done[0]
+    with select(device, input, out, call=call) as backend:
+        if dtype is None:
+            x = float_array(backend, "input", input, ", or dtype=np.float32")
+        else:
+            x = real_array(backend, "input", input, float_dtype(dtype))
+        return _along_axis(operation, backend, dim, [x], [("input", x)], out, call)
+
+
+def backward(operation, grad_output, output, dim, out, device):
+    """The gradient of "log_softmax_backward" or "softmax_backward"."""
+    number = type(grad_output) in _NUMBERS
+    options = operation, dim, device
+    given = output, None if number else grad_output, out
+    call = _recorded(options, float(grad_output) if number else None, *given) if type(dim) is int else None
+    done = call and call.replay()
+    if done:
+        return done[0]
+    with select(device, output, grad_output, out, call=call) as backend:
+        y = float_array(backend, "output", output)
+        g = array_like(backend, "grad_output", grad_output, y)
+        return _along_axis(operation, backend, dim, [g, y], [("output", y), ("grad_output", g)], out, call)
+
+
+def _along_axis(operation, backend, dim, inputs, may_be, out, call):
+    """The result of an operation, which has the shape and dtype of its last input. ``may_be``: the arrays that ``out`` may be."""
+    like = inputs[-1]
+    axis = normalize_axis_index(checked_dim(dim), max(like.ndim, 1))
+    result = output_array(backend, out, like, may_be)
+    run = getattr(backend.kernels, operation)
+    for piece in backend.pieces(axis, list(map(as_stored, inputs)), as_stored(backend.kernel_view(result)), any_order=True):
+        run(*piece.inputs, piece.out)
+    done = delivered(backend, result, out)
+    if call is not None:
+        call.keep((done,))
+    return done

@@ -1,0 +1,69 @@
+"""The host side of calls on a GPU, on a driver that records (driver.c). The driver is chosen for a process: run this folder by itself."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # recorder
+
+
+def _installed(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _only_this_folder(config):
+    paths = [Path(str(arg).split("::")[0]).resolve() for arg in config.args]
+    return bool(paths) and all(path.is_relative_to(HERE) for path in paths)
+
+
+def pytest_configure(config):
+    if not _only_this_folder(config):
+        return
+    import recorder
+
+    missing = [name for name in ("numba_cuda", "cuda.core") if not _installed(name)]
+    if missing:
+        pytest.exit(f"skipped: {', '.join(missing)} not installed", returncode=0)
+    if not sys.platform.startswith("linux") or recorder.compiler() is None:
+        pytest.exit("skipped: the recording driver needs Linux and a C compiler", returncode=0)
+
+
+def pytest_ignore_collect(collection_path, config):
+    return None if _only_this_folder(config) else True
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory):
+    """The recording driver, in the place of NVIDIA's."""
+    import recorder
+
+    found = recorder.Recorder(recorder.build(tmp_path_factory.mktemp("driver")))
+    yield found
+
+
+@pytest.fixture
+def recorded(driver, monkeypatch):
+    """The driver with a clean record. Kernels are not compiled: their code is only a name with the sizes of the parameters."""
+    from nbloss.backends import gpu_calls
+    from nbloss.kernels.cuda.runtime import build, launch, memory
+
+    def code(make, constants, signature, capability, threads, min_blocks=1):
+        sizes = "".join("4" if kind == "float32" else "8" for kind in signature)
+        return f"\0.text.{make.__name__}.{sizes}\0".encode()
+
+    monkeypatch.setattr(build, "cubin", code)
+    monkeypatch.setattr(launch, "_loaded", {})
+    monkeypatch.setattr(gpu_calls, "_plans", {})
+    memory.release_done()
+    for name in ("pending_events", "capturing", "failing_allocation"):
+        driver[name] = 0
+    driver.clear()
+    yield driver
+    driver["pending_events"] = driver["capturing"] = 0
+    memory.release_done()
