@@ -54,7 +54,7 @@ def loss(
             losses = problem.nll() if gradient is None else problem.nll_backward(g, gradient)
         if with_loss:
             value = problem.reduced(losses)
-        done = value, result and backend.deliver(result)
+        done = value, None if result is None else backend.deliver(result)
         if call is not None:
             call.keep(done)
         return done

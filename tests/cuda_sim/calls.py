@@ -62,7 +62,7 @@ def row_scale(target, classes, dtype, weight=None, ignore_index=-100, label_smoo
     scale = unwritten(target.size, work(dtype))
     spread = unwritten(target.size, work(dtype)) if label_smoothing else None
     report = unwritten(4, np.int64)
-    sticky = np.zeros(5, np.int64) if sticky is None else sticky
+    sticky = np.zeros(6, np.int64) if sticky is None else sticky
     hit, share = 1 - label_smoothing, label_smoothing / classes
     kernels.row_scale(view, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial)
     return scale, spread, report
@@ -77,7 +77,7 @@ def reduced(losses, report, reduction, divisor=1.0):
 def upstream(g, report, reduction, dtype):
     """One number for all positions, as kernels take it."""
     out = unwritten(1, work(dtype))
-    kernels.ratio(g, report if reduction == "mean" else None, out)
+    kernels.ratio(g, report if reduction == "mean" else None, 1.0, out)
     return out
 
 

@@ -72,17 +72,17 @@ def test_bad_targets(rng, count, where, smoothing):
     target = problems.with_ignored(rng, rng.integers(0, 5, count), -100)
     bad = {"first": [0], "last": [count - 1], "random": np.unique(rng.integers(0, count, 7))}[where]
     target[bad] = rng.choice([-1, 5, 2**40, -(2**63)], len(bad))
-    sticky = np.zeros(5, np.int64)
+    sticky = np.zeros(6, np.int64)
     scale, spread, report = calls.row_scale(target, 5, np.float32, None, -100, smoothing, sticky, 17)
     first = bad[0]
     np.testing.assert_array_equal(report[1:], [len(bad), first, target[first]])
-    np.testing.assert_array_equal(sticky, [17, len(bad), first, target[first], 5])
+    np.testing.assert_array_equal(sticky, [17, len(bad), first, target[first], 5, 1])
     assert (scale[bad] == 0).all() and (not smoothing or (spread[bad] == 0).all())
     kept = (target != -100) & ~np.isin(np.arange(count), bad)
     assert (scale[kept] > 0).all() and divisor(report) == kept.sum()
     calls.row_scale(np.array([99]), 5, np.float32, sticky=sticky, serial=18)
     assert sticky[0] == 17
-    calls.row_scale(np.array([1]), 5, np.float32, sticky=(clean := np.zeros(5, np.int64)), serial=18)
+    calls.row_scale(np.array([1]), 5, np.float32, sticky=(clean := np.zeros(6, np.int64)), serial=18)
     assert (clean == 0).all()
 
 
