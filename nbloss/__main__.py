@@ -10,6 +10,8 @@ from importlib import import_module
 
 from nbloss.kernels.levels import LEVELS
 
+OLDEST_CAPABILITY = (7, 5)  # of NVIDIA's compilers for CUDA 13
+
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -63,11 +65,24 @@ def build_parser():
     warmup.add_argument("--jobs", type=whole_number(1, 1024), metavar="N", help="processes that compile (default: one per thread)")
     warmup.add_argument("--check", action="store_true", help="compile nothing; name what is missing, with exit status 1")
     warmup.add_argument("--level", choices=LEVELS, help="compile for every processor of this level instead of for this machine's")
+    warmup.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="compile the kernels of the CPU, or those of GPUs")
+    shown = "with --device cuda: the compute capabilities of the GPUs, such as 9.0; no GPU is needed (default: those of this machine)"
+    warmup.add_argument("--capability", nargs="+", type=capability, metavar="X.Y", help=shown)
+    shown = "with --device cuda: the shapes of the logits, NxC or NxCxHxW (default: a list of common ones)"
+    warmup.add_argument("--shapes", nargs="+", type=logits_shape, metavar="NxC", help=shown)
     cache = command("cache", "show the compiled kernels on disk, or remove them")
     cache.add_argument("action", choices=["info", "clear"], help="info: what there is; clear: remove what is in the cache folder")
     # Only for the list of commands: `main` passes the arguments of `bench` on.
     commands.add_parser("bench", help="time the kernels against PyTorch, JAX and NumPy on this machine", add_help=False)
     return parser
+
+
+def capability(text):
+    """(9, 0) of "9.0"."""
+    major, _, minor = text.partition(".")
+    if not (major.isdecimal() and minor.isdecimal()) or (int(major), int(minor)) < OLDEST_CAPABILITY:
+        raise argparse.ArgumentTypeError(f"should be a compute capability of 7.5 or newer, such as 9.0; got {text!r}")
+    return int(major), int(minor)
 
 
 def cache(action):
@@ -99,7 +114,8 @@ def main(argv=None):
             return 0
         if args.command == "cache":
             return cache(args.action)
-        command = import_module(f"nbloss.{args.command}")
+        name = "warmup_cuda" if args.command == "warmup" and args.device == "cuda" else args.command
+        command = import_module(f"nbloss.{name}")
         return command.main(argv[1:] if args.command == "bench" else args)
     except ModuleNotFoundError as error:
         if error.name.split(".")[0] in ("nbloss", "numba", "numpy"):

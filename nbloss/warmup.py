@@ -164,6 +164,9 @@ def main(args):
 
     from nbloss.kernels import disk
 
+    if args.capability or args.shapes:
+        print("nbloss warmup: --capability and --shapes go with --device cuda", file=sys.stderr)
+        return 2
     if numba.config.DISABLE_JIT:
         print("nbloss warmup: NUMBA_DISABLE_JIT is set, so nothing is compiled", file=sys.stderr)
         return 1

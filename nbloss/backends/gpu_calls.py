@@ -67,6 +67,8 @@ def look_up(options, numbers, arrays):
     Two calls are alike if they have the same options, numbers and stream, and if their arrays have the same types, shapes, strides, dtypes,
     devices, and offsets from a multiple of 16 bytes. The same arguments must share their first element.
     """
+    if memory.SIMULATED:
+        return None
     family, stream, facts, addresses = None, None, [], []
     for value in arrays:
         if value is None:

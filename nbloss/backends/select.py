@@ -30,16 +30,24 @@ def _parsed(device):
     return kind, int(index or 0)
 
 
-@cache
-def _gpus():
-    """``(how many GPUs nbloss can use, why there are not more)``."""
+def missing_package():
+    """What is said of a package that calls on a GPU need and that is not installed; None if all are there."""
     for package, module in (("numba-cuda", "numba_cuda"), ("cuda-core", "cuda.core")):
         try:
             spec = find_spec(module)
         except ModuleNotFoundError:
             spec = None
         if spec is None:
-            return 0, f"looked for the package {package}, which is not installed: {INSTALL}"
+            return f"looked for the package {package}, which is not installed: {INSTALL}"
+    return None
+
+
+@cache
+def _gpus():
+    """``(how many GPUs nbloss can use, why there are not more)``."""
+    reason = missing_package()
+    if reason:
+        return 0, reason
     from nbloss.kernels.cuda.runtime import memory
 
     if memory.SIMULATED:

@@ -237,6 +237,17 @@ def read(name):
     return None
 
 
+def children(prefix):
+    """The names of the folders directly below the ``folders`` that begin with a prefix, in alphabetical order."""
+    found = set()
+    for folder in folders():
+        try:
+            found |= {path.name for path in folder.glob(f"{prefix}*")}
+        except OSError:
+            continue
+    return sorted(found)
+
+
 def write(name, content):
     """Write a file with this path in the cache folder. Returns the reason of a failure, or None."""
     import tempfile
@@ -269,7 +280,8 @@ _STAMP_PATTERN = "[0-9a-f]" * 24
 
 def kept():
     """The files of nbloss in the cache folder, of this version and of others."""
-    patterns = (f"{_STAMP_PATTERN}/*", f"{_STAMP_PATTERN}/*/*", f"cuda-{_STAMP_PATTERN}/*")
+    cubins = f"cuda-{'[0-9a-f]' * 16}-{'[0-9a-f]' * 8}/*", f"cuda-{_STAMP_PATTERN}/*"  # the second: of versions before 2026-11-30
+    patterns = (f"{_STAMP_PATTERN}/*", f"{_STAMP_PATTERN}/*/*", *cubins)
     found = {f for pattern in patterns for f in cache_dir().glob(pattern)}
     return sorted(f for f in found if f.suffix in (CPU, GPU, PART) and f.is_file())
 

@@ -5,24 +5,11 @@ Differences from the CPU: ``row_scale`` writes its results to ``report``, from w
 of the device.
 """
 
-from functools import cache
-
 from nbloss.kernels.cuda.channels_first import launches as channel_launches
 from nbloss.kernels.cuda.per_target import nll as nll_launches
 from nbloss.kernels.cuda.per_target import strided_copy, sums, targets
 from nbloss.kernels.cuda.rows import launches as row_launches
 from nbloss.kernels.cuda.runtime import memory
-
-
-@cache
-def _device_facts(device):
-    """``(compute capability, multiprocessors)``. The simulator acts as a device of the newest kind."""
-    if memory.SIMULATED:
-        return (9, 0), 2
-    from cuda.core import Device
-
-    facts = Device(device)
-    return tuple(facts.compute_capability), facts.properties.multiprocessor_count
 
 
 def _launches(x):
@@ -36,7 +23,7 @@ class KernelSet:
     def __init__(self, device, stream, call=None):
         """``call`` records the launches (``step``) and the scratch memory (``scratch``); None: nothing does."""
         self.device, self.stream, self.call = device, stream, call
-        self.capability, self.multiprocessors = _device_facts(device)
+        self.capability, self.multiprocessors = memory.device_facts(device)
         self.sm80 = self.capability >= (8, 0)
 
     def scratch(self, shape, dtype):

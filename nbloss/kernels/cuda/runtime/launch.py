@@ -3,6 +3,7 @@
 Numba's own dispatcher would take 10 to 60 us per launch, most of it to convert array arguments.
 """
 
+import contextlib
 import threading
 from functools import lru_cache
 
@@ -39,10 +40,9 @@ def _type_name(argument):
 
 
 def _load(make, constants, signature, device, threads, min_blocks):
-    from cuda.core import Device, ObjectCode
+    from cuda.core import ObjectCode
 
-    capability = Device(device).compute_capability
-    code = build.cubin(make, constants, signature, (capability.major, capability.minor), threads, min_blocks)
+    code = build.cubin(make, constants, signature, memory.capability(device), threads, min_blocks)
     return ObjectCode.from_cubin(code).get_kernel(build.entry(code))
 
 
@@ -57,6 +57,25 @@ def _simulated(make, constants, cluster):
 def _simulated_value(argument):
     """The form of an argument in the simulator. NumPy's floats divide by zero as the hardware does; Python's do not."""
     return np.float64(argument) if type(argument) is float else getattr(argument, "pointer", argument)
+
+
+_wanted: dict | None = None  # during a dry run: arguments of `build.cubin` -> None
+
+
+@contextlib.contextmanager
+def dry_run(capability, multiprocessors):
+    """Within it, calls on arrays of `memory.empty` run no kernel and need no driver. Yields the kernels that they would launch.
+
+    They are the keys of a dict, as arguments of `build.cubin`, for a device of this compute capability and size. Memory is the host's, and
+    is not written. One thread at a time.
+    """
+    global _wanted
+    simulated, pretended = memory.SIMULATED, memory.pretended
+    memory.SIMULATED, memory.pretended, _wanted = True, (capability, multiprocessors), {}
+    try:
+        yield _wanted
+    finally:
+        memory.SIMULATED, memory.pretended, _wanted = simulated, pretended, None
 
 
 def run(kernels, make, constants, grid, threads, *arguments, cluster=1, min_blocks=1):
@@ -74,6 +93,9 @@ def run(kernels, make, constants, grid, threads, *arguments, cluster=1, min_bloc
     ==============  ==================================================================================================
     """
     signature = tuple(map(_type_name, arguments))
+    if _wanted is not None:
+        _wanted[make, constants, signature, kernels.capability, threads, min_blocks] = None
+        return
     key = make, constants, signature, kernels.device
     kernel = _loaded.get(key)
     if kernel is None:

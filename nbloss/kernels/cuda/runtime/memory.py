@@ -19,6 +19,8 @@ from nbloss.kernels.cuda.tuning import POOL_KEEPS_BYTES
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
+pretended: tuple | None = None  # during a dry run (`launch.dry_run`): what `device_facts` returns. Nothing is read or written then
+
 OLDEST_DRIVER = 13000  # numba-cuda[cu13]
 
 LEGACY_STREAM, THREAD_STREAM = 1, 2  # the driver's handles of the legacy default stream and of each thread's default stream
@@ -183,6 +185,8 @@ def upload(host: np.ndarray, device, stream) -> DeviceArray:
 
 def put(host: np.ndarray, array: DeviceArray, stream) -> None:
     """Copy host values into device memory; both are C-ordered."""
+    if pretended:
+        return
     if SIMULATED:
         array.geometry[...] = host
     elif host.size:
@@ -192,6 +196,8 @@ def put(host: np.ndarray, array: DeviceArray, stream) -> None:
 
 def download(array: DeviceArray, host: np.ndarray, stream) -> None:
     """Copy device values into a C-ordered host array of the same size, and wait for them."""
+    if pretended:
+        return
     if SIMULATED:
         host[...] = array.geometry.reshape(host.shape).view(host.dtype)
     elif host.size:
@@ -201,6 +207,8 @@ def download(array: DeviceArray, host: np.ndarray, stream) -> None:
 
 def clear(array: DeviceArray, stream) -> None:
     """Fill an array with zeros, in stream order."""
+    if pretended:
+        return
     if SIMULATED:
         array.geometry[...] = np.zeros((), array.dtype)
     elif array.size:
@@ -212,6 +220,8 @@ def fill(array, offset, pitch, word, count, stream):
 
     The array may be an address.
     """
+    if pretended:
+        return
     if SIMULATED:
         array.geometry.view(np.uint32)[offset // 4 :: pitch // 4] = word
     elif count:
@@ -274,6 +284,27 @@ def describe(device):
     unit = Device(device)
     major, minor = unit.compute_capability
     return f"{unit.name}, compute capability {major}.{minor}, {unit.properties.multiprocessor_count} multiprocessors"
+
+
+SIMULATED_FACTS = (9, 0), 2
+
+
+@cache
+def _facts(device):
+    from cuda.core import Device
+
+    unit = Device(device)
+    return (unit.compute_capability.major, unit.compute_capability.minor), unit.properties.multiprocessor_count
+
+
+def device_facts(device):
+    """``(compute capability, multiprocessors)``. The simulator acts as a device of the newest kind."""
+    return pretended or (SIMULATED_FACTS if SIMULATED else _facts(device))
+
+
+def capability(device):
+    """The compute capability of a device, such as (9, 0)."""
+    return device_facts(device)[0]
 
 
 _contexts: dict = {}
