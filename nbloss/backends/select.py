@@ -42,16 +42,27 @@ def missing_package():
     return None
 
 
-@cache
 def _gpus():
     """``(how many GPUs nbloss can use, why there are not more)``."""
+    memory = sys.modules.get("nbloss.kernels.cuda.runtime.memory")
+    return (1, "this is a dry run") if memory is not None and memory.pretended else _found_gpus()
+
+
+@cache
+def _found_gpus():
     reason = missing_package()
     if reason:
         return 0, reason
     from nbloss.kernels.cuda.runtime import memory
 
     if memory.SIMULATED:
-        return 1, "Numba's simulator has one device"
+        from numba.cuda.simulator import kernel
+
+        # tests/cuda_sim replaces how the simulator calls a kernel.
+        if kernel.FakeCUDAKernel.__call__.__module__ == kernel.__name__:
+            reason = "NUMBA_ENABLE_CUDASIM is set, and Numba's simulator has no warps and no clusters: unset it"
+            return 0, f"{reason} (nbloss's own tests have another simulator: tests/cuda_sim)"
+        return 1, "the simulator has one device"
     return memory.count()
 
 
