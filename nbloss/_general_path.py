@@ -47,6 +47,7 @@ def loss(
         result = gradient = value = None
         if g is not NO_GRADIENT:
             result, gradient = problem.gradient(out, g)
+            problem.upstream_number = float(g) if number else None
         problem.check_targets()
         if operation == "cross_entropy":
             losses = problem.cross_entropy(upstream, gradient, with_loss)

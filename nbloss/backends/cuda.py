@@ -18,7 +18,8 @@ from nbloss.kernels.cuda.runtime import memory
 from nbloss.kernels.cuda.runtime.launch import Serial
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
 
-REPORT = 4  # words of row_scale's report: the bits of the divisor, the number of bad targets, position and value of the first one
+# Words of row_scale's report: the bits of the divisor, the number of bad targets, position and value of the first one, and a counter.
+REPORT = 5
 # Words of a device's error record: the call's serial number, the number of bad targets, position, value, classes, and 1 if all are written.
 ERRORS = 6
 REMEMBERED = 1024  # calls whose shapes are kept for the messages of late errors
@@ -54,7 +55,7 @@ class CudaBackend:
         """
         self.index, self.family = index, like if like is None else array_interop.family(like)
         self.stream = memory.stream(0 if like is None else self.family.stream(like))
-        self.report = self.raising = None
+        self.report = self.raising = self.prepared = None
         self.kept: list = []  # arrays of the caller that must outlive the work that is queued
         self.call = call
         if call is not None:
@@ -220,7 +221,11 @@ class CudaBackend:
             serial = remembered(problem.out_of_range)
             if self.call is not None:
                 self.call.late_error = partial(remembered, problem.out_of_range)
-        self.kernels.row_scale(*given, scale, spread, self.report, self._record(), serial)
+        more = ()
+        if problem.upstream_number is not None:
+            self.prepared = self.kernels.scratch(1, problem.dtype)
+            more = problem.upstream_number, problem.divides, self.prepared
+        self.kernels.row_scale(*given, scale, spread, self.report, self._record(), serial, *more)
         return scale, self.report
 
     def _record(self):
@@ -239,9 +244,11 @@ class CudaBackend:
             words = self._to_host(self.report, np.empty(REPORT, np.int64))
             raising, self.raising = self.raising, None
             if words[1]:
-                raise raising(*words[1:].tolist())
+                raise raising(*words[1:4].tolist())
 
     def upstream(self, g, problem):
+        if self.prepared is not None:
+            return self.prepared
         one = self.kernels.scratch(1, problem.dtype)
         report = problem.divisor if problem.divides and isinstance(problem.divisor, DeviceArray) else None
         divisor = float(problem.divisor) if problem.divides and report is None else 1.0

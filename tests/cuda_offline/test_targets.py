@@ -8,16 +8,16 @@ from nbloss.kernels.cuda.runtime import build
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
 N, P, F, D = "int64", "*int64", "*float32", "*float64"
-CHECK_TARGETS = (N, N, F, N, N, "float64", "float64", F, F, N, D, P, P, P, N)
+CHECK_TARGETS = (N, N, F, N, N, "float64", "float64", F, F, N, D, P, P, "float64", N, F, P, N)
 SIZES_AND_STRIDES = (N,) * 15
 
 CASES = {
-    "check targets": (targets.check_targets, (True, True, False), ("*int8", *CHECK_TARGETS)),
-    "check targets, one block": (targets.check_targets, (False, False, True), (P, *CHECK_TARGETS)),
-    "finish check": (targets.finish_check, (), (P, N, N, N, D, P, N, P, P, N)),
+    "check targets": (targets.check_targets, (True, True, False, True), ("*int8", *CHECK_TARGETS)),
+    "check targets, one block": (targets.check_targets, (False, False, True, False), (P, *CHECK_TARGETS)),
+    "finish check": (targets.finish_check, (True,), (P, N, N, N, D, P, N, P, "float64", N, F, P, N)),
     "partial sums": (sums.partial_sums, (), (F, N, D)),
     "final sum": (sums.final_sum, (True, True), (D, N, P, "float64", F)),
-    "over divisor": (sums.over_divisor, (True, True), (F, "float64", P, F)),
+    "over divisor": (sums.over_divisor, (True, True), (F, "float64", P, "float64", F)),
     "nll": (nll.loss_at_target, (), ("*uint16", N, N, N, N, N, P, N, F, F, N)),
     "nll backward, strided": (nll.gradient_strided, (), (P, N, F, F, N, "*int16", N, N, N)),
     "nll backward, rows": (nll.gradient_in_row, (16,), (P, N, F, F, N, F, N, N)),

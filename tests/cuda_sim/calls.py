@@ -56,15 +56,15 @@ def signed(target):
     return target.view(f"i{target.itemsize}").reshape(-1), (1 << bits) - 1 if bits < 64 else -1, bits == 64
 
 
-def row_scale(target, classes, dtype, weight=None, ignore_index=-100, label_smoothing=0.0, sticky=None, serial=1):
-    """``(scale, spread or None, report)``."""
+def row_scale(target, classes, dtype, weight=None, ignore_index=-100, label_smoothing=0.0, sticky=None, serial=1, upstream=()):
+    """``(scale, spread or None, report)``. ``upstream``: the number, whether it is divided, and the array for the quotient."""
     view, mask, wide = signed(target)
     scale = unwritten(target.size, work(dtype))
     spread = unwritten(target.size, work(dtype)) if label_smoothing else None
-    report = unwritten(4, np.int64)
+    report = unwritten(5, np.int64)
     sticky = np.zeros(6, np.int64) if sticky is None else sticky
     hit, share = 1 - label_smoothing, label_smoothing / classes
-    kernels.row_scale(view, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial)
+    kernels.row_scale(view, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial, *upstream)
     return scale, spread, report
 
 

@@ -28,7 +28,7 @@ def test_row_scale(rng, count, weighted, smoothing):
     if smoothing:
         np.testing.assert_array_equal(spread, np.where(kept, np.float32(smoothing / 11), 0))
     assert divisor(report) == pytest.approx(each.sum(), rel=1e-15 * np.sqrt(count))
-    np.testing.assert_array_equal(report[1:], [0, -1, 0])
+    np.testing.assert_array_equal(report[1:], [0, -1, 0, 0])
 
 
 @pytest.mark.parametrize("count", [4096, 9001])
@@ -75,7 +75,7 @@ def test_bad_targets(rng, count, where, smoothing):
     sticky = np.zeros(6, np.int64)
     scale, spread, report = calls.row_scale(target, 5, np.float32, None, -100, smoothing, sticky, 17)
     first = bad[0]
-    np.testing.assert_array_equal(report[1:], [len(bad), first, target[first]])
+    np.testing.assert_array_equal(report[1:], [len(bad), first, target[first], 0])
     np.testing.assert_array_equal(sticky, [17, len(bad), first, target[first], 5, 1])
     assert (scale[bad] == 0).all() and (not smoothing or (spread[bad] == 0).all())
     kept = (target != -100) & ~np.isin(np.arange(count), bad)
@@ -117,6 +117,19 @@ def test_ratio(dtype):
     for g in (-1.5, np.array([-1.5], dtype)):
         assert calls.upstream(g, report, "mean", dtype) == dtype(-1.5 / 3)
         assert calls.upstream(g, report, "sum", dtype) == dtype(-1.5)
+
+
+@pytest.mark.parametrize("dtype", WIDE_DTYPES)
+@pytest.mark.parametrize("count", [7, 9001])
+def test_the_check_of_the_targets_writes_the_upstream_gradient(rng, count, dtype):
+    target, w = rng.integers(0, 5, count), rng.uniform(0.5, 2, 5).astype(dtype)
+    for divides in (False, True):
+        out = calls.unwritten(1, dtype)
+        _, _, report = calls.row_scale(target, 5, dtype, w, upstream=(-1.5, divides, out))
+        assert out[0] == dtype(-1.5 / divisor(report) if divides else -1.5)
+    nothing = calls.unwritten(1, dtype)
+    calls.row_scale(np.full(count, -100), 5, dtype, w, upstream=(1.0, True, nothing))
+    assert np.isnan(nothing[0])  # no row reads it: each has weight 0
 
 
 # ------------------------------ NLL ------------------------------

@@ -1,17 +1,19 @@
 """Checks of the targets, and the weight of each position: ``row_scale`` of the contract.
 
-A bad target is neither a class nor ignore_index. ``report`` holds four int64: the bits of the sum of w[target], the number of bad targets,
-the position of the first one or -1, and its value. ``sticky`` holds six: the number of the first call that found bad targets, how many it
+A bad target is neither a class nor ignore_index. ``report`` holds five int64: the bits of the sum of w[target], the number of bad targets,
+the position of the first one or -1, its value, and a 0 for the kernel of the rows to count its blocks. ``sticky`` holds six: the number of the first call that found bad targets, how many it
 found, position and value of the first one, the number of classes, and 1 when all of them are written. It stays until the host has read it.
 """
 
 import numpy as np
 from numba import cuda, float64, int64
 
-from nbloss.kernels.cuda.per_target.sums import BLOCK_NUMBERS, block_sum, strided_sum, sum_blocks
-from nbloss.kernels.cuda.prims.api import barrier, bits, device, fence, get, integer, put, put_integer, swap_integer
+from nbloss.kernels.cuda.per_target.sums import BLOCK_NUMBERS, block_sum, mean, strided_sum, sum_blocks
+from nbloss.kernels.cuda.prims.api import barrier, bits, device, get, host_fence, integer, put, put_integer, swap_integer
 from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_NUMBERS_PER_THREAD
+
+BLOCKS_DONE = 4  # the word of the report that counts blocks
 
 
 @device
@@ -31,10 +33,23 @@ def block_count(wrong, first, counts, firsts):
     return counts[0], firsts[0]
 
 
+def make_write_report(scaled):
+    """``scaled``: also write the upstream gradient, g or, with ``divides``, g over the sum of w[target]."""
+
+    @device
+    def write_report(total, wrong, first, target, mask, classes, report, sticky, serial, g, divides, upstream):
+        write_words(total, wrong, first, target, mask, classes, report, sticky, serial)
+        if scaled:
+            put(upstream, 0, mean(g, total) if divides != 0 else g)
+
+    return write_report
+
+
 @device
-def write_report(total, wrong, first, target, mask, classes, report, sticky, serial):
+def write_words(total, wrong, first, target, mask, classes, report, sticky, serial):
     """Write ``report``, and ``sticky`` if this is the first call that found a bad target."""
     put_integer(report, 0, bits(total))
+    put_integer(report, BLOCKS_DONE, np.int64(0))
     put_integer(report, 1, wrong)
     value = np.int64(0)
     if wrong > 0:
@@ -44,20 +59,25 @@ def write_report(total, wrong, first, target, mask, classes, report, sticky, ser
             put_integer(sticky, 2, first)
             put_integer(sticky, 3, value)
             put_integer(sticky, 4, classes)
-            fence()  # the host may read the record at any time
+            host_fence()  # the host may read the record at any time
             put_integer(sticky, 5, np.int64(1))
     put_integer(report, 2, first if wrong > 0 else np.int64(-1))
     put_integer(report, 3, value)
 
 
-def check_targets(weighted, spreads, alone):
+def check_targets(weighted, spreads, alone, scaled):
     """scale = hit * w[y] and spread = share, both 0 where the target is ignored or bad.
 
     Each block finds its sum of w[y], its number of bad targets and the first of them. A single block (``alone``) writes the report.
     ``mask`` undoes the sign of unsigned targets. ``wide``: a negative target is a uint64 of 2**63 or more.
     """
 
-    def kernel(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, count, totals, bad, report, sticky, serial):
+    write_report = make_write_report(scaled)
+
+    def kernel(
+        target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, count, totals, bad, report, g, divides, upstream,
+        sticky, serial,
+    ):  # fmt: skip
         shared = cuda.shared.array(BLOCK_THREADS, float64)
         counts = cuda.shared.array(BLOCK_THREADS, int64)
         firsts = cuda.shared.array(BLOCK_THREADS, int64)
@@ -83,7 +103,7 @@ def check_targets(weighted, spreads, alone):
         wrong, first = block_count(wrong, first, counts, firsts)
         if cuda.threadIdx.x == 0:
             if alone:
-                write_report(total, wrong, first, target, mask, classes, report, sticky, serial)
+                write_report(total, wrong, first, target, mask, classes, report, sticky, serial, g, divides, upstream)
             else:
                 put(totals, block, total)
                 put_integer(bad, 2 * block, wrong)
@@ -92,10 +112,11 @@ def check_targets(weighted, spreads, alone):
     return kernel
 
 
-def finish_check():
+def finish_check(scaled):
     """One block adds what the blocks of ``check_targets`` found, and writes the report."""
+    write_report = make_write_report(scaled)
 
-    def kernel(target, mask, classes, count, totals, bad, parts, report, sticky, serial):
+    def kernel(target, mask, classes, count, totals, bad, parts, report, g, divides, upstream, sticky, serial):
         shared = cuda.shared.array(BLOCK_THREADS, float64)
         counts = cuda.shared.array(BLOCK_THREADS, int64)
         firsts = cuda.shared.array(BLOCK_THREADS, int64)
@@ -108,20 +129,25 @@ def finish_check():
             k += BLOCK_THREADS
         wrong, first = block_count(wrong, first, counts, firsts)
         if cuda.threadIdx.x == 0:
-            write_report(total, wrong, first, target, mask, classes, report, sticky, serial)
+            write_report(total, wrong, first, target, mask, classes, report, sticky, serial, g, divides, upstream)
 
     return kernel
 
 
-def row_scale(kernels, target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial):
+def row_scale(
+    kernels, target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial,
+    g=0.0, divides=False, upstream=None,
+):  # fmt: skip
+    """Also writes ``upstream``, unless it is None: the number g, or with ``divides`` g over the divisor of the mean."""
     count = target.size
     parts = sum_blocks(count)
-    totals = kernels.scratch(parts, np.float64)
-    bad = kernels.scratch(2 * parts, np.int64)
-    constants = weight is not None, spread is not None, parts == 1
+    totals, bad = kernels.scratch(parts, np.float64), kernels.scratch(2 * parts, np.int64)
+    scaled = upstream is not None
+    constants = weight is not None, spread is not None, parts == 1, scaled
     inputs = target, int(mask), int(wide), scale if weight is None else weight, classes, ignore_index, float(hit), float(share)
-    outputs = scale, scale if spread is None else spread, count, totals, bad, report, sticky, serial
-    launch.run(kernels, check_targets, constants, parts, BLOCK_THREADS, *inputs, *outputs)
+    ends = report, float(g), int(divides), upstream if scaled else scale, sticky, serial
+    launch.run(
+        kernels, check_targets, constants, parts, BLOCK_THREADS, *inputs, scale, scale if spread is None else spread, count, totals, bad, *ends
+    )  # fmt: skip
     if parts > 1:
-        arguments = target, int(mask), classes, count, totals, bad, parts, report, sticky, serial
-        launch.run(kernels, finish_check, (), 1, BLOCK_THREADS, *arguments)
+        launch.run(kernels, finish_check, (scaled,), 1, BLOCK_THREADS, target, int(mask), classes, count, totals, bad, parts, *ends)

@@ -22,7 +22,7 @@ what one register holds of a vector: one float64, one float32, or two half numbe
 ``cluster_rank()``                  of this block (sm_90 and later);  ``cluster_put(shared, i, rank, v)`` writes to block ``rank``
 ``cluster_arrive``, ``..._wait``    the two halves of the barrier of a cluster
 ``add_integer(p, i, v)``            atomic on int64, returns the old value;  ``min_integer``, ``swap_integer(p, i, old, new)``
-``fence()``                         other blocks and the host see the writes before it before the writes after it
+``fence()``                         other blocks see the writes before it before the writes after it;  ``host_fence()``: also the host
 ``bits``, ``number``                a float64 as int64 and back
 ``device``                          the decorator of functions that kernels call
 ==================================  ==================================================================================================
@@ -50,6 +50,7 @@ fence = form.fence
 fma = form.fma
 get = form.get
 get_shared = form.get_shared
+host_fence = form.host_fence
 integer = form.integer
 larger_words = form.larger_words
 log1p = form.log1p

@@ -292,6 +292,11 @@ def barrier():
 
 @device
 def fence():
+    cuda.threadfence()
+
+
+@device
+def host_fence():
     cuda.threadfence_system()
 
 

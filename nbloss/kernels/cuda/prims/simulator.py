@@ -166,6 +166,9 @@ def fence():
     """The simulator has no caches and reorders nothing."""
 
 
+host_fence = fence
+
+
 def add_integer(p, i, v):
     array = _checked(p, i)
     old = int(array[i])
