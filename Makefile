@@ -9,6 +9,7 @@ demo: .venv-demo/ready
 test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto --dist worksteal
 	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_sim
+	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_host
 
 fuzz: .venv-test/ready
 	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/system/test_fuzz.py -k new_cases

@@ -49,15 +49,13 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def recorded(driver, monkeypatch):
-    """The driver with a clean record. Kernels are not compiled: their code is only a name with the sizes of the parameters."""
+    """The driver with a clean record. Kernels are not compiled (`recorder.name_only`)."""
+    import recorder
+
     from nbloss.backends import gpu_calls
     from nbloss.kernels.cuda.runtime import build, launch, memory
 
-    def code(make, constants, signature, capability, threads, min_blocks=1):
-        sizes = "".join("4" if kind == "float32" else "8" for kind in signature)
-        return f"\0.text.{make.__name__}.{sizes}\0".encode()
-
-    monkeypatch.setattr(build, "cubin", code)
+    monkeypatch.setattr(build, "cubin", recorder.name_only)
     monkeypatch.setattr(launch, "_loaded", {})
     monkeypatch.setattr(gpu_calls, "_plans", {})
     memory.release_done()
