@@ -45,4 +45,10 @@ CALLS = {
     "nll_loss_backward probabilities": lambda x, y, p, w, g: F.nll_loss_backward(1.0, x, p),
 }
 
-SHAPES = {"rows": (ROWS, CLASSES), "long rows": (64, 131072), "short rows": (65536, 10), "images": (4, 21, 64, 64), "many": (4, 150, 16, 16)}
+SHAPES = {
+    "rows": (ROWS, CLASSES),
+    "long rows": (64, 131072),
+    "short rows": (65536, 10),
+    "images": (4, 21, 64, 64),
+    "many": (4, 150, 16, 16),
+}

@@ -43,8 +43,7 @@ def driver(tmp_path_factory):
     """The recording driver, in the place of NVIDIA's."""
     import recorder
 
-    found = recorder.Recorder(recorder.build(tmp_path_factory.mktemp("driver")))
-    yield found
+    return recorder.Recorder(recorder.build(tmp_path_factory.mktemp("driver")))
 
 
 @pytest.fixture

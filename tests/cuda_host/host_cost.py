@@ -43,8 +43,8 @@ def main():
             time = microseconds(lambda call=call: call(*given), driver.clear)
             driver.clear()
             call(*given)
-            launches = len(driver.lines("launch"))
-            print(f"{name:45}{time:8.1f} us {time / bare:6.1f} launches' time, {launches} launches, {len(driver.lines('allocate'))} allocations")
+            launches, allocations = len(driver.lines("launch")), len(driver.lines("allocate"))
+            print(f"{name:45}{time:8.1f} us {time / bare:6.1f} bare, {launches} launches, {allocations} allocations")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_carried_cubins_load_where_no_compiler_is_installed(driver, tmp_path, mo
     monkeypatch.setattr(build, "compile_kernel", lambda *kernel: pytest.fail("compiled"))
     request.getfixturevalue("no_compiler")
     assert build.cubin(registers.log_softmax, *KERNEL) == b"a cubin"
-    with pytest.raises(RuntimeError, match=r"log_softmax for compute capability 8\.0 is not in .* nvidia-nvvm, nvidia-nvjitlink is not inst"):
+    with pytest.raises(RuntimeError, match=r"for compute capability 8\.0 is not in .* nvidia-nvvm, nvidia-nvjitlink is not inst"):
         build.cubin(registers.log_softmax, *KERNEL[:2], (8, 0), 128)
 
 
@@ -90,10 +90,12 @@ def test_the_command_says_what_is_missing(capsys, tmp_path, monkeypatch):
 def test_bad_options(options, status, text, capsys):
     from nbloss import __main__
 
-    try:
-        assert __main__.main(["warmup", "--device", "cuda", *options]) == status
-    except SystemExit as leaving:
-        assert leaving.code == status
+    command = ["warmup", "--device", "cuda", *options]
+    if status == 2:
+        with pytest.raises(SystemExit, match="2"):
+            __main__.main(command)
+    else:
+        assert __main__.main(command) == status
     assert text in capsys.readouterr().err
 
 
@@ -102,5 +104,3 @@ def test_capability_goes_with_the_gpu(capsys):
 
     assert __main__.main(["warmup", "--capability", "9.0"]) == 2
     assert "go with --device cuda" in capsys.readouterr().err
-
-

@@ -1,8 +1,9 @@
 """Checks of the targets, and the weight of each position: ``row_scale`` of the contract.
 
 A bad target is neither a class nor ignore_index. ``report`` holds five int64: the bits of the sum of w[target], the number of bad targets,
-the position of the first one or -1, its value, and a 0 for the kernel of the rows to count its blocks. ``sticky`` holds six: the number of the first call that found bad targets, how many it
-found, position and value of the first one, the number of classes, and 1 when all of them are written. It stays until the host has read it.
+the position of the first one or -1, its value, and a 0 for the kernel of the rows to count its blocks. ``sticky`` holds six: the number of
+the first call that found bad targets, how many it found, position and value of the first one, the number of classes, and 1 when all of them
+are written. It stays until the host has read it.
 """
 
 import numpy as np
@@ -146,8 +147,7 @@ def row_scale(
     constants = weight is not None, spread is not None, parts == 1, scaled
     inputs = target, int(mask), int(wide), scale if weight is None else weight, classes, ignore_index, float(hit), float(share)
     ends = report, float(g), int(divides), upstream if scaled else scale, sticky, serial
-    launch.run(
-        kernels, check_targets, constants, parts, BLOCK_THREADS, *inputs, scale, scale if spread is None else spread, count, totals, bad, *ends
-    )  # fmt: skip
+    outputs = scale, scale if spread is None else spread, count, totals, bad
+    launch.run(kernels, check_targets, constants, parts, BLOCK_THREADS, *inputs, *outputs, *ends)
     if parts > 1:
         launch.run(kernels, finish_check, (scaled,), 1, BLOCK_THREADS, target, int(mask), classes, count, totals, bad, parts, *ends)

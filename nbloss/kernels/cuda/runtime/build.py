@@ -127,11 +127,11 @@ def cubin(make, constants, signature, capability, threads, min_blocks=1):
     code = find(make, constants, signature, capability, threads, min_blocks)
     if code is None:
         if not _can_compile():
-            absent = ", ".join(package for package in COMPILERS if _version(package) == "none")
+            absent, needed = ", ".join(p for p in COMPILERS if _version(p) == "none"), f"{capability[0]}.{capability[1]}"
             raise RuntimeError(
-                f"the kernel {make.__qualname__} for compute capability {capability[0]}.{capability[1]} is not in {disk.cache_dir()}, and it "
-                f"cannot be compiled, because {absent} is not installed: pip install \"nbloss[cuda]\", or run `python -m nbloss warmup "
-                f"--device cuda --capability {capability[0]}.{capability[1]}` where it is, and carry the cache folder"
+                f"the kernel {make.__qualname__} for compute capability {needed} is not in {disk.cache_dir()}, and it cannot be compiled, "
+                f'because {absent} is not installed: pip install "nbloss[cuda]", or run `python -m nbloss warmup --device cuda '
+                f"--capability {needed}` where it is, and carry the cache folder"
             )
         with compile_notice.compiling():
             code = compile_kernel(_kernel_function(make, constants), signature, capability, threads, min_blocks)

@@ -132,7 +132,7 @@ class DeviceArray:
         return (1, 0) if SIMULATED else (2, self.device)
 
     def __dlpack__(self, *, stream=None, **options):
-        """The array for another library. Its stream waits for the work on the array; None is the legacy default stream, -1 waits for nothing."""
+        """The array for another library, whose stream waits for the work on it. None is the legacy default stream; -1 waits for nothing."""
         if SIMULATED:
             return self.geometry.__dlpack__(stream=stream, **options)
         from nbloss.kernels.cuda.runtime import dlpack
@@ -347,7 +347,7 @@ def _pool(device):
 
 
 def allocate(count, device, stream):
-    """``count`` bytes of the pool: an object whose ``handle`` is the address, and which frees them, in stream order, with its last reference."""
+    """``count`` bytes of the pool: an object whose ``handle`` is their address. They are freed in stream order with its last reference."""
     try:
         return _pool(device).allocate(count or 1, stream=stream)
     except RuntimeError:
