@@ -48,6 +48,7 @@ def loss(
         if g is not NO_GRADIENT:
             result, gradient = problem.gradient(out, g)
             problem.upstream_number = float(g) if number else None
+        problem.wants_sum = with_loss and problem.sums
         problem.check_targets()
         if operation == "cross_entropy":
             losses = problem.cross_entropy(upstream, gradient, with_loss)

@@ -133,7 +133,8 @@ class Problem:
         self.positions = math.prod(self.shape)
         self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
         self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
-        self.upstream_number = None  # the upstream gradient, where it is a number and known before the targets are checked
+        # What is known before the targets are checked: the upstream gradient, if it is a number, and whether the caller gets a sum.
+        self.upstream_number, self.wants_sum = None, False
         if self.classes == 0 and self.positions:
             raise ValueError(f"input should have at least one class; got shape {x.shape}")
 

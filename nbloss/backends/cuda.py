@@ -55,7 +55,7 @@ class CudaBackend:
         """
         self.index, self.family = index, like if like is None else array_interop.family(like)
         self.stream = memory.stream(0 if like is None else self.family.stream(like))
-        self.report = self.raising = self.prepared = None
+        self.report = self.raising = self.prepared = self.result = None
         self.kept: list = []  # arrays of the caller that must outlive the work that is queued
         self.call = call
         if call is not None:
@@ -226,6 +226,9 @@ class CudaBackend:
             self.prepared = self.kernels.scratch(1, problem.dtype)
             more = problem.upstream_number, problem.divides, self.prepared
         self.kernels.row_scale(*given, scale, spread, self.report, self._record(), serial, *more)
+        if problem.wants_sum:
+            self.result = self.new_output((), problem.dtype)
+            self.kernels.sum_into = self.report, problem.divides, self.result.array.reshape(-1)
         return scale, self.report
 
     def _record(self):
@@ -256,9 +259,10 @@ class CudaBackend:
         return one
 
     def reduced(self, losses, problem):
-        result = self.new_output((), problem.dtype)
-        report, divisor = (problem.divisor, 1.0) if isinstance(problem.divisor, DeviceArray) else (None, float(problem.divisor))
-        self.kernels.reduced(losses, report, problem.divides, divisor, result.array.reshape(-1))
+        result = self.result or self.new_output((), problem.dtype)
+        if not self.kernels.summed:
+            report, divisor = (problem.divisor, 1.0) if isinstance(problem.divisor, DeviceArray) else (None, float(problem.divisor))
+            self.kernels.reduced(losses, report, problem.divides, divisor, result.array.reshape(-1))
         value = self.deliver(result)
         return value[()] if self.family is None else value
 

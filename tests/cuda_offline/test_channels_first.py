@@ -11,11 +11,11 @@ from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 INT = "int64"
 
 
-def signature(make, stored):
+def signature(make, stored, summed=False):
     """The types of the arguments, as `channels_first.launches` passes them."""
     real = "float64" if stored == "float64" else "float32"
     x, r = f"*{stored}", f"*{real}"
-    results = real, r, INT, r, x
+    results = real, r, INT, r, x, "*int64" if summed else r, INT, INT, r
     ends = (INT, INT) if make.__module__ == in_registers.__name__ else (INT, INT, INT)
     return {
         "log_softmax": (x, x),
@@ -33,12 +33,13 @@ def kind(stored):
 def compiled(make, stored, capability, *constants, classes=None):
     known = () if classes is None else (classes,)
     made = *known, kind(stored), capability >= (8, 0), *constants
-    return cubins.read(build.cubin(make, made, signature(make, stored), capability, BLOCK_THREADS))
+    return cubins.read(build.cubin(make, made, signature(make, stored, len(constants) > 2 and constants[-1]), capability, BLOCK_THREADS))
 
 
-# The constants of kernels are probabilities, or gradient, (soft,) optioned.
-LOSS, GRADIENT, OPTIONED = (False, False), (True, False), (True, True)
-SMOOTH, SOFT, SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, False), (True, True, False), (True, False, True), (True, True, True)
+# The constants of kernels are probabilities, or gradient, (soft,) optioned, summed.
+LOSS, GRADIENT, OPTIONED, SUMMED = (False, False, False), (True, False, False), (True, True, False), (True, False, True)
+SMOOTH, SOFT = (True, False, False, False), (True, True, False, False)
+SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, True, False), (True, True, True, False)
 
 # name: factory, constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores in addition to one per
 # class, most instructions per class
@@ -48,6 +49,7 @@ HELD = {
     "softmax-float32-21": (in_registers.log_softmax, (True,), "float32", 21, 64, 0, 0, 56),
     "softmax backward-float32-21": (in_registers.softmax_backward, (), "float32", 21, 80, 21, 0, 52),
     "gradient-float32-21": (in_registers.cross_entropy, GRADIENT, "float32", 21, 80, 3, 1, 72),
+    "summed gradient-bfloat16-21": (in_registers.cross_entropy, SUMMED, "int16", 21, 80, None, 2, 120),
     "gradient-bfloat16-21": (in_registers.cross_entropy, GRADIENT, "int16", 21, 80, 3, 1, 64),
     "gradient-float16-32": (in_registers.cross_entropy, GRADIENT, "uint16", 32, 128, 3, 1, 64),
     "loss-float32-32": (in_registers.cross_entropy, LOSS, "float32", 32, 64, 3, 1, 56),
@@ -67,7 +69,7 @@ def test_classes_in_registers(case):
         note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
         assert code.stack == code.spills == 0, note
         assert code.registers <= registers, note
-        assert not code.doubles, (note, code.doubles)
+        assert constants == SUMMED or not code.doubles, (note, code.doubles)
         assert len(code.instructions) <= instructions * classes, (note, len(code.instructions))
         written = 0 if constants == LOSS else classes
         assert code.count("STG") <= written + stores + 1, (note, code.count("STG"))
@@ -84,6 +86,7 @@ CHUNKED = {
     "gradient-float32": (online_softmax.cross_entropy, GRADIENT, "float32", 96),
     "gradient-float16": (online_softmax.cross_entropy, GRADIENT, "uint16", 96),
     "gradient-float64": (online_softmax.cross_entropy, GRADIENT, "float64", 160),
+    "summed gradient-float32": (online_softmax.cross_entropy, SUMMED, "float32", 96),
     "smooth-float32": (online_softmax.soft_targets, SMOOTH, "float32", 128),
     "soft-bfloat16": (online_softmax.soft_targets, SOFT, "int16", 160),
     "optioned-float32": (online_softmax.cross_entropy, OPTIONED, "float32", 96),
@@ -100,4 +103,4 @@ def test_online_softmax(case):
         note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
         assert code.stack == code.spills == 0, note
         assert code.registers <= registers, note
-        assert stored == "float64" or not code.doubles, (note, code.doubles)
+        assert stored == "float64" or constants == SUMMED or not code.doubles, (note, code.doubles)

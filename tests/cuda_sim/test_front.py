@@ -309,3 +309,27 @@ def test_the_same_bits_every_time(rng):
 def test_small_calls_agree_with_the_oracle(rng):
     x, y = logits(rng, (6, 9)), class_index(rng, (6, 9))
     close(F.cross_entropy(x, y, device="cuda", reduction="none"), reference.exact_rows(x, y)[1].astype(np.float32), 4)
+
+
+@pytest.mark.parametrize("shape", [(40, 10), (9, 300), (3, 5000), (2, 5, 9, 11), (2, 40, 10, 10), (1, 7)], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_sum_by_the_last_block_has_the_bits_of_a_sum_by_a_launch(rng, shape, reduction, monkeypatch):
+    from nbloss.kernels.cuda.per_target import sums
+
+    x = rng.standard_normal(shape).astype(np.float32)
+    y = rng.integers(0, shape[1], shape[:1] + shape[2:])
+    y.flat[0] = -100
+    w = rng.uniform(0.5, 2, shape[1]).astype(np.float32)
+    logp = F.log_softmax(x, 1)
+
+    def calls():
+        options = {"reduction": reduction, "device": "cuda"}
+        value, gradient = F.cross_entropy_value_and_grad(x, y, w, **options)
+        smoothed = F.cross_entropy(x, y, label_smoothing=0.1, **options)
+        return value, F.cross_entropy(x, y, w, **options), smoothed, F.nll_loss(logp, y, **options), *gradient.ravel()[:3]
+
+    one = calls()
+    monkeypatch.setattr(sums, "SUM_BY_LAST_BLOCK_MAX_BYTES", -1)
+    np.testing.assert_array_equal(one, calls())
+    with pytest.raises(IndexError):
+        F.cross_entropy(x, np.full_like(y, 99999), device="cuda")

@@ -23,6 +23,8 @@ class KernelSet:
     def __init__(self, device, stream, call=None):
         """``call`` records the launches (``step``) and the scratch memory (``scratch``); None: nothing does."""
         self.device, self.stream, self.call = device, stream, call
+        # (report, whether the sum is divided, array of the result): set before a kernel of losses is launched, which may add them.
+        self.sum_into, self.summed = None, False
         self.capability, self.multiprocessors = memory.device_facts(device)
         self.sm80 = self.capability >= (8, 0)
 

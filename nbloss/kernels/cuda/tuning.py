@@ -71,6 +71,11 @@ CHUNK_CLASSES = 16
 # Numbers that one thread adds before the threads of its block add their sums. Not measured.
 SUM_NUMBERS_PER_THREAD = 32
 
+# Bytes of logits. Up to so many, and up to 4096 losses, the kernel of the rows also adds the losses: each block counts itself when it is
+# done, which takes about a microsecond, and the last one adds. For more bytes the time of another launch is hidden by the work. Not
+# measured.
+SUM_BY_LAST_BLOCK_MAX_BYTES = 64 << 20
+
 # ------------------------------ memory ------------------------------
 
 # Bytes of freed memory that the pool of a device keeps when the device is waited for; more goes back to the driver, where other libraries

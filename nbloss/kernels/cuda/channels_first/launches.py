@@ -9,6 +9,7 @@ front of them the online softmax takes the number of classes. The other argument
 
 from nbloss.kernels.cuda.channels_first import online_softmax, registers
 from nbloss.kernels.cuda.indexing import blocks
+from nbloss.kernels.cuda.per_target.sums import sum_arguments
 from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES
@@ -48,9 +49,10 @@ def softmax_backward(kernels, g, y, out):
 
 def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out):
     x = c_ordered(kernels, x)
-    constants = out is not None, options is not None
+    summed, total = sum_arguments(kernels, x, loss, blocks(loss.size))
+    constants = out is not None, options is not None, summed
     option = option_arguments(options, loss.dtype.type)
-    arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out)
+    arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out), *total
     _run(kernels, registers.cross_entropy, online_softmax.cross_entropy, x, constants, arguments)
 
 
@@ -60,5 +62,6 @@ def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, opti
     x, y = c_ordered(kernels, x), c_ordered(kernels, y)
     classes = (loss, 0, loss, loss) if soft else (target, int(mask), scale, spread)
     option = option_arguments(options, real)
-    arguments = x, y if soft else w, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out)
-    _run(kernels, registers.soft_targets, online_softmax.soft_targets, x, (out is not None, soft, options is not None), arguments)
+    summed, total = sum_arguments(kernels, x, loss, blocks(loss.size))
+    arguments = x, y if soft else w, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out), *total
+    _run(kernels, registers.soft_targets, online_softmax.soft_targets, x, (out is not None, soft, options is not None, summed), arguments)

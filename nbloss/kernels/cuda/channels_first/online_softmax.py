@@ -31,6 +31,7 @@ from nbloss.kernels.cuda.epilogue import (
 )
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
+from nbloss.kernels.cuda.per_target.sums import sum_by_last_block
 from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put
 from nbloss.kernels.cuda.tuning import CHUNK_CLASSES
 from nbloss.kernels.math.epilogue import CONFIDENT
@@ -144,13 +145,16 @@ def softmax_backward(kind, sm80):
     return kernel
 
 
-def cross_entropy(kind, sm80, gradient, optioned):
+def cross_entropy(kind, sm80, gradient, optioned, summed):
     """Losses of class numbers, and with ``gradient`` their gradient."""
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     scan, read_options = make_scan(kind, sm80, False, False), options_reader(optioned)
     zero, one, inverse = real(0), real(1), real(1 / unit)
 
-    def kernel(x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, classes, inner, count):
+    def kernel(
+        x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out,
+        report, divides, blocks, total_loss, classes, inner, count,
+    ):  # fmt: skip
         p = thread_position()
         if p < count:
             options = read_options(lse_square_scale)
@@ -180,18 +184,23 @@ def cross_entropy(kind, sm80, gradient, optioned):
             if gradient and (weight == zero or coef == zero):
                 for c in range(classes):
                     put(out, base + c * inner, zero)
+        if summed:
+            sum_by_last_block(loss, count, report, divides, blocks, total_loss)
 
     return kernel
 
 
-def soft_targets(kind, sm80, gradient, soft, optioned):
+def soft_targets(kind, sm80, gradient, soft, optioned, summed):
     """The cross entropy of probabilities (``soft``), or of class numbers with label smoothing: see ``rows.soft_targets``."""
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     scan, read_options = make_scan(kind, sm80, True, soft), options_reader(optioned)
     soft_target = make_soft_target(soft)
     zero, one, inverse, confident = real(0), real(1), real(1 / unit), real(CONFIDENT)
 
-    def kernel(x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out, classes, inner, count):
+    def kernel(
+        x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out,
+        report, divides, blocks, total_loss, classes, inner, count,
+    ):  # fmt: skip
         p = thread_position()
         if p < count:
             options = read_options(lse_square_scale)
@@ -232,5 +241,7 @@ def soft_targets(kind, sm80, gradient, soft, optioned):
             if gradient and (ignored or g == zero):
                 for c in range(classes):
                     put(out, base + c * inner, zero)
+        if summed:
+            sum_by_last_block(loss, count, report, divides, blocks, total_loss)
 
     return kernel

@@ -29,6 +29,7 @@ from nbloss.kernels.cuda.epilogue import (
 )
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
+from nbloss.kernels.cuda.per_target.sums import sum_by_last_block
 from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_old, put
 from nbloss.kernels.math.epilogue import CONFIDENT
 
@@ -109,13 +110,16 @@ def softmax_backward(classes, kind, sm80):
     return kernel
 
 
-def cross_entropy(classes, kind, sm80, gradient, optioned):
+def cross_entropy(classes, kind, sm80, gradient, optioned, summed):
     """Losses of class numbers, and with ``gradient`` their gradient."""
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
     zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
 
-    def kernel(x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, inner, count):
+    def kernel(
+        x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out,
+        report, divides, blocks, total_loss, inner, count,
+    ):  # fmt: skip
         p = thread_position()
         if p < count:
             options = read_options(lse_square_scale)
@@ -157,18 +161,23 @@ def cross_entropy(classes, kind, sm80, gradient, optioned):
                 for c in range(classes):
                     d = at_target if c == y else held[c] * factor
                     put(out, base + c * inner, zero if is_zero else d)
+        if summed:
+            sum_by_last_block(loss, count, report, divides, blocks, total_loss)
 
     return kernel
 
 
-def soft_targets(classes, kind, sm80, gradient, soft, optioned):
+def soft_targets(classes, kind, sm80, gradient, soft, optioned, summed):
     """The cross entropy of probabilities (``soft``), or of class numbers with label smoothing: see ``rows.soft_targets``."""
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
     soft_target = make_soft_target(soft)
     zero, one, lowest, inverse, confident = real(0), real(1), real(-np.inf), real(1 / unit), real(CONFIDENT)
 
-    def kernel(x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out, inner, count):
+    def kernel(
+        x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out,
+        report, divides, blocks, total_loss, inner, count,
+    ):  # fmt: skip
         p = thread_position()
         if p < count:
             options = read_options(lse_square_scale)
@@ -217,5 +226,7 @@ def soft_targets(classes, kind, sm80, gradient, soft, optioned):
                     elsewhere = soft_gradient(e, q, total, factor, away, peak)
                     d = at_target if c == t else elsewhere
                     put(out, base + c * inner, zero if is_zero else d * g)
+        if summed:
+            sum_by_last_block(loss, count, report, divides, blocks, total_loss)
 
     return kernel

@@ -5,16 +5,19 @@ from numba import cuda
 
 from nbloss.kernels.cuda.indexing import blocks, position_offset, quotient, thread_position
 from nbloss.kernels.cuda.per_target.strided_copy import from_lowest
+from nbloss.kernels.cuda.per_target.sums import sum_arguments, sum_by_last_block
 from nbloss.kernels.cuda.prims.api import device, get, integer, put, shuffle_xor
 from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.runtime.arguments import c_ordered, upstream_stride
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, WARP_THREADS
 
 
-def loss_at_target():
+def loss_at_target(summed):
     """loss = -scale logp[y], one thread per position. (o, c, i) has the offset first + o stride_outer + c stride_class + i stride_inner."""
 
-    def kernel(logp, first, stride_outer, stride_class, stride_inner, inner, target, mask, scale, loss, count):
+    def kernel(
+        logp, first, stride_outer, stride_class, stride_inner, inner, target, mask, scale, loss, report, divides, block_count, total, count,
+    ):  # fmt: skip
         p = thread_position()
         if p < count:
             s = get(scale, p)
@@ -25,6 +28,8 @@ def loss_at_target():
                 offset = first + o * stride_outer + y * stride_class + (p - o * inner) * stride_inner
                 value = -(s * get(logp, offset))
             put(loss, p, value)
+        if summed:
+            sum_by_last_block(loss, count, report, divides, block_count, total)
 
     return kernel
 
@@ -35,8 +40,9 @@ def nll(kernels, logp, target, mask, scale, loss):
     if count:
         lowest, first = from_lowest(logp)
         strides = (stride // logp.itemsize for stride in logp.strides)
-        arguments = lowest, first, *strides, logp.shape[2], target, int(mask), scale, loss, count
-        launch.run(kernels, loss_at_target, (), blocks(count), BLOCK_THREADS, *arguments)
+        summed, total = sum_arguments(kernels, loss, loss, blocks(count))
+        arguments = lowest, first, *strides, logp.shape[2], target, int(mask), scale, loss, *total, count
+        launch.run(kernels, loss_at_target, (summed,), blocks(count), BLOCK_THREADS, *arguments)
 
 
 def gradient_strided():

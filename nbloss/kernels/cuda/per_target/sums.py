@@ -1,20 +1,25 @@
 """Float64 sums of one number per position. The order of the additions depends only on the count, so the bits do not vary.
 
 A block adds BLOCK_NUMBERS numbers: each thread adds every BLOCK_THREADS-th of them, then a tree adds the threads. A second launch adds the
-sums of the blocks in the same way. Up to BLOCK_NUMBERS numbers need only the second launch.
+sums of the blocks in the same way. Up to BLOCK_NUMBERS numbers need only the second launch. If they are losses, the kernel that computes
+them can do without it: its last block adds them, in the same order.
 """
 
 import numpy as np
 from numba import cuda, float64
 
-from nbloss.kernels.cuda.prims.api import barrier, device, get, integer, number, put
+from nbloss.kernels.cuda.prims.api import add_integer, barrier, device, fence, get, get_shared, integer, number, put
 from nbloss.kernels.cuda.runtime import launch, memory
-from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_NUMBERS_PER_THREAD
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_BY_LAST_BLOCK_MAX_BYTES, SUM_NUMBERS_PER_THREAD
 from nbloss.kernels.math import rowmath
 
 mean = device(rowmath.mean)
 
 BLOCK_NUMBERS = BLOCK_THREADS * SUM_NUMBERS_PER_THREAD
+
+SUM_CELLS = BLOCK_THREADS + 1  # one per thread, and whether the block is the last one
+
+BLOCKS_DONE = 4  # the word of a report (``targets``) that counts blocks
 
 
 def sum_blocks(count):
@@ -82,6 +87,51 @@ def final_sum(reported, divided):
             put(out, 0, total)
 
     return kernel
+
+
+@device
+def sum_by_last_block(values, count, report, divides, blocks, out):
+    """What `final_sum` computes, by the last of ``blocks`` blocks that calls this. All threads of a block call it, after writing values.
+
+    ``report`` counts the blocks. ``divides`` is 0 for the sum, and 1 for the mean.
+    """
+    shared = cuda.shared.array(SUM_CELLS, float64)
+    t = cuda.threadIdx.x
+    fence()
+    barrier()
+    if t == 0:
+        shared[BLOCK_THREADS] = 1.0 if add_integer(report, BLOCKS_DONE, np.int64(1)) == blocks - 1 else 0.0
+    barrier()
+    if shared[BLOCK_THREADS] != 0.0:
+        fence()
+        if t < BLOCK_THREADS:
+            total = 0.0
+            p = np.int64(t)
+            while p < count:
+                total += np.float64(get_shared(values, p))
+                p += BLOCK_THREADS
+            shared[t] = total
+        half = BLOCK_THREADS // 2
+        while half > 0:
+            barrier()
+            if t < half:
+                shared[t] += shared[t + half]
+            half //= 2
+        if t == 0:
+            total = shared[0]
+            if integer(report, 1) != 0:
+                total = np.float64(np.nan)
+            put(out, 0, mean(total, number(integer(report, 0))) if divides != 0 else total)
+
+
+def sum_arguments(kernels, logits, losses, blocks):
+    """``(whether the kernel of the losses adds them, the arguments of `sum_by_last_block` that it then needs)``."""
+    summed = kernels.sum_into is not None and losses.size <= BLOCK_NUMBERS and logits.nbytes <= SUM_BY_LAST_BLOCK_MAX_BYTES
+    if not summed:
+        return False, (losses, 0, 0, losses)
+    report, divides, out = kernels.sum_into
+    kernels.sum_into, kernels.summed = None, True
+    return True, (report, int(divides), blocks, out)
 
 
 def reduced(kernels, losses, report, divide, divisor, out):
