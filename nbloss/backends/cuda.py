@@ -181,11 +181,12 @@ class CudaBackend:
             return Output(array, lambda: self._to_host(array, np.empty(shape, dtype) if out is None else out))
         if out is not None:
             return Output(self.family.seen(out, self.stream), lambda: out)
-        made = self.family.empty(shape, dtype, self.index, self.stream)
+        family = self.family  # a function that refers to ``self`` would keep the memory until Python looks for cycles
+        made = family.empty(shape, dtype, self.index, self.stream)
         if isinstance(made, DeviceArray):
-            output = Output(made, lambda: self.family.result(made))
+            output = Output(made, lambda: family.result(made))
         else:
-            output = Output(self.family.seen(made, self.stream), lambda: made)
+            output = Output(family.seen(made, self.stream), lambda: made)
         if self.call is not None:
             self.call.output(output.array, made)
         return output
@@ -259,7 +260,7 @@ class CudaBackend:
         return one
 
     def reduced(self, losses, problem):
-        result = self.result or self.new_output((), problem.dtype)
+        result, self.result = self.result or self.new_output((), problem.dtype), None  # see new_output: no cycle may keep it
         if not self.kernels.summed:
             report, divisor = (problem.divisor, 1.0) if isinstance(problem.divisor, DeviceArray) else (None, float(problem.divisor))
             self.kernels.reduced(losses, report, problem.divides, divisor, result.array.reshape(-1))

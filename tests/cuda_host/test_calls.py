@@ -1,5 +1,7 @@
 """Laws of every call on GPU arrays: it waits for nothing, copies nothing from or to the host, and leaves nothing behind."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from calls import CALLS, SHAPES, arrays
@@ -168,3 +170,37 @@ def test_a_bad_option_is_refused_after_a_good_call(recorded):
     for options in ({"ignore_index": -100.0}, {"label_smoothing": 2.0}, {"reduction": "avg"}, {"device": "cuda:7"}):
         with pytest.raises((TypeError, ValueError, RuntimeError)):
             F.cross_entropy(x, y, **options)
+
+
+# ------------------------------ docs/gpu.md ------------------------------
+
+# The rows of its table: calls, shapes.
+COUNTED = {
+    "`log_softmax`, `softmax`, and their backward": (("log_softmax", "log_softmax_backward", "softmax", "softmax_backward"), SHAPES),
+    "`cross_entropy`, `nll_loss`, up to 4096 positions and 64 MiB": (
+        ("cross_entropy", "cross_entropy sum", "cross_entropy weights", "cross_entropy smoothing", "nll_loss"),
+        ("rows", "many", "few"),
+    ),
+    "`cross_entropy_value_and_grad`, up to 4096 positions and 64 MiB": (
+        ("cross_entropy_value_and_grad", "cross_entropy_value_and_grad smoothing", "cross_entropy_value_and_grad scaled"),
+        ("rows", "many", "few"),
+    ),
+    "`cross_entropy`, `nll_loss`, more": (("cross_entropy", "cross_entropy smoothing", "nll_loss"), ("short rows", "images")),
+    "`cross_entropy_value_and_grad`, more": (("cross_entropy_value_and_grad",), ("short rows", "images")),
+}
+
+
+@pytest.mark.parametrize("text", COUNTED)
+def test_the_documented_numbers_of_launches_and_allocations(text, recorded):
+    table = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text().partition("<!-- launches -->")[2].partition("<!-- end")[0]
+    (row,) = [line for line in table.splitlines() if line.startswith(f"| {text} |")]
+    launches, allocations = (int(cell) for cell in row.split("|")[2:4])
+    names, shapes = COUNTED[text]
+    found = set()
+    for shape in shapes:
+        given = arrays(SHAPES.get(shape, (32, 10)))
+        for name in names:
+            CALLS[name](*given)
+            lines = recorded.of(lambda name=name, given=given: CALLS[name](*given))
+            found.add((sum(line.name == "launch" for line in lines), sum(line.name == "allocate" for line in lines)))
+    assert (max(launch for launch, _ in found), max(allocation for _, allocation in found)) == (launches, allocations)

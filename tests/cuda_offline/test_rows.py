@@ -12,11 +12,16 @@ from nbloss.kernels.cuda.runtime import build, plan
 INT = "int64"
 
 
+def is_summed(kernel, constants):
+    """Whether the kernel also adds its losses, in float64."""
+    return kernel in (cross_entropy_rows, soft_target_rows) and constants[-1]
+
+
 def signature(kernel, constants, stored):
     """The types of the arguments, as `rows.launches` passes them."""
     real = "float64" if stored == "float64" else "float32"
     x, r = f"*{stored}", f"*{real}"
-    results = real, r, INT, r, x
+    results = real, r, INT, r, x, "*int64" if is_summed(kernel, constants) else r, INT, INT, r
     if kernel is soft_target_rows:
         y = r if constants[1] else x
         return (x, y, r, real, real, "*int64", INT, r, r, *results, *[INT] * 5)
@@ -33,12 +38,13 @@ def heavy(kernel, stored):
     return kernel is soft_target_rows or (kernel is log_softmax_rows and stored in ("uint16", "int16"))
 
 
-# factory and its last constants: probabilities, or gradient, (soft,) optioned
+# factory and its last constants: probabilities, or gradient, (soft,) optioned, summed
 LOG_SOFTMAX, SOFTMAX = (log_softmax_rows, (False,)), (log_softmax_rows, (True,))
 BACKWARD, SOFTMAX_BACKWARD = (log_softmax_backward_rows, ()), (softmax_backward_rows, ())
-GRADIENT, OPTIONED = (cross_entropy_rows, (True, False)), (cross_entropy_rows, (True, True))
-SOFT, SMOOTH = (soft_target_rows, (True, True, False)), (soft_target_rows, (True, False, False))
-SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True)), (soft_target_rows, (True, False, True))
+GRADIENT, OPTIONED = (cross_entropy_rows, (True, False, False)), (cross_entropy_rows, (True, True, False))
+SUMMED = (cross_entropy_rows, (True, False, True))
+SOFT, SMOOTH = (soft_target_rows, (True, True, False, False)), (soft_target_rows, (True, False, False, False))
+SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True, False)), (soft_target_rows, (True, False, True, False))
 
 ONCE = 900  # most instructions that do not depend on how much a thread holds
 
@@ -53,6 +59,8 @@ CASES = {
     "softmax backward-float32-10": (SOFTMAX_BACKWARD, "float32", 10, 35),
     "gradient-float32-10": (GRADIENT, "float32", 10, 40),
     "gradient-float32-1000": (GRADIENT, "float32", 1000, 45),
+    "summed gradient-float32-1000": (SUMMED, "float32", 1000, 45),
+    "summed gradient-bfloat16-65536": (SUMMED, "int16", 65536, 45),
     "gradient-bfloat16-32768": (GRADIENT, "int16", 32768, 40),
     "gradient-float64-1000": (GRADIENT, "float64", 1000, 200),
     "gradient-float32-128256": (GRADIENT, "float32", 128256, 45),
@@ -77,7 +85,7 @@ def test_rows(case):
         note = f"sm_{capability[0]}{capability[1]} {p} {code[:2]}"
         assert code.stack == code.spills == 0, note
         assert code.registers * p.threads * p.min_blocks <= 65536, note
-        if stored != "float64":
+        if stored != "float64" and not is_summed(kernel, constants):
             assert not code.doubles, (note, code.doubles)
         inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows) else 3 if kernel is softmax_backward_rows else 2  # y twice
         if p.width > 1 and kernel is not soft_target_rows:

@@ -4,13 +4,14 @@ from numba import cuda
 
 from nbloss.kernels.cuda.epilogue import index_at_target, index_factor, index_loss, options_reader
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED
+from nbloss.kernels.cuda.per_target.sums import sum_by_last_block
 from nbloss.kernels.cuda.prims.api import get, integer, log1p, put
 from nbloss.kernels.cuda.rows.reduce import make_probability, make_row_max, make_row_sum
 from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
 from nbloss.kernels.cuda.rows.thread_group import make_row_index, shared_size
 
 
-def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, optioned):
+def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, optioned, summed):
     tile = RowTile(stored, width, group, vectors, resident, sm80)
     keep = gradient and resident and not tile.packed
     row_index, row_max = make_row_index(group), make_row_max(tile, group)
@@ -32,7 +33,12 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
 
     write_chunk = unrolled(write_one_vector, vectors)
 
-    def kernel(x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, rows, classes, stride, offset):
+    threads = group[1]
+
+    def kernel(
+        x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, report, divides, blocks, total_loss,
+        rows, classes, stride, offset,
+    ):  # fmt: skip
         shared = cuda.shared.array(shared_numbers, real_type)
         held = cuda.local.array(words, word_type)
         options = read_options(lse_square_scale)
@@ -69,5 +75,7 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
                     own = exp_shifted(x_y, m) * inverse
                     others = s - own
                 put(out, base_out + y, index_at_target(coef, others, own, s, log_s, m, options))
+        if summed and rank < threads:  # of a cluster, the block that writes the loss
+            sum_by_last_block(loss, rows, report, divides, blocks, total_loss)
 
     return kernel

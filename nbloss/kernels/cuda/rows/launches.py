@@ -10,12 +10,14 @@ name                  meaning
 ====================  ================================================================================================
 lse_square_scale      the row option; 0 for a kernel that is not ``optioned``
 upstream_stride       0 where one upstream number applies to all positions, otherwise 1
+report, ..., total    what `sums.sum_by_last_block` takes, for a kernel that adds its losses
 rows, classes         shape of the logits
 stride, stride_y      elements from one row to the next, of the first and the second input; outputs are C-ordered
 offset                address of the first input in elements, modulo the elements of a vector
 ====================  ================================================================================================
 """
 
+from nbloss.kernels.cuda.per_target.sums import sum_arguments
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
@@ -47,13 +49,19 @@ def _aligned_alike(arrays):
     return True
 
 
-def _run(kernels, make, constants, inputs, result, arguments, heavy=False):
-    """Launch a kernel over the rows of ``inputs``: ``arguments``, then number of rows, classes, strides and offset."""
+def _run(kernels, make, constants, inputs, result, arguments, heavy=False, losses=None):
+    """Launch a kernel over the rows of ``inputs``: ``arguments``, then number of rows, classes, strides and offset.
+
+    A kernel of ``losses`` also takes whether it adds them, and what it then needs (`sums.sum_arguments`).
+    """
     x = inputs[0]
     count, classes, _ = x.shape
     stored = _NAMES[x.dtype.char]
     aligned = _aligned_alike(inputs if result is None else [*inputs, result])
     p = plan.rows(stored, count, classes, aligned, kernels.capability, kernels.multiprocessors, heavy)
+    if losses is not None:
+        summed, total = sum_arguments(kernels, x, losses, p.grid // p.cluster)
+        constants, arguments = (*constants, summed), (*arguments, *total)
     launch.run(
         kernels,
         make,
@@ -95,7 +103,7 @@ def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out)
     constants = out is not None, options is not None
     option = option_arguments(options, loss.dtype.type)
     arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out)
-    _run(kernels, cross_entropy_rows, constants, [x], out, arguments)
+    _run(kernels, cross_entropy_rows, constants, [x], out, arguments, losses=loss)
 
 
 def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
@@ -106,4 +114,5 @@ def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, opti
     classes = (loss, 0, loss, loss) if soft else (target, int(mask), scale, spread)
     option = option_arguments(options, real)
     arguments = x, y, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out)
-    _run(kernels, soft_target_rows, (out is not None, soft, options is not None), [x, y], out, arguments, heavy=True)
+    constants = out is not None, soft, options is not None
+    _run(kernels, soft_target_rows, constants, [x, y], out, arguments, heavy=True, losses=loss)

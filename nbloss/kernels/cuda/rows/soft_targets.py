@@ -15,6 +15,7 @@ from numba import cuda
 
 from nbloss.kernels.cuda.epilogue import index_loss, options_reader, smoothed_at_target, soft_factors, soft_gradient, soft_loss
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED
+from nbloss.kernels.cuda.per_target.sums import sum_by_last_block
 from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, put, vector
 from nbloss.kernels.cuda.rows.reduce import make_row_max, make_row_sum
 from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
@@ -52,7 +53,7 @@ def make_soft_target(tile, soft):
     return by_vectors if soft and width > 1 else by_numbers, target_number
 
 
-def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, soft, optioned):
+def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, soft, optioned, summed):
     tile = RowTile(stored, width, group, vectors, resident, sm80)
     keep = gradient and resident and not tile.packed
     row_index, row_max = make_row_index(group), make_row_max(tile, group)
@@ -96,9 +97,11 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
 
     add_chunk, write_chunk = unrolled(add_vector, vectors, carried=2), unrolled(write_one_vector, vectors)
 
+    threads = group[1]
+
     def kernel(
         x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out,
-        rows, classes, stride, stride_y, offset,
+        report, divides, blocks, total_loss, rows, classes, stride, stride_y, offset,
     ):  # fmt: skip
         shared = cuda.shared.array(shared_numbers, real_type)
         held = cuda.local.array(words, word_type)
@@ -157,5 +160,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
                 q_t = target_number(w, y, base_y, t, a, b)
                 at_peak = s < confident and not x_t < m
                 put(out, base_out + t, smoothed_at_target(exp_shifted(x_t, m), q_t, hit, smooth, factor, away, at_peak) * g)
+        if summed and rank < threads:  # of a cluster, the block that writes the loss
+            sum_by_last_block(loss, rows, report, divides, blocks, total_loss)
 
     return kernel
