@@ -49,7 +49,14 @@ def _torch():
 
 def _tensors(torch, arrays):
     """torch tensors that share the memory."""
-    return [(torch.from_dlpack(x), torch.from_dlpack(y)) for x, y in arrays]
+    return [(as_torch(torch, x), as_torch(torch, y)) for x, y in arrays]
+
+
+def as_torch(torch, array):
+    """A torch tensor of the memory of a `DeviceArray`. NumPy's DLPack has no bfloat16, so these travel as int16."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_dlpack(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_dlpack(array)
 
 
 def _host(tensor, part):
