@@ -37,7 +37,8 @@ def nbloss(operation, arrays):
     return Run(calls[operation], arrays, lambda result, part: to_host(result.seen(result.geometry[part])))
 
 
-def _torch():
+def torch_with_cuda():
+    """torch, or NotImplementedError with the reason."""
     try:
         import torch
     except ImportError:
@@ -79,12 +80,12 @@ def _torch_calls(torch):
 
 
 def torch_eager(operation, arrays):
-    torch = _torch()
+    torch = torch_with_cuda()
     return Run(_torch_calls(torch)[operation], _tensors(torch, arrays), _host)
 
 
 def torch_compile(operation, arrays):
-    torch = _torch()
+    torch = torch_with_cuda()
     torch._dynamo.reset()  # otherwise torch compiles for any shape after the shapes of earlier races
     call = _torch_calls(torch)[operation]
     if operation == "cross_entropy_value_and_grad":
@@ -100,7 +101,7 @@ def torch_compile(operation, arrays):
 
 
 def triton(operation, arrays):
-    torch = _torch()
+    torch = torch_with_cuda()
     if operation == "log_softmax" or len(arrays[0][0].shape) != 2:
         raise NotImplementedError("the Triton kernel is a cross entropy for (N, C)")
     try:

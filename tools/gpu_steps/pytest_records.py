@@ -1,0 +1,41 @@
+"""A plugin of pytest (``-p gpu_steps.pytest_records``): each test's outcome becomes a line at once.
+
+In a dry run nothing is computed, so a test that fails by a comparison says nothing; one that fails by any other error does.
+"""
+
+import os
+
+import pytest
+
+from . import records
+
+# of a comparison, of an exception that did not come, and of a target that only arbitrary device memory calls out of range
+SAY_NOTHING = (AssertionError, pytest.fail.Exception, IndexError)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if records.dry_run() and call.when == "call" and report.failed and issubclass(call.excinfo.type, SAY_NOTHING):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, records.NOT_COMPARED)
+    return report
+
+
+def pytest_runtest_logreport(report):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # the process that distributes the tests writes the lines
+    if report.when == "call" or not report.passed:
+        status, facts = outcome(report)
+        records.write(report.nodeid, status, seconds=round(report.duration, 2), **facts)
+
+
+def outcome(report):
+    """``(status, facts)`` of a report."""
+    if report.passed:
+        return (records.NOT_COMPARED if records.dry_run() else records.PASSED), {}
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        return records.FAILED, {"reason": (crash.message if crash else str(report.longrepr))[:500]}
+    reason = report.longrepr[2]
+    return (records.NOT_COMPARED if reason == records.NOT_COMPARED else records.SKIPPED), {"reason": reason.removeprefix("Skipped: ")}
