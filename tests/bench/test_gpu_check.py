@@ -131,7 +131,7 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path):
 
 NCU = """==PROF== Connected to process 7
 a line of the program
-"ID","Kernel Name","gpu__time_duration.sum","dram__throughput.avg.pct_of_peak_sustained_elapsed","launch__registers_per_thread",\
+"ID","Kernel Name","gpu__time_duration.sum","gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed","launch__registers_per_thread",\
 "smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio","smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio"
 "","","usecond","%","register/thread","inst","inst"
 "0","short","1.50","10.5","32","0.1","0.2"

@@ -7,6 +7,7 @@ import pytest
 
 import nbloss
 import nbloss.functional as F
+from nbloss.backends.array_interop import numpy_dtype
 
 pytestmark = pytest.mark.gpu
 
@@ -25,7 +26,7 @@ def x(rng):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_torch_on_another_stream_waits_for_a_result(torch, x, dtype):
-    dtype = nbloss.backends.array_interop.numpy_dtype(dtype)
+    dtype = numpy_dtype(dtype)
     logits, out = on_device(x.astype(dtype)), on_device(np.full(SHAPE, np.nan, dtype))
     expected = nbloss.to_host(F.log_softmax(logits, 1)).astype(np.float32)
     side = torch.cuda.Stream()

@@ -17,18 +17,35 @@ CALLS = (
     "cross_entropy:8192x32768:float32",
     "cross_entropy_value_and_grad:32768x1024:float32",
 )
-TIME, DRAM = "gpu__time_duration.sum", "dram__throughput.avg.pct_of_peak_sustained_elapsed"
-ISSUE, WARPS = "smsp__issue_active.avg.pct_of_peak_sustained_active", "sm__warps_active.avg.pct_of_peak_sustained_active"
-NAMES = {TIME: "ns", DRAM: "dram_percent", ISSUE: "issue_percent", WARPS: "warps_percent", "launch__registers_per_thread": "registers"}
-STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+)_per_issue_active")
-METRICS = ",".join([*NAMES, "regex:" + STALL.pattern.replace(r"(\w+)", "[a-z_]+")])
+# Sections exist on every device, which single metrics do not; their metrics come along in the raw page.
+SECTIONS = (
+    "SpeedOfLight",
+    "MemoryWorkloadAnalysis",
+    "ComputeWorkloadAnalysis",
+    "SchedulerStats",
+    "WarpStateStats",
+    "LaunchStats",
+    "Occupancy",
+)
+TIME = "gpu__time_duration.sum"
+NAMES = {  # in ncu -> in the line
+    TIME: "ns",
+    "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed": "dram_percent",
+    "sm__inst_issued.avg.pct_of_peak_sustained_active": "issue_percent",
+    "sm__warps_active.avg.pct_of_peak_sustained_active": "warps_percent",
+    "dram__bytes.sum.per_second": "dram_bytes_per_second",
+    "launch__registers_per_thread": "registers",
+    "launch__grid_size": "blocks",
+    "launch__block_size": "threads",
+}
+STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio")
 NANOSECONDS = {"ns": 1, "nsecond": 1, "us": 1e3, "usecond": 1e3, "ms": 1e6, "msecond": 1e6}
 STALLS = 4  # the largest ones that are kept
 DENIED = "ERR_NVGPUCTRPERM"  # the driver lets only the administrator read the counters
 
 
 def kernels(text):
-    """What ncu counted for each kernel, from its CSV with a column per metric: a list of facts, the longest kernel first."""
+    """What ncu counted for each kernel, from its CSV with a column per metric; the longest kernel first. The log has all of it."""
     lines = text.splitlines()
     start = next((k for k, line in enumerate(lines) if line.startswith('"ID"')), len(lines))
     table = list(csv.DictReader(io.StringIO("\n".join(lines[start:]))))
@@ -55,7 +72,8 @@ def profile(call):
             subprocess.run(program, check=True)
         records.write(call, records.SKIPPED, reason="a dry run has no counters" if records.dry_run() else "ncu is not installed")
         return
-    options = ["--clock-control", "none", "--profile-from-start", "off", "--csv", "--page", "raw", "--metrics", METRICS]
+    options = ["--clock-control", "none", "--profile-from-start", "off", "--csv", "--page", "raw", "--print-units", "base"]
+    options += [word for section in SECTIONS for word in ("--section", section)]
     done = subprocess.run(["ncu", *options, *program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout, flush=True)
     if DENIED in done.stdout:

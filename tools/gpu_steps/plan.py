@@ -1,5 +1,6 @@
 """The steps of tools/gpu_check, in the order of what they are worth: the first four minutes give correctness, bandwidth and memcheck."""
 
+import os
 import sys
 from dataclasses import replace
 
@@ -18,7 +19,9 @@ LARGEST = f"{TESTS}/test_accuracy.py::test_more_elements_than_32_bits_can_count"
 
 # A dry run compiles every kernel that it launches, two seconds each: all steps take the same shape, so that they share kernels.
 DRY_SHAPE, DRY_DTYPE, DRY_OPERATION = "64x1000", "float32", "cross_entropy_value_and_grad"
-DRY_SECONDS = 90.0
+CPUS = min(8, os.cpu_count() or 1)  # processes at once, where they share no time measurement
+DRY_SECONDS, WHOLE_SECONDS = 90.0, 3600.0
+NO_KERNELS = ("compilers", "large")  # steps that launch none which the others do not
 DRY_TESTS, DRY_HARDWARE = "test_log_softmax and 64x1000 and float32", "threshold or float32 or plain"
 
 
@@ -26,12 +29,14 @@ def _program(name, *words, label=None):
     return Command(label or name, (sys.executable, "-m", f"gpu_steps.{name}", *words))
 
 
-def steps(dry):
-    """All steps. ``dry``: a small part of each, with time to compile."""
+def steps(dry=False, whole=False):
+    """All steps. ``dry``: a small part of each, with time to compile. With ``whole`` all cases of those that launch kernels."""
+    if dry and whole:
+        return [replace(step, seconds=WHOLE_SECONDS, together=CPUS) for step in steps() if step.name not in NO_KERNELS]
     problem = ("--shape", DRY_SHAPE, "--dtype", DRY_DTYPE) if dry else ()
     race = (*problem, "--op", DRY_OPERATION) if dry else ()
     profiled = (f"{DRY_OPERATION}:{DRY_SHAPE}:{DRY_DTYPE}",) if dry else ()
-    chosen, hardware = (("-k", DRY_TESTS), ("-k", DRY_HARDWARE)) if dry else (("-n", "8"), ())
+    chosen, hardware = (("-k", DRY_TESTS), ("-k", DRY_HARDWARE)) if dry else (("-n", str(CPUS)), ())
     others = (TESTS, *(f"--ignore={path}" for path in HARDWARE), f"--deselect={LARGEST}")
     families = [_program("smoke", family, *problem, label=family) for family in FAMILIES]
     memcheck, racecheck, synccheck = (

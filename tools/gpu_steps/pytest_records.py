@@ -1,16 +1,29 @@
 """A plugin of pytest (``-p gpu_steps.pytest_records``): each test's outcome becomes a line at once.
 
-In a dry run nothing is computed, so a test that fails by a comparison says nothing; one that fails by any other error does.
+In a dry run nothing is computed. Comparisons are left out, so that a test goes on to its further calls; one that fails all the same by
+what it compares says nothing, and one that fails by any other error does.
 """
 
 import os
+import sys
 
+import numpy as np
 import pytest
 
 from . import records
 
+COMPARISONS = ("assert_allclose", "assert_array_equal", "assert_loss", "assert_gradient", "assert_within")
+
 # of a comparison, of an exception that did not come, and of a target that only arbitrary device memory calls out of range
 SAY_NOTHING = (AssertionError, pytest.fail.Exception, IndexError)
+
+
+def pytest_collection_finish():
+    if records.dry_run():
+        for module in (np.testing, sys.modules.get("problems")):
+            for name in COMPARISONS:
+                if hasattr(module, name):
+                    setattr(module, name, lambda *arguments, **options: None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,7 +12,7 @@ PACKAGES = (
     "nbloss", "numpy", "numba", "numba-cuda", "llvmlite", "cuda-core", "cuda-bindings", "nvidia-nvjitlink", "nvidia-nvvm", "ml-dtypes",
     "torch", "triton", "cupy-cuda13x", "jax", "pytest", "pytest-xdist",
 )  # fmt: skip
-SMI = "name,driver_version,memory.total,memory.used,clocks.max.sm,clocks.max.mem,power.limit,persistence_mode,mig.mode.current"
+SMI = "name,driver_version,memory.total,memory.used,clocks.max.sm,clocks.max.memory,power.limit"
 
 
 def version(package):

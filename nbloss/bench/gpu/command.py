@@ -100,7 +100,7 @@ def _races(options, chosen, peers, clock):
         for name in COMPILERS:
             if name in chosen:
                 seconds = max(0.0, deadline - time.monotonic())
-                spec = Spec(name, options.op, list(problem.shape), problem.dtype, options.device, rounds, seconds)
+                spec = Spec([name], options.op, list(problem.shape), [problem.dtype], options.device, rounds, seconds)
                 yield from isolated.records(spec, seconds + GRACE)
 
 

@@ -1,7 +1,6 @@
-"""Races of one peer in a process of its own: a compiler that crashes, hangs or fills the memory ends only its own races.
+"""Races on one shape in a process of their own: a compiler that crashes, hangs or fills the memory ends only these.
 
-The process is ``python -m nbloss.bench.gpu.isolated SPEC``, where SPEC is the JSON of a `Spec`. It writes each race at once, as one
-line of JSON on stdout.
+The process gets the JSON of a `Spec`. It writes each race at once, as one line of JSON on stdout.
 """
 
 import contextlib
@@ -19,46 +18,46 @@ from . import races
 
 COMPILERS = ("torch.compile", "triton")  # the peers that compile for seconds
 MARK = '{"operation"'  # how a record begins; a compiler may write other lines
+PROGRAM = "import sys; from nbloss.bench.gpu import isolated; isolated.main(sys.argv[1])"
 
 
 @dataclass
 class Spec:
-    """What a process races."""
+    """What a process races: these peers in every operation and dtype on one shape."""
 
-    peer: str
+    peers: list
     operations: list
     shape: list
-    dtype: str
+    dtypes: list
     device: str = "cuda"
     rounds: int = 15
-    seconds: float = 60.0  # after which no further operation is set up
+    seconds: float = 60.0  # after which no further race is begun
     compared: bool = True
 
 
 def records(spec, limit):
-    """Run a process for at most ``limit`` seconds, and yield its records. An operation without one gets the reason."""
-    missing = list(spec.operations)
+    """Run a process for at most ``limit`` seconds, and yield its records. A race without one gets the reason."""
+    missing = [(dtype, operation) for dtype in spec.dtypes for operation in spec.operations]
     if not spec.seconds:
         yield from _without(spec, missing, {"absent": races.NO_TIME})
         return
     for record in _lines(spec, limit):
-        if "reason" not in record:
-            missing.remove(record["operation"])
+        if "reason" in record:
+            yield from _without(spec, missing, {"failed": record["reason"]})
+        else:
+            missing.remove((record["dtype"], record["operation"]))
             yield record
-            continue
-        yield from _without(spec, missing, {"failed": record["reason"]})
 
 
-def _without(spec, operations, reason):
-    """Records of operations that were not timed."""
-    problem = races.Repeated(tuple(spec.shape), spec.dtype)
-    for operation in operations:
-        yield races.record(operation, problem, {spec.peer: reason})
+def _without(spec, missing, reason):
+    """Records of races that were not run."""
+    for dtype, operation in missing:
+        yield races.record(operation, races.Repeated(tuple(spec.shape), dtype), {peer: dict(reason) for peer in spec.peers})
 
 
 def _lines(spec, limit):
     """The records of a process, and last the reason why there are no more: ``{"reason": ...}``."""
-    words = [sys.executable, "-m", "nbloss.bench.gpu.isolated", json.dumps(asdict(spec))]
+    words = [sys.executable, "-c", PROGRAM, json.dumps(asdict(spec))]
     with tempfile.TemporaryFile("w+") as said:
         # a session of its own, so that the workers of a compiler are stopped, too
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True)
@@ -88,20 +87,25 @@ def _lines(spec, limit):
 
 def main(text):
     """The process."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     from .device import Clock
     from .peers import PEERS
 
     spec, started = Spec(**json.loads(text)), time.monotonic()
-    problem = races.Repeated(tuple(spec.shape), spec.dtype)
+    peers = {name: PEERS[name] for name in spec.peers}
     clock = Clock(spec.device)
-    arrays = clock.arrays(problem)
-    for operation in spec.operations:
-        record = races.race(
-            operation, problem, arrays, {spec.peer: PEERS[spec.peer]}, clock, spec.rounds,
-            lambda: time.monotonic() - started > spec.seconds, spec.compared,
-        )  # fmt: skip
-        print(json.dumps(record), flush=True)
+    for dtype in spec.dtypes:
+        problem = races.Repeated(tuple(spec.shape), dtype)
+        arrays = clock.arrays(problem)
+        for operation in spec.operations:
+            record = races.race(
+                operation, problem, arrays, peers, clock, spec.rounds, lambda: time.monotonic() - started > spec.seconds, spec.compared
+            )
+            print(json.dumps(record), flush=True)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def _end_with(parent):
+    """End this process and all that it started once its parent is gone: nobody else would stop it at its limit."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(os.getpgrp(), signal.SIGKILL)

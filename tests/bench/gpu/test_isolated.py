@@ -1,7 +1,11 @@
 """Races in a process of their own, with processes that end, hang and crash."""
 
 import json
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +26,7 @@ def process(monkeypatch):
 
 
 def spec(seconds=9.0):
-    return isolated.Spec("triton", OPERATIONS, [64, 10], "float32", seconds=seconds)
+    return isolated.Spec(["triton"], OPERATIONS, [64, 10], ["float32"], seconds=seconds)
 
 
 def line(operation):
@@ -54,3 +58,37 @@ def test_a_process_that_hangs_is_stopped(process):
 def test_no_process_is_started_after_the_time_is_up(process):
     process("raise SystemExit(3)")
     assert [r["contenders"]["triton"] for r in isolated.records(spec(0.0), 30)] == [{"absent": races.NO_TIME}] * 2
+
+
+def test_every_race_without_a_record_gets_the_reason(process):
+    process(f"print('''{line('cross_entropy')}'''); raise SystemExit(3)")
+    both = isolated.Spec(list(isolated.COMPILERS), OPERATIONS, [64, 10], ["float32", "float16"])
+    records = list(isolated.records(both, 30))
+    assert [(r["dtype"], r["operation"]) for r in records] == [
+        ("float32", "cross_entropy"), ("float32", "log_softmax"), ("float16", "log_softmax"), ("float16", "cross_entropy"),
+    ]  # fmt: skip
+    assert all(set(r["contenders"]) == set(isolated.COMPILERS) for r in records[1:])
+
+
+CHILD = """
+import os, threading, time
+from nbloss.bench.gpu import isolated
+threading.Thread(target=isolated._end_with, args=(os.getppid(),), daemon=True).start()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, start_new_session=True)
+print(child.stdout.readline().decode(), flush=True)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for the process in /proc")
+def test_a_process_ends_with_its_parent():
+    done = subprocess.run([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True, timeout=60)
+    state = Path(f"/proc/{int(done.stdout)}/stat")
+    deadline = time.monotonic() + 30
+    while state.exists() and state.read_text().split()[2] != "Z":  # a process that has ended stays until somebody collects it
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

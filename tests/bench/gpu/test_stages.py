@@ -18,8 +18,8 @@ def raced(monkeypatch):
 
     def records(spec, limit):
         assert limit > spec.seconds > 0
-        seen.append((spec.peer, tuple(spec.shape), "process"))
-        yield races.record(spec.operations[0], races.Repeated(tuple(spec.shape), spec.dtype), {})
+        seen.append(("+".join(spec.peers), tuple(spec.shape), "process"))
+        yield races.record(spec.operations[0], races.Repeated(tuple(spec.shape), spec.dtypes[0]), {})
 
     monkeypatch.setattr(command, "race", race)
     monkeypatch.setattr(isolated, "records", records)
