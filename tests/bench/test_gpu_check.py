@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from gpu_steps import bandwidth, counters, plan, records
+from gpu_steps import bandwidth, counters, plan, records, sanitizer
 from gpu_steps.runner import Command, Runner, Step
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the runner stops groups of processes, which Windows has not")
 
 WRITE = "from gpu_steps import records; records.write({!r}, {!r}, value=1)\n"
 
@@ -96,7 +98,6 @@ def test_no_step_begins_after_the_time_is_up(tmp_path):
     assert status == 0 and of(lines, "late")[0]["reason"] == "no time was left"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 def test_a_run_that_is_terminated_keeps_its_lines_and_stops_its_processes(tmp_path):
     program = f"""
 import sys
@@ -148,6 +149,112 @@ def test_the_counters_of_the_longest_kernel_come_first():
     assert counters.kernels("==ERROR== ERR_NVGPUCTRPERM\n") == []
 
 
+@pytest.fixture
+def written(capsys):
+    """The lines that were written so far."""
+
+    def lines():
+        return [json.loads(text) for text in capsys.readouterr().out.splitlines() if text.startswith('{"step"')]
+
+    return lines
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Puts a shell script into the place of a tool of NVIDIA's; without one, no such tool is there."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def install(name, script):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    return install
+
+
+CALL = "log_softmax:64x1000:float32"
+
+
+@pytest.mark.parametrize(
+    ("script", "statuses"),
+    [
+        (None, ["skipped"]),
+        ("echo '==ERROR== ERR_NVGPUCTRPERM'; exit 1", ["skipped"]),
+        ("echo 'Segmentation fault'; exit 139", ["failed"]),
+        (f"/bin/cat <<'END'\n{NCU}END", ["measured", "measured"]),
+    ],
+    ids=["absent", "denied", "crash", "kernels"],
+)
+def test_what_ncu_says_is_written(installed, written, script, statuses):
+    if script:
+        installed("ncu", script)
+    counters.profile(CALL)
+    assert [line["status"] for line in written()] == statuses
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "found"),
+    [
+        (None, "skipped", None),
+        ("echo 70x3 float32; echo '========= ERROR SUMMARY: 0 errors'", "passed", False),
+        (f"echo '========= ERROR SUMMARY: 2 errors'; exit {sanitizer.FOUND}", "failed", True),
+        ("exit 1", "failed", False),
+    ],
+    ids=["absent", "clean", "errors", "crash"],
+)
+def test_what_the_sanitizer_says_is_written(installed, written, monkeypatch, script, status, found):
+    if script:
+        installed("compute-sanitizer", script)
+    monkeypatch.setattr(sys, "argv", ["sanitizer", "memcheck"])
+    assert bool(sanitizer.main()) == (status == "failed")
+    (line,) = written()
+    assert line["status"] == status and line.get("errors_found") == found
+
+
+TESTS = """
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.gpu
+
+def test_right():
+    np.testing.assert_array_equal(1, 1)
+
+def test_wrong():
+    np.testing.assert_array_equal(1, 2)
+
+def test_late():
+    assert False, "of a comparison"
+
+def test_broken():
+    raise TypeError("of the host")
+
+def test_absent():
+    pytest.skip("no torch")
+"""
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize(
+    ("dry", "expected"),
+    [
+        ("", {"right": "passed", "wrong": "failed", "late": "failed", "broken": "failed", "absent": "skipped"}),
+        ("1", {"right": "not compared", "wrong": "not compared", "late": "not compared", "broken": "failed", "absent": "skipped"}),
+    ],
+    ids=["real", "dry"],
+)
+def test_every_test_of_a_suite_has_one_line(tmp_path, dry, expected, processes):
+    (tmp_path / "test_gpu.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    results = tmp_path / "results.jsonl"
+    environment = os.environ | {records.RESULTS: str(results), records.DRY_RUN: dry, "PYTHONPATH": str(TOOLS)}
+    words = [sys.executable, "-m", "gpu_steps.suite", "-n", processes, str(tmp_path)]
+    assert subprocess.run(words, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL).returncode == 1
+    lines = records.read(results)
+    assert {line["check"].partition("::test_")[2]: line["status"] for line in lines} == expected and len(lines) == len(expected)
+    (broken,) = (line for line in lines if line["check"].endswith("broken"))
+    assert "TypeError: of the host" in broken["reason"]
+
+
 @pytest.mark.parametrize(
     ("contenders", "status", "reason"),
     [
@@ -156,11 +263,11 @@ def test_the_counters_of_the_longest_kernel_come_first():
         ({"torch": {"absent": "not installed"}}, "skipped", "torch: not installed"),
     ],
 )
-def test_a_race_fails_if_a_peer_is_wrong(contenders, status, reason, capsys):
+def test_a_race_fails_if_a_peer_is_wrong(contenders, status, reason, written):
     times = {"low": 1e-3, "high": 1e-3, "host_seconds": 1e-3, "share": 0.5, "to_nbloss": 1.0}
     contenders = {name: c | times if "seconds" in c else c for name, c in contenders.items()}
     bandwidth.write({"operation": "log_softmax", "shape": [64, 10], "dtype": "float32", "bytes": 5120, "contenders": contenders})
-    line = json.loads(capsys.readouterr().out.splitlines()[0])
+    (line,) = written()
     assert line["status"] == status and line.get("reason") == reason
 
 
