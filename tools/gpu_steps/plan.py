@@ -8,21 +8,20 @@ from .runner import Command, Step
 
 # What the smoke step has names for; the programs import nbloss, and the list of steps is shown without it.
 FAMILIES = (
-    "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "cross_entropy", "value_and_grad", "label_smoothing", "weights",
-    "probabilities", "nll_loss", "nll_loss_backward",
+    "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "cross_entropy", "value_and_grad", "int32_targets",
+    "label_smoothing", "weights", "probabilities", "nll_loss", "nll_loss_backward",
 )  # fmt: skip
 TESTS = "tests/cuda_gpu"
-HARDWARE = tuple(
-    f"{TESTS}/test_{name}.py" for name in ("streams", "exports", "graphs", "pool", "jax")
-)  # what only hardware shows, in seconds
+HARDWARE = tuple(f"{TESTS}/test_{name}.py" for name in ("streams", "exports", "graphs", "pool", "jax"))
 LARGEST = f"{TESTS}/test_accuracy.py::test_more_elements_than_32_bits_can_count"
 
 # A dry run compiles every kernel that it launches, two seconds each: all steps take the same shape, so that they share kernels.
 DRY_SHAPE, DRY_DTYPE, DRY_OPERATION = "64x1000", "float32", "cross_entropy_value_and_grad"
-CPUS = min(8, os.cpu_count() or 1)  # processes at once, where they share no time measurement
 DRY_SECONDS, WHOLE_SECONDS = 90.0, 3600.0
-NO_KERNELS = ("compilers", "large")  # steps that launch none which the others do not
 DRY_TESTS, DRY_HARDWARE = "test_log_softmax and 64x1000 and float32", "threshold or float32 or plain"
+NO_KERNELS = ("compilers",)  # a step that launches no kernel of nbloss
+
+CPUS = min(8, os.cpu_count() or 1)  # processes at once, where no time is measured
 
 
 def _program(name, *words, label=None):

@@ -37,7 +37,8 @@ UNITS_WIDE, UNITS_HALF = 16, 2
 
 
 class Inputs(SimpleNamespace):
-    """The arrays of a case: x logits, y class numbers (some ignored), w weights, q probabilities, g an upstream gradient, p and logp."""
+    """The arrays of a case: x logits, y class numbers (some ignored; y32: of int32, as JAX has them), w weights, q probabilities, g an
+    upstream gradient, p and logp."""
 
     @classmethod
     def of(cls, shape, dtype):
@@ -51,7 +52,7 @@ class Inputs(SimpleNamespace):
         w = (rng.integers(1, 17, shape[1]) / 8).astype(wide)
         # of the logits rounded once, as a user has them
         logp = reference.log_softmax(x, 1).astype(np.float64)
-        return cls(x=x, g=g, y=y, q=q, w=w, logp=logp.astype(dtype), p=np.exp(logp).astype(dtype))
+        return cls(x=x, g=g, y=y, y32=y.astype(np.int32), q=q, w=w, logp=logp.astype(dtype), p=np.exp(logp).astype(dtype))
 
     def on_device(self):
         return type(self)(**{name: nbloss.to_device(array, "cuda") for name, array in vars(self).items()})
@@ -75,6 +76,7 @@ FAMILIES = {
         lambda a: reference.cross_entropy(a.x, a.y, reduction="none"),
     ),
     "value_and_grad": (lambda a, out: F.cross_entropy_value_and_grad(a.x, a.y, out=out), lambda a: _value_and_grad(a.x, a.y)),
+    "int32_targets": (lambda a, out: F.cross_entropy_value_and_grad(a.x, a.y32, out=out), lambda a: _value_and_grad(a.x, a.y32)),
     "label_smoothing": (
         lambda a, out: F.cross_entropy_value_and_grad(a.x, a.y, label_smoothing=0.1, out=out),
         lambda a: _value_and_grad(a.x, a.y, label_smoothing=0.1),

@@ -61,9 +61,9 @@ class Clock:
         """The (logits, target) pairs on the device that the rotation needs."""
         self.count = rotation(problem.nbytes(), self.cache)
         pair = problem.part.logits, problem.part.target
-        return [tuple(self._repeated(array, problem.times) for array in pair) for _ in range(self.count)]
+        return [tuple(self.repeated(array, problem.times) for array in pair) for _ in range(self.count)]
 
-    def _repeated(self, part, times):
+    def repeated(self, part, times):
         """``part`` so many times along its first axis, in device memory. Only the part is uploaded: gigabytes would take seconds."""
         index = self.unit.device_id
         whole = self.memory.empty((times * part.shape[0], *part.shape[1:]), part.dtype, index, self.stream)
