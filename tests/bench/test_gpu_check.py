@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
@@ -53,8 +54,9 @@ def test_steps_that_pass_give_status_0(tmp_path, capsys):
 
 
 def test_a_step_that_hangs_is_stopped_with_all_its_processes_and_the_next_one_runs(tmp_path):
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)  # a child of test_gpu_check'])"
-    hangs = GOOD + child
+    pid = tmp_path / "pid"
+    child = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    hangs = GOOD + f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     start = time.monotonic()
     status, lines = run(tmp_path, step("hangs", hangs, GOOD, seconds=4), step("next", GOOD))
     assert status == 1 and time.monotonic() - start < 30
@@ -62,8 +64,7 @@ def test_a_step_that_hangs_is_stopped_with_all_its_processes_and_the_next_one_ru
     kept, *late = of(lines, "hangs")
     assert kept["check"] == "good" and kept["status"] == "passed"  # written before it hung
     assert [line["reason"].partition(":")[0] for line in late] == ["stopped", "not started"]
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert "time.sleep(600)  # a child of test_gpu_check" not in running.replace(child, "")
+    processes.assert_ends(int(pid.read_text()))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,11 @@ def test_what_is_not_installed_is_skipped_with_its_reason(tmp_path):
     status, lines = run(tmp_path, step("absent", program))
     assert status == 0 and outcomes(lines) == {"absent": "skipped"}
     assert "skipped: absent: 1 x ncu is not installed" in (tmp_path / "summary.txt").read_text()
+
+
+def test_the_summary_has_what_was_measured(tmp_path):
+    run(tmp_path, step("copy", "from gpu_steps import records; records.write('copy', 'measured', note='4000 GB/s')"))
+    assert "copy: copy: 4000 GB/s" in (tmp_path / "summary.txt").read_text()
 
 
 def test_no_step_begins_after_the_time_is_up(tmp_path):
@@ -180,7 +186,7 @@ CALL = "log_softmax:64x1000:float32"
         (None, ["skipped"]),
         ("echo '==ERROR== ERR_NVGPUCTRPERM'; exit 1", ["skipped"]),
         ("echo 'Segmentation fault'; exit 139", ["failed"]),
-        (f"/bin/cat <<'END'\n{NCU}END", ["measured", "measured"]),
+        (f"/bin/cat <<'END'\n{NCU}END", ["measured", "measured", "measured"]),
     ],
     ids=["absent", "denied", "crash", "kernels"],
 )
@@ -274,6 +280,12 @@ def test_a_race_fails_if_a_peer_is_wrong(contenders, status, reason, written):
 def test_the_first_steps_fit_into_four_minutes_and_all_into_nine():
     steps = plan.steps(dry=False)
     assert sum(step.seconds for step in steps[:5]) <= 240 and sum(step.seconds for step in steps) <= 540
+
+
+def test_all_kernels_are_compiled_once():
+    whole = {step.name: [command.name for command in step.commands] for step in plan.steps(dry=True, whole=True)}
+    assert "compilers" not in whole and whole["sanitizer"] == ["memcheck"] and whole["large"] == ["more-than-32-bits"]
+    assert whole["smoke"] == list(plan.FAMILIES)
 
 
 def test_the_steps_name_every_family_of_kernels():

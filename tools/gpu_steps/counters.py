@@ -84,6 +84,11 @@ def profile(call):
         records.write(call, records.FAILED, reason=f"ncu ended with {done.returncode} and {len(found)} kernels")
     for facts in found:
         records.write(call, records.MEASURED, **facts)
+    if found:
+        longest = found[0]
+        stall = next(iter(longest["stalls"]), "nothing")
+        note = f"DRAM {longest.get('dram_percent')} %, issue {longest.get('issue_percent')} %, waits most for {stall}"
+        records.write(f"{call}, longest kernel", records.MEASURED, note=note)
 
 
 if __name__ == "__main__":

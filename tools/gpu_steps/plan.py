@@ -19,7 +19,7 @@ LARGEST = f"{TESTS}/test_accuracy.py::test_more_elements_than_32_bits_can_count"
 DRY_SHAPE, DRY_DTYPE, DRY_OPERATION = "64x1000", "float32", "cross_entropy_value_and_grad"
 DRY_SECONDS, WHOLE_SECONDS = 90.0, 3600.0
 DRY_TESTS, DRY_HARDWARE = "test_log_softmax and 64x1000 and float32", "threshold or float32 or plain"
-NO_KERNELS = ("compilers",)  # a step that launches no kernel of nbloss
+NO_NEW_KERNELS = ("compilers", "racecheck", "synccheck")  # processes that launch no kernel that the others do not
 
 CPUS = min(8, os.cpu_count() or 1)  # processes at once, where no time is measured
 
@@ -28,10 +28,16 @@ def _program(name, *words, label=None):
     return Command(label or name, (sys.executable, "-m", f"gpu_steps.{name}", *words))
 
 
+def _compiling(step):
+    """A step with time to compile, and without processes that would compile the same kernels at the same time."""
+    commands = [command for command in step.commands if command.name not in NO_NEW_KERNELS]
+    return replace(step, commands=commands, seconds=WHOLE_SECONDS, together=CPUS)
+
+
 def steps(dry=False, whole=False):
     """All steps. ``dry``: a small part of each, with time to compile. With ``whole`` all cases of those that launch kernels."""
     if dry and whole:
-        return [replace(step, seconds=WHOLE_SECONDS, together=CPUS) for step in steps() if step.name not in NO_KERNELS]
+        return [found for step in steps() if (found := _compiling(step)).commands]
     problem = ("--shape", DRY_SHAPE, "--dtype", DRY_DTYPE) if dry else ()
     race = (*problem, "--op", DRY_OPERATION) if dry else ()
     profiled = (f"{DRY_OPERATION}:{DRY_SHAPE}:{DRY_DTYPE}",) if dry else ()

@@ -26,7 +26,7 @@ def seconds_left():
 
 
 def write(check, status, **facts):
-    """Append a line, and print it. Without a runner it is only printed."""
+    """Append a line, and print it; without a runner it is only printed. The summary shows the fact ``note``."""
     line = {"step": os.environ.get(STEP), "process": os.environ.get(PROCESS), "check": check, "status": status, **facts}
     if dry_run():
         line["dry_run"] = True

@@ -135,12 +135,13 @@ class Runner:
         return records.SKIPPED if found <= {records.SKIPPED} else records.PASSED
 
     def summary(self):
-        """A line for each step, then one for each check that failed, and one for each reason for which checks were skipped."""
+        """A line for each step, then what was measured, what failed, and for which reasons checks were skipped."""
         rows, notes = [f"{'step':<12} {'status':<8} {'seconds':>7}  checks"], []
         for step, status, seconds in self.outcomes:
             lines = self._lines(step)
             counts = Counter(line["status"] for line in lines)
             rows.append(f"{step.name:<12} {status:<8} {seconds:>7.1f}  {', '.join(f'{n} {what}' for what, n in counts.items())}")
+            notes += [f"{step.name}: {line['check']}: {line['note']}" for line in lines if "note" in line]
             failed = [line for line in lines if line["status"] == records.FAILED]
             notes += [f"failed: {step.name}: {line['check']}: {_reason(line)}" for line in failed]
             reasons = Counter(_reason(line) for line in lines if line["status"] == records.SKIPPED)

@@ -45,7 +45,8 @@ def cubins():
     trusted = [path for path in found if disk.trusted(disk.cache_dir(), path)]
     compiler = version("nvidia-nvvm")
     status = records.MEASURED if trusted or compiler else records.FAILED
-    records.write("cubins", status, found=len(found), trusted=len(trusted), bytes=sum(p.stat().st_size for p in trusted), compiler=compiler)
+    note = f"{len(found)} found, {len(trusted)} trusted, compiler {compiler or 'not installed'}"
+    records.write("cubins", status, note=note, bytes=sum(p.stat().st_size for p in trusted))
     return set(found)
 
 
@@ -55,7 +56,7 @@ def device():
     from nbloss.kernels.cuda.runtime import memory
 
     select.checked_device("cuda")
-    records.write("device", records.MEASURED, about=memory.describe(0))
+    records.write("device", records.MEASURED, note=memory.describe(0))
 
 
 def first_call(before):
@@ -71,7 +72,7 @@ def first_call(before):
     logp = nbloss.to_host(F.log_softmax(x, 1))
     seconds = time.perf_counter() - start
     compiled = len([path for path in disk.kept() if path.suffix == disk.GPU and path not in before])
-    records.compared("first call", bool(np.allclose(logp, -np.log(1000.0))), seconds=round(seconds, 3), compiled=compiled)
+    records.compared("first call", bool(np.allclose(logp, -np.log(1000.0))), note=f"{seconds:.2f} s, {compiled} kernels compiled")
 
 
 def main():
