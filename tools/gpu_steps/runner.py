@@ -136,17 +136,17 @@ class Runner:
 
     def summary(self):
         """A line for each step, then what was measured, what failed, and for which reasons checks were skipped."""
-        rows, notes = [f"{'step':<12} {'status':<8} {'seconds':>7}  checks"], []
+        rows, failed, measured, skipped = [f"{'step':<12} {'status':<8} {'seconds':>7}  checks"], [], [], []
         for step, status, seconds in self.outcomes:
             lines = self._lines(step)
             counts = Counter(line["status"] for line in lines)
             rows.append(f"{step.name:<12} {status:<8} {seconds:>7.1f}  {', '.join(f'{n} {what}' for what, n in counts.items())}")
-            notes += [f"{step.name}: {line['check']}: {line['note']}" for line in lines if "note" in line]
-            failed = [line for line in lines if line["status"] == records.FAILED]
-            notes += [f"failed: {step.name}: {line['check']}: {_reason(line)}" for line in failed]
+            failed += [f"failed: {step.name}: {line['check']}: {_reason(line)}" for line in lines if line["status"] == records.FAILED]
+            measured += [f"{step.name}: {line['check']}: {line['note']}" for line in lines if "note" in line]
             reasons = Counter(_reason(line) for line in lines if line["status"] == records.SKIPPED)
-            notes += [f"skipped: {step.name}: {n} x {reason}" for reason, n in reasons.items()]
-        return "\n".join([*rows, "", *notes])
+            skipped += [f"skipped: {step.name}: {n} x {reason}" for reason, n in reasons.items()]
+        dry = ["a dry run: the driver computes nothing, and no time or rate means anything"] if records.DRY_RUN in self.environment else []
+        return "\n".join([*rows, "", *dry, *failed, *measured, *skipped])
 
 
 def _reason(line):
