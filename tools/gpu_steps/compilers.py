@@ -8,6 +8,7 @@ from nbloss.bench.gpu import isolated
 from . import bandwidth, records
 
 LIMIT = 60.0  # s; of one process
+LAST = 20.0  # s; before its limit a process begins its last race, so that it ends by itself
 MARGIN = 3.0  # s; of the step's time, to stop the last process and write its lines
 
 
@@ -18,7 +19,7 @@ def main():
         shape = [int(n) for n in text.split("x")]
         spec = isolated.Spec(
             list(isolated.COMPILERS), list(options.op), shape, list(options.dtype),
-            rounds=bandwidth.ROUNDS, seconds=seconds, compared=not records.dry_run(),
+            rounds=bandwidth.ROUNDS, seconds=max(0.0, seconds - LAST), compared=not records.dry_run(),
         )  # fmt: skip
         for record in isolated.records(spec, seconds):
             bandwidth.write(record)

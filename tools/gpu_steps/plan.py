@@ -12,7 +12,8 @@ FAMILIES = (
     "label_smoothing", "weights", "probabilities", "nll_loss", "nll_loss_backward",
 )  # fmt: skip
 TESTS = "tests/cuda_gpu"
-HARDWARE = tuple(f"{TESTS}/test_{name}.py" for name in ("streams", "exports", "graphs", "pool", "jax"))
+HARDWARE = tuple(f"{TESTS}/test_{name}.py" for name in ("streams", "exports", "graphs", "pool"))
+JAX = f"{TESTS}/test_jax.py"  # in a process of its own: JAX and torch each take what memory they find
 LARGEST = f"{TESTS}/test_accuracy.py::test_more_elements_than_32_bits_can_count"
 
 # A dry run compiles every kernel that it launches, two seconds each: all steps take the same shape, so that they share kernels.
@@ -42,21 +43,22 @@ def steps(dry=False, whole=False):
     race = (*problem, "--op", DRY_OPERATION) if dry else ()
     profiled = (f"{DRY_OPERATION}:{DRY_SHAPE}:{DRY_DTYPE}",) if dry else ()
     chosen, hardware = (("-k", DRY_TESTS), ("-k", DRY_HARDWARE)) if dry else (("-n", str(CPUS)), ())
-    others = (TESTS, *(f"--ignore={path}" for path in HARDWARE), f"--deselect={LARGEST}")
+    others = (TESTS, *(f"--ignore={path}" for path in (*HARDWARE, JAX)), f"--deselect={LARGEST}")
     families = [_program("smoke", family, *problem, label=family) for family in FAMILIES]
     memcheck, racecheck, synccheck = (
         _program("sanitizer", tool, *problem, label=tool) for tool in ("memcheck", "racecheck", "synccheck")
     )  # fmt: skip
+    of_torch, of_jax = _program("suite", *HARDWARE, *hardware), _program("suite", JAX, *hardware, label="jax")
     largest = [] if dry else [_program("suite", LARGEST, label="more-than-32-bits")]
     everything = [
-        Step("versions", "versions, driver, cubins, the first call", 10, [_program("versions")]),
+        Step("versions", "versions, driver, cubins, the first call", 20, [_program("versions")]),
         Step("smoke", "every family of kernels, a process each", 30, families, together=4),
         Step("bandwidth", "copy and read, then nbloss and torch", 60, [_program("bandwidth", *race)]),
         Step("counters", "Nsight Compute on three calls", 35, [_program("counters", *profiled)]),
         Step("sanitizer", "memcheck and racecheck of small shapes", 60, [memcheck, racecheck], together=2),
-        Step("hardware", "tests of what only hardware shows", 30, [_program("suite", *HARDWARE, *hardware)]),
+        Step("hardware", "tests of what only hardware shows", 45, [of_torch, of_jax]),
         Step("tests", "the other tests on a GPU", 90, [_program("suite", *chosen, *others)]),
-        Step("compilers", "torch.compile and Triton, the largest shape first", 150, [_program("compilers", *race)]),
+        Step("compilers", "torch.compile and Triton, the largest shape first", 140, [_program("compilers", *race)]),
         Step("large", "synccheck, and more than 2^31 elements", 40, [synccheck, *largest], together=2),
     ]
     return [replace(step, seconds=DRY_SECONDS) for step in everything] if dry else everything

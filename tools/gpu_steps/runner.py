@@ -135,7 +135,7 @@ class Runner:
         return records.SKIPPED if found <= {records.SKIPPED} else records.PASSED
 
     def summary(self):
-        """A line for each step, then what was measured, what failed, and for which reasons checks were skipped."""
+        """A line for each step, then what failed, what was measured, and for which reasons checks were skipped."""
         rows, failed, measured, skipped = [f"{'step':<12} {'status':<8} {'seconds':>7}  checks"], [], [], []
         for step, status, seconds in self.outcomes:
             lines = self._lines(step)
