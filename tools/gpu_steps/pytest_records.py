@@ -1,7 +1,7 @@
 """A plugin of pytest (``-p gpu_steps.pytest_records``): each test's outcome becomes a line at once.
 
-In a dry run nothing is computed. Comparisons are left out, so that a test goes on to its further calls; one that fails all the same by
-what it compares says nothing, and one that fails by any other error does.
+In a dry run nothing is computed. Everything that is read from the device is 0 (no target is out of range then), and comparisons are left out,
+so that a test goes on to its further calls. One that fails all the same by what it compares says nothing; one that fails by another error does.
 """
 
 import os
@@ -14,16 +14,28 @@ from . import records
 
 COMPARISONS = ("assert_allclose", "assert_array_equal", "assert_loss", "assert_gradient", "assert_within")
 
-# of a comparison, of an exception that did not come, and of a target that only arbitrary device memory calls out of range
-SAY_NOTHING = (AssertionError, pytest.fail.Exception, IndexError)
+SAY_NOTHING = (AssertionError, pytest.fail.Exception)  # of a comparison, and of an exception that did not come
 
 
 def pytest_collection_finish():
     if records.dry_run():
+        from nbloss.kernels.cuda.runtime import memory
+
+        memory.download = _zeros(memory.download)
         for module in (np.testing, sys.modules.get("problems")):
             for name in COMPARISONS:
                 if hasattr(module, name):
                     setattr(module, name, lambda *arguments, **options: None)
+
+
+def _zeros(download):
+    """The function, but what it has copied to the host is 0."""
+
+    def zeros(array, host, stream):
+        download(array, host, stream)
+        host[...] = np.zeros((), host.dtype)
+
+    return zeros
 
 
 @pytest.hookimpl(wrapper=True)
