@@ -1,7 +1,7 @@
 """A plugin of pytest (``-p gpu_steps.pytest_records``): each test's outcome becomes a line at once.
 
-In a dry run nothing is computed. Everything that is read from the device is 0 (no target is out of range then), and comparisons are left out,
-so that a test goes on to its further calls. One that fails all the same by what it compares says nothing; one that fails by another error does.
+In a dry run nothing is computed. All that is read from the device is 0, so that no target is out of range, and comparisons are left out: a
+test goes on to its further calls. One that fails all the same by what it compares says nothing; one that fails by another error does.
 """
 
 import os
