@@ -54,7 +54,7 @@ def _tensors(torch, arrays):
 
 
 def as_torch(torch, array):
-    """A torch tensor of the memory of a `DeviceArray`. NumPy's DLPack has no bfloat16, so these travel as int16."""
+    """A torch tensor of the memory of a `DeviceArray`. DLPack of NumPy dtypes has no bfloat16, so these travel as int16."""
     if array.dtype.name == "bfloat16":
         return torch.from_dlpack(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_dlpack(array)
