@@ -1,7 +1,7 @@
-# Each target makes its own virtual environment; nothing else is installed or changed.
+# Each target makes its own virtual environment; nothing else is installed or changed. gpu-check makes none.
 PYTHON ?= python3
 
-.PHONY: demo test test-free-threaded fuzz big bench figures asv lint wheels arm clean
+.PHONY: demo test test-free-threaded fuzz big bench figures asv lint wheels arm gpu-check clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
@@ -46,6 +46,10 @@ wheels:
 
 arm: .venv-test/ready
 	tools/arm
+
+# with what is installed: a machine with a GPU may have no network
+gpu-check:
+	$(PYTHON) tools/gpu_check
 
 .venv-demo/ready: pyproject.toml
 	@echo "1 of 3: a virtual environment, .venv-demo"

@@ -8,18 +8,22 @@ import time
 from nbloss import DeviceUnavailableError
 
 from ..problem import DTYPES
-from . import report
-from .races import OPERATIONS, QUICK_SHAPES, SHAPES, Repeated, race
+from . import isolated, report
+from .isolated import COMPILERS, Spec
+from .races import OPERATIONS, QUICK_SHAPES, SHAPES, Repeated, merged, race
 
 ABOUT = "Time nbloss on an NVIDIA GPU against torch, torch.compile, Triton and the GPU's own copy."
 MINUTES = 7.0  # after which no further peer is set up
+GRACE = 60.0  # s; for a compiler that was set up before the time was up
+ROUNDS, QUICK_ROUNDS = 15, 5
 
 
 def parser():
     """The options of the GPU benchmark."""
     options = argparse.ArgumentParser("python -m nbloss bench --device cuda", description=ABOUT, allow_abbrev=False)
     options.add_argument("--device", default="cuda", help="cuda or cuda:<index>")
-    options.add_argument("--out", required=True, metavar="FOLDER", help="the folder for results.json, results.txt and results.png")
+    written = "the folder for races.jsonl (a line per race, at once), results.json, results.txt and results.png"
+    options.add_argument("--out", required=True, metavar="FOLDER", help=written)
     options.add_argument("--op", nargs="+", choices=OPERATIONS, default=list(OPERATIONS), help="the operations (default: all)")
     options.add_argument("--shape", nargs="+", type=shape, metavar="NxC", help=f"NxC or NxCxHxW (default: {' '.join(SHAPES)})")
     options.add_argument(
@@ -69,28 +73,36 @@ def main(argv):
         print(f"nbloss bench: error: {error}", file=sys.stderr)
         return 2
     chosen = options.peers or [name for name in PEERS if not (options.quick and name == "torch.compile")]
-    peers = {name: peer for name, peer in PEERS.items() if name in chosen}
-    records = []
+    lines = report.Lines(options.out)
     try:
-        for record in _races(options, peers, clock):
-            records.append(record)
+        for record in _races(options, chosen, PEERS, clock):
+            lines.add(record)
             print(report.race_table(record), flush=True)
     except KeyboardInterrupt:
         print("stopped; the finished races are kept", file=sys.stderr)
+    records = merged(lines.read(), clock.bandwidth)
     report.write(options.out, records, clock.facts())
     bad = any({"wrong", "failed"} & set(c) for record in records for c in record["contenders"].values())
     return int(bad or not records)
 
 
-def _races(options, peers, clock):
-    started = time.monotonic()
+def _races(options, chosen, peers, clock):
+    """The races: first the peers that need no compilation on all shapes, then the compilers, which may use all the time that is left."""
+    deadline = time.monotonic() + 60 * options.minutes
     shapes = options.shape or [shape(text) for text in (QUICK_SHAPES if options.quick else SHAPES)]
-    for sizes in shapes:
-        for dtype in options.dtype:
-            problem = Repeated(sizes, dtype)
-            arrays = clock.arrays(problem)
-            for operation in options.op:
-                yield race(
-                    operation, problem, arrays, peers, clock, 5 if options.quick else 15,
-                    lambda: time.monotonic() - started > 60 * options.minutes,
-                )  # fmt: skip
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    at_once = {name: peers[name] for name in chosen if name not in COMPILERS}
+    for problem in _problems(shapes, options.dtype) if at_once else ():
+        arrays = clock.arrays(problem)
+        for operation in options.op:
+            yield race(operation, problem, arrays, at_once, clock, rounds, lambda: time.monotonic() > deadline)
+    for problem in _problems(shapes, options.dtype):
+        for name in COMPILERS:
+            if name in chosen:
+                seconds = max(0.0, deadline - time.monotonic())
+                spec = Spec([name], options.op, list(problem.shape), [problem.dtype], options.device, rounds, seconds)
+                yield from isolated.records(spec, seconds + GRACE)
+
+
+def _problems(shapes, dtypes):
+    return (Repeated(sizes, dtype) for sizes in shapes for dtype in dtypes)

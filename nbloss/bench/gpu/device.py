@@ -6,7 +6,6 @@ from collections import deque
 from importlib import metadata
 from math import ceil
 
-import nbloss
 from nbloss.backends import select
 
 TURN = 2e-3  # s; the least device time of one turn
@@ -17,6 +16,15 @@ PACKAGES = ("nbloss", "numba", "numba-cuda", "cuda-core", "nvidia-nvvm", "numpy"
 def rotation(nbytes, cache):
     """How many buffers of so many bytes have three times the size of the cache."""
     return max(1, ceil(3 * cache / nbytes))
+
+
+def doublings(times):
+    """``(copies that are there, copies to add)``, step by step, until there are so many."""
+    there = 1
+    while there < times:
+        added = min(there, times - there)
+        yield there, added
+        there += added
 
 
 class Ring:
@@ -52,15 +60,27 @@ class Clock:
     def arrays(self, problem):
         """The (logits, target) pairs on the device that the rotation needs."""
         self.count = rotation(problem.nbytes(), self.cache)
-        x, y = problem.logits(), problem.target()
-        return [(nbloss.to_device(x, self.name), nbloss.to_device(y, self.name)) for _ in range(self.count)]
+        pair = problem.part.logits, problem.part.target
+        return [tuple(self.repeated(array, problem.times) for array in pair) for _ in range(self.count)]
+
+    def repeated(self, part, times):
+        """``part`` so many times along its first axis, in device memory. Only the part is uploaded: gigabytes would take seconds."""
+        index = self.unit.device_id
+        whole = self.memory.empty((times * part.shape[0], *part.shape[1:]), part.dtype, index, self.stream)
+        self.memory.put(part, self.memory.at(whole.address, part.shape, None, part.dtype, index, whole), self.stream)
+        for there, added in doublings(times):
+            self._copy_bytes(whole.address, whole.address + there * part.nbytes, added * part.nbytes)
+        return whole
 
     def _mark(self):
         return self.stream.record(options=self.timed)
 
     def _copy(self):
         source, target = self.copied
-        self.memory.driver().cuMemcpyDtoDAsync(target.address, source.address, source.nbytes, int(self.stream.handle))
+        self._copy_bytes(source.address, target.address, source.nbytes)
+
+    def _copy_bytes(self, source, target, nbytes):
+        self.memory.driver().cuMemcpyDtoDAsync(target, source, nbytes, int(self.stream.handle))
 
     def _between(self, work):
         """``(device seconds, host seconds)`` of work. A copy before it keeps the device busy, so that the host is ahead of it."""

@@ -37,7 +37,8 @@ def nbloss(operation, arrays):
     return Run(calls[operation], arrays, lambda result, part: to_host(result.seen(result.geometry[part])))
 
 
-def _torch():
+def torch_with_cuda():
+    """torch, or NotImplementedError with the reason."""
     try:
         import torch
     except ImportError:
@@ -49,7 +50,14 @@ def _torch():
 
 def _tensors(torch, arrays):
     """torch tensors that share the memory."""
-    return [(torch.from_dlpack(x), torch.from_dlpack(y)) for x, y in arrays]
+    return [(as_torch(torch, x), as_torch(torch, y)) for x, y in arrays]
+
+
+def as_torch(torch, array):
+    """A torch tensor of the memory of a `DeviceArray`. DLPack of NumPy dtypes has no bfloat16, so these travel as int16."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_dlpack(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_dlpack(array)
 
 
 def _host(tensor, part):
@@ -72,12 +80,12 @@ def _torch_calls(torch):
 
 
 def torch_eager(operation, arrays):
-    torch = _torch()
+    torch = torch_with_cuda()
     return Run(_torch_calls(torch)[operation], _tensors(torch, arrays), _host)
 
 
 def torch_compile(operation, arrays):
-    torch = _torch()
+    torch = torch_with_cuda()
     torch._dynamo.reset()  # otherwise torch compiles for any shape after the shapes of earlier races
     call = _torch_calls(torch)[operation]
     if operation == "cross_entropy_value_and_grad":
@@ -93,7 +101,7 @@ def torch_compile(operation, arrays):
 
 
 def triton(operation, arrays):
-    torch = _torch()
+    torch = torch_with_cuda()
     if operation == "log_softmax" or len(arrays[0][0].shape) != 2:
         raise NotImplementedError("the Triton kernel is a cross entropy for (N, C)")
     try:

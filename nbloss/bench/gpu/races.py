@@ -13,6 +13,7 @@ from ..problem import TOLERANCE, Problem, relative_error
 SHAPES = ("65536x10", "32768x1024", "8192x32768", "4096x50257", "4096x128256", "16x21x512x512")
 QUICK_SHAPES = ("65536x10", "4096x1024", "2x21x128x128")
 OPERATIONS = ("log_softmax", "cross_entropy", "cross_entropy_value_and_grad")
+NO_TIME = "no time was left to set it up"
 BLOCK = 64  # random rows; a batch repeats them, so that the expected results need only these rows
 
 
@@ -24,12 +25,6 @@ class Repeated:
         rows = gcd(shape[0], BLOCK) if len(shape) == 2 else 1
         self.part = Problem((rows, *shape[1:]), dtype)
         self.times = shape[0] // rows
-
-    def logits(self):
-        return np.tile(self.part.logits, (self.times,) + (1,) * (len(self.shape) - 1))
-
-    def target(self):
-        return np.tile(self.part.target, (self.times,) + (1,) * (len(self.shape) - 2))
 
     def nbytes(self):
         return prod(self.shape) * self.part.numpy_dtype.itemsize
@@ -65,20 +60,22 @@ class Repeated:
         return f"{'x'.join(map(str, self.shape))} {self.dtype}"
 
 
-def race(operation, problem, arrays, peers, clock, rounds, spent):
+def race(operation, problem, arrays, peers, clock, rounds, spent, compared=True):
     """Check and time the peers on one operation.
 
     ``arrays`` are the (logits, target) pairs of the rotation. ``spent()`` is true when the time is up. Returns a record for JSON,
-    in which a peer has "seconds" with its quartiles, or the reason why it was not timed.
+    in which a peer has "seconds" with its quartiles, or the reason why it was not timed. ``compared`` is False for a driver that
+    computes nothing: the peers are timed, and marked.
     """
     contenders, runs = {}, {}
     for name, peer in peers.items():
         if spent():
-            contenders[name] = {"absent": "no time was left to set it up"}
+            contenders[name] = {"absent": NO_TIME}
             continue
         try:
             run = peer(operation, arrays)
-            error = problem.error(operation, run.checked(problem.part.shape[0]))
+            results = run.checked(problem.part.shape[0])
+            error = problem.error(operation, results) if compared else 0.0
         except NotImplementedError as reason:
             contenders[name] = {"absent": str(reason)}
         except Exception as failure:  # an unknown version of a peer must not end the race of the others
@@ -88,14 +85,35 @@ def race(operation, problem, arrays, peers, clock, rounds, spent):
                 runs[name] = run
             else:
                 contenders[name] = {"wrong": f"off by {error:.1e} of the largest value"}
-    contenders |= _timed(runs, clock, rounds)
-    moved = problem.bytes_moved(operation)
-    ours = contenders.get("nbloss", {}).get("seconds")
-    for c in contenders.values():
+    for name, times in _timed(runs, clock, rounds).items():
+        contenders[name] = times if compared else times | {"not_compared": "the driver computes nothing"}
+    return with_ratios(record(operation, problem, contenders), clock.bandwidth)
+
+
+def record(operation, problem, contenders):
+    """The record of a race, without ratios."""
+    shape, moved = list(problem.shape), problem.bytes_moved(operation)
+    return {"operation": operation, "shape": shape, "dtype": problem.dtype, "bytes": moved, "contenders": contenders}
+
+
+def with_ratios(record, bandwidth):
+    """The record with each peer's share of the copy bandwidth, and its time over that of nbloss."""
+    ours = record["contenders"].get("nbloss", {}).get("seconds")
+    for c in record["contenders"].values():
         if "seconds" in c:
-            c["share"] = moved / c["seconds"] / clock.bandwidth
+            c["share"] = record["bytes"] / c["seconds"] / bandwidth
             c["to_nbloss"] = c["seconds"] / ours if ours else None
-    return {"operation": operation, "shape": list(problem.shape), "dtype": problem.dtype, "bytes": moved, "contenders": contenders}
+    return record
+
+
+def merged(records, bandwidth):
+    """One record for each operation, shape and dtype. Peers of one race may come in several records: compilers run on their own."""
+    races = {}
+    for record in records:
+        key = record["operation"], tuple(record["shape"]), record["dtype"]
+        race = races.setdefault(key, record | {"contenders": {}})
+        race["contenders"] |= {name: dict(c) for name, c in record["contenders"].items()}
+    return [with_ratios(race, bandwidth) for race in races.values()]
 
 
 def _timed(runs, clock, rounds):

@@ -8,6 +8,22 @@ COLOURS = {"nbloss": "#d95f02", "torch": "#9aa5b1", "torch.compile": "#5b7083", 
 REASONS = ("absent", "wrong", "failed")
 
 
+class Lines:
+    """races.jsonl of a folder: a line for each record, written at once, so that a run that is killed keeps its races."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "races.jsonl")
+        open(self.path, "w").close()
+
+    def add(self, record):
+        with open(self.path, "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read(self):
+        with open(self.path) as file:
+            return [json.loads(line) for line in file]
+
+
 def title(record):
     """Operation, shape and dtype in one line."""
     return f"{record['operation']}  {'x'.join(map(str, record['shape']))} {record['dtype']}"

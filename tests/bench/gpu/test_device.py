@@ -1,6 +1,6 @@
-"""The rotation of buffers, which needs no GPU."""
+"""What the clock does that needs no GPU: the rotation of buffers, and how an array is repeated."""
 
-from nbloss.bench.gpu.device import Ring, rotation
+from nbloss.bench.gpu.device import Ring, doublings, rotation
 
 
 def test_the_buffers_are_larger_than_the_cache():
@@ -11,3 +11,8 @@ def test_the_buffers_are_larger_than_the_cache():
     for result in results:
         ring.keep(result)
     assert list(ring.kept) == results[2:]
+
+
+def test_an_array_is_repeated_by_copies_of_what_is_there():
+    assert list(doublings(1)) == []
+    assert list(doublings(6)) == [(1, 1), (2, 2), (4, 2)]

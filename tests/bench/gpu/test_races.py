@@ -31,7 +31,7 @@ class Peer:
 
 def right(problem, operation):
     """The expected results, computed for the whole batch."""
-    x, y = problem.logits().astype(np.float64), problem.target()
+    x, y = (np.concatenate([part] * problem.times) for part in (problem.part.logits.astype(np.float64), problem.part.target))
     x -= x.max(axis=1, keepdims=True)
     logp = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
     if operation == "log_softmax":
@@ -45,8 +45,8 @@ def right(problem, operation):
 @pytest.mark.parametrize("shape", [(128, 10), (96, 7), (5, 3), (3, 4, 6, 5)])
 def test_a_batch_of_repeated_rows_has_the_expected_results(shape, operation):
     problem = races.Repeated(shape, "float32")
-    assert problem.logits().shape == shape
     results = right(problem, operation)
+    assert results[-1].shape == (() if operation == "cross_entropy" else shape)
     assert problem.error(operation, results) < 1e-12
     results[-1] = results[-1] * 1.001
     assert problem.error(operation, results) == pytest.approx(1e-3, rel=0.1)
@@ -109,3 +109,23 @@ def test_a_race_times_the_right_peers_and_gives_the_reason_for_the_others():
 
 def test_no_peer_is_set_up_after_the_time_is_up():
     assert all("no time" in c["absent"] for c in raced(lambda: True)["contenders"].values())
+
+
+def test_a_driver_that_computes_nothing_gives_marked_times():
+    problem = races.Repeated((64, 10), "float32")
+    peers = {"nbloss": lambda *_: Peer(2e-6, [np.float32(np.nan)])}
+    arguments = "cross_entropy", problem, None, peers, Clock(), 5, lambda: False
+    assert "wrong" in races.race(*arguments)["contenders"]["nbloss"]
+    found = races.race(*arguments, compared=False)["contenders"]["nbloss"]
+    assert found["seconds"] == 2e-6 and "not_compared" in found
+
+
+def test_the_records_of_one_race_are_merged():
+    problem = races.Repeated((64, 10), "float32")
+    ours = races.record("cross_entropy", problem, {"nbloss": {"seconds": 1e-6}, "torch": {"absent": "not installed"}})
+    other = races.record("log_softmax", problem, {"nbloss": {"seconds": 1e-6}})
+    compiled = races.record("cross_entropy", problem, {"torch.compile": {"seconds": 3e-6, "share": 9, "to_nbloss": None}})
+    first, second = races.merged([ours, other, compiled], 1e12)
+    assert list(first["contenders"]) == ["nbloss", "torch", "torch.compile"] and list(second["contenders"]) == ["nbloss"]
+    assert first["contenders"]["torch.compile"]["to_nbloss"] == pytest.approx(3)
+    assert first["contenders"]["torch.compile"]["share"] == pytest.approx(first["bytes"] / 3e-6 / 1e12)

@@ -36,3 +36,12 @@ def test_the_files_have_the_record_the_table_and_the_picture(tmp_path):
 def test_files_are_written_without_records_too(tmp_path):
     report.write(tmp_path, [], FACTS)
     assert json.loads((tmp_path / "results.json").read_text())["races"] == []
+
+
+def test_every_record_is_in_the_file_at_once(tmp_path):
+    lines = report.Lines(tmp_path)
+    for dtype in ("float32", "bfloat16"):
+        lines.add(RECORD | {"dtype": dtype})
+        assert json.loads((tmp_path / "races.jsonl").read_text().splitlines()[-1])["dtype"] == dtype
+    assert len(lines.read()) == 2
+    assert report.Lines(tmp_path).read() == []  # a new run begins a new file
