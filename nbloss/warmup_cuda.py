@@ -75,14 +75,14 @@ def _capabilities(args):
     if args.capability:
         return list(dict.fromkeys(args.capability))
     from nbloss.backends import select
-    from nbloss.kernels.cuda.runtime import memory
+    from nbloss.kernels.cuda.runtime import devices
 
     try:
         select.checked_device("cuda")
     except nbloss.DeviceUnavailableError as error:
         print(f"nbloss warmup: {error}; or name a GPU's compute capability, such as --capability 9.0", file=sys.stderr)
         return []
-    return sorted({memory.capability(index) for index in range(memory.count()[0])})
+    return sorted({devices.capability(index) for index in range(devices.count()[0])})
 
 
 def main(args):

@@ -28,21 +28,22 @@ BENCH = [
     "cli",
 ]  # the lowest first, as nbloss.bench's docstring has them
 LAYERS = [
-    {"nbloss.__main__", "nbloss.demo", "nbloss.info", "nbloss.warmup", "nbloss.bench"},  # commands
+    {"nbloss.__main__", "nbloss.demo", "nbloss.info", "nbloss.warmup", "nbloss.warmup_cuda", "nbloss.bench"},  # commands
     *({f"nbloss.bench.{name}"} for name in reversed(BENCH)),
     {"nbloss"},  # the public names
     {"nbloss.interop"},
     {"nbloss.modules"},
     {"nbloss.functional"},
+    {"nbloss._general_path"},
     {"nbloss._fast_path"},
     {"nbloss._problem"},
     {"nbloss._arguments", "nbloss._options", "nbloss._docstrings", "nbloss._warnings"},
     {"nbloss.backends", "nbloss.backends.select"},
-    {"nbloss.backends.cuda"},
+    {"nbloss.backends.gpu_calls", "nbloss.backends.cuda"},
     {"nbloss.backends.array_interop", "nbloss.backends.host_arrays", "nbloss.backends.cpu"},
     {f"{CPU}.kernel_set", f"{CUDA}.kernel_set", "nbloss.kernels.reference"},
     {f"{CUDA}.rows", f"{CUDA}.channels_first", f"{CUDA}.per_target"},
-    {f"{CUDA}.compensated", f"{CUDA}.epilogue", f"{CUDA}.exp", f"{CUDA}.indexing"},
+    {f"{CUDA}.compensated", f"{CUDA}.epilogue", f"{CUDA}.exp", f"{CUDA}.indexing", f"{CUDA}.sums"},
     {CUDA, f"{CUDA}.runtime"},
     {f"{CUDA}.prims"},
     {f"{CUDA}.tuning"},

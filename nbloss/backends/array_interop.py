@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from nbloss.kernels.cuda.runtime import memory
+from nbloss.kernels.cuda.runtime import memory, streams
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
 
 CUDA, MANAGED = 2, 13  # DLPack's device types of memory that a GPU can read
@@ -105,7 +105,7 @@ class Own(Other):
     @staticmethod
     def seen(value, stream):
         if stream is not None:
-            memory.order(value.stream, memory.handle(stream))
+            streams.order(value.stream, memory.handle(stream))
         return value
 
 

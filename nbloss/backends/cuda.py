@@ -14,7 +14,7 @@ import numpy as np
 from nbloss.backends import array_interop
 from nbloss.backends.cpu import CPU
 from nbloss.kernels import layouts
-from nbloss.kernels.cuda.runtime import memory
+from nbloss.kernels.cuda.runtime import memory, streams
 from nbloss.kernels.cuda.runtime.launch import Serial
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
 
@@ -72,8 +72,8 @@ class CudaBackend:
         return self
 
     def __exit__(self, *error):
-        if self.kept:
-            memory.keep_until_done(self.kept, self.stream)
+        if self.kept and not memory.SIMULATED:
+            streams.keep_until_done(self.kept, self.stream)
         memory.leave(self.before)
 
     # -------------------- arguments --------------------

@@ -50,10 +50,11 @@ def _gpus():
 
 @cache
 def _found_gpus():
+    """As `_gpus`, without dry runs."""
     reason = missing_package()
     if reason:
         return 0, reason
-    from nbloss.kernels.cuda.runtime import memory
+    from nbloss.kernels.cuda.runtime import devices, memory
 
     if memory.SIMULATED:
         from numba.cuda.simulator import kernel
@@ -63,7 +64,7 @@ def _found_gpus():
             reason = "NUMBA_ENABLE_CUDASIM is set, and Numba's simulator has no warps and no clusters: unset it"
             return 0, f"{reason} (nbloss's own tests have another simulator: tests/cuda_sim)"
         return 1, "the simulator has one device"
-    return memory.count()
+    return devices.count()
 
 
 def gpus():
@@ -71,9 +72,9 @@ def gpus():
     number, reason = _gpus()
     if not number:
         return ["none: " + reason]
-    from nbloss.kernels.cuda.runtime import memory
+    from nbloss.kernels.cuda.runtime import devices
 
-    return [f"cuda:{i} {memory.describe(i)}" for i in range(number)]
+    return [f"cuda:{i} {devices.describe(i)}" for i in range(number)]
 
 
 def checked_device(device):

@@ -52,15 +52,15 @@ def recorded(driver, monkeypatch):
     import recorder
 
     from nbloss.backends import gpu_calls
-    from nbloss.kernels.cuda.runtime import build, launch, memory
+    from nbloss.kernels.cuda.runtime import build, launch, streams
 
     monkeypatch.setattr(build, "cubin", recorder.name_only)
     monkeypatch.setattr(launch, "_loaded", {})
     monkeypatch.setattr(gpu_calls, "_plans", {})
-    memory.release_done()
+    streams.release_done()
     for name in ("pending_events", "capturing", "failing_allocation"):
         driver[name] = 0
     driver.clear()
     yield driver
     driver["pending_events"] = driver["capturing"] = 0
-    memory.release_done()
+    streams.release_done()

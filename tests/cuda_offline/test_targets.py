@@ -3,7 +3,8 @@
 import cubins
 import pytest
 
-from nbloss.kernels.cuda.per_target import nll, strided_copy, sums, targets
+from nbloss.kernels.cuda import sums
+from nbloss.kernels.cuda.per_target import nll, strided_copy, targets
 from nbloss.kernels.cuda.runtime import build
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 

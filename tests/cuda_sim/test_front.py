@@ -314,7 +314,7 @@ def test_small_calls_agree_with_the_oracle(rng):
 @pytest.mark.parametrize("shape", [(40, 10), (9, 300), (3, 5000), (2, 20000), (2, 5, 9, 11), (2, 40, 10, 10), (1, 7)], ids=str)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_a_sum_by_the_last_block_has_the_bits_of_a_sum_by_a_launch(rng, shape, reduction, monkeypatch):
-    from nbloss.kernels.cuda.per_target import sums
+    from nbloss.kernels.cuda import sums
 
     x = rng.standard_normal(shape).astype(np.float32)
     y = rng.integers(0, shape[1], shape[:1] + shape[2:])

@@ -53,10 +53,10 @@ def cubins():
 def device():
     """The device as cuda-core sees it. Raises where there is none."""
     from nbloss.backends import select
-    from nbloss.kernels.cuda.runtime import memory
+    from nbloss.kernels.cuda.runtime import devices
 
     select.checked_device("cuda")
-    records.write("device", records.MEASURED, note=memory.describe(0))
+    records.write("device", records.MEASURED, note=devices.describe(0))
 
 
 def first_call(before):

@@ -5,11 +5,12 @@ Differences from the CPU: ``row_scale`` writes its results to ``report``, from w
 of the device.
 """
 
+from nbloss.kernels.cuda import sums
 from nbloss.kernels.cuda.channels_first import launches as channel_launches
 from nbloss.kernels.cuda.per_target import nll as nll_launches
-from nbloss.kernels.cuda.per_target import strided_copy, sums, targets
+from nbloss.kernels.cuda.per_target import strided_copy, targets
 from nbloss.kernels.cuda.rows import launches as row_launches
-from nbloss.kernels.cuda.runtime import memory
+from nbloss.kernels.cuda.runtime import devices, memory
 
 
 def _launches(x):
@@ -25,7 +26,7 @@ class KernelSet:
         self.device, self.stream, self.call = device, stream, call
         # (report, whether the sum is divided, array of the result): set before a kernel of losses is launched, which may add them.
         self.sum_into, self.summed = None, False
-        self.capability, self.multiprocessors = memory.device_facts(device)
+        self.capability, self.multiprocessors = devices.device_facts(device)
         self.sm80 = self.capability >= (8, 0)
 
     def scratch(self, shape, dtype):

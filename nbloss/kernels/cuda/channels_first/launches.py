@@ -9,9 +9,9 @@ front of them the online softmax takes the number of classes. The other argument
 
 from nbloss.kernels.cuda.channels_first import online_softmax, registers
 from nbloss.kernels.cuda.indexing import blocks
-from nbloss.kernels.cuda.per_target.sums import sum_arguments
 from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments
+from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES
 
 

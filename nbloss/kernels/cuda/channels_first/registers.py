@@ -29,8 +29,8 @@ from nbloss.kernels.cuda.epilogue import (
 )
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.per_target.sums import sum_by_last_block
 from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_old, put
+from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 

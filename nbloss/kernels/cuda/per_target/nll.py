@@ -5,10 +5,10 @@ from numba import cuda
 
 from nbloss.kernels.cuda.indexing import blocks, position_offset, quotient, thread_position
 from nbloss.kernels.cuda.per_target.strided_copy import from_lowest
-from nbloss.kernels.cuda.per_target.sums import sum_arguments, sum_by_last_block
 from nbloss.kernels.cuda.prims.api import device, get, integer, put, shuffle_xor
 from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.runtime.arguments import c_ordered, upstream_stride
+from nbloss.kernels.cuda.sums import sum_arguments, sum_by_last_block
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, WARP_THREADS
 
 

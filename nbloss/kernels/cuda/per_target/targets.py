@@ -9,9 +9,9 @@ are written. It stays until the host has read it.
 import numpy as np
 from numba import cuda, float64, int64
 
-from nbloss.kernels.cuda.per_target.sums import BLOCK_NUMBERS, BLOCKS_DONE, block_sum, mean, strided_sum, sum_blocks
 from nbloss.kernels.cuda.prims.api import barrier, bits, device, get, host_fence, integer, put, put_integer, swap_integer
 from nbloss.kernels.cuda.runtime import launch
+from nbloss.kernels.cuda.sums import BLOCK_NUMBERS, BLOCKS_DONE, block_sum, mean, strided_sum, sum_blocks
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_NUMBERS_PER_THREAD
 
 

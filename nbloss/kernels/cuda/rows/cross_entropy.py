@@ -4,11 +4,11 @@ from numba import cuda
 
 from nbloss.kernels.cuda.epilogue import index_at_target, index_factor, index_loss, options_reader
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED
-from nbloss.kernels.cuda.per_target.sums import sum_by_last_block
 from nbloss.kernels.cuda.prims.api import get, integer, log1p, put
 from nbloss.kernels.cuda.rows.reduce import make_probability, make_row_max, make_row_sum
 from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
 from nbloss.kernels.cuda.rows.thread_group import make_row_index, shared_size
+from nbloss.kernels.cuda.sums import sum_by_last_block
 
 
 def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, optioned, summed):

@@ -17,13 +17,13 @@ offset                address of the first input in elements, modulo the element
 ====================  ================================================================================================
 """
 
-from nbloss.kernels.cuda.per_target.sums import sum_arguments
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import launch, plan
 from nbloss.kernels.cuda.runtime.arguments import gradient_arguments, option_arguments
+from nbloss.kernels.cuda.sums import sum_arguments
 
 _NAMES = {"f": "float32", "d": "float64", "H": "uint16", "h": "int16"}  # NumPy takes microseconds to name a dtype
 

@@ -15,11 +15,11 @@ from numba import cuda
 
 from nbloss.kernels.cuda.epilogue import index_loss, options_reader, smoothed_at_target, soft_factors, soft_gradient, soft_loss
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED
-from nbloss.kernels.cuda.per_target.sums import sum_by_last_block
 from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, put, vector
 from nbloss.kernels.cuda.rows.reduce import make_row_max, make_row_sum
 from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce, make_row_index, shared_size
+from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 

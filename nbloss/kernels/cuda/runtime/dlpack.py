@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 
-from nbloss.kernels.cuda.runtime import memory
+from nbloss.kernels.cuda.runtime import streams
 
 BFLOAT = 4  # DLPack's code of bfloat16 and other brain floats
 
@@ -24,8 +24,8 @@ class _Lent:
         self.array, self.stream = array, stream
 
     def __del__(self):
-        if self.stream != NO_SYNC and memory is not None:  # None: the interpreter shuts down
-            memory.order(self.stream, self.array.stream)
+        if self.stream != NO_SYNC and streams is not None:  # None: the interpreter shuts down
+            streams.order(self.stream, self.array.stream)
 
 
 def export(array, stream, options):
@@ -34,7 +34,7 @@ def export(array, stream, options):
     from cuda.core.utils import StridedMemoryView
 
     if stream != NO_SYNC:
-        memory.order(array.stream, stream)
+        streams.order(array.stream, stream)
     reach = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) + array.itemsize if array.size else 0
     bfloat16 = array.dtype.name == "bfloat16"
     dtype = np.dtype(np.int16) if bfloat16 else array.dtype  # cuda-core has no bfloat16

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nbloss.kernels.cuda.runtime import build, memory
+from nbloss.kernels.cuda.runtime import build, devices, memory
 
 _loaded = {}
 
@@ -42,7 +42,7 @@ def _type_name(argument):
 def _load(make, constants, signature, device, threads, min_blocks):
     from cuda.core import ObjectCode
 
-    code = build.cubin(make, constants, signature, memory.capability(device), threads, min_blocks)
+    code = build.cubin(make, constants, signature, devices.capability(device), threads, min_blocks)
     return ObjectCode.from_cubin(code).get_kernel(build.entry(code))
 
 

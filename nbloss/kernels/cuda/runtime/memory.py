@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from functools import cache
-from typing import Any
 
 import numpy as np
 
+from nbloss.kernels.cuda.runtime.driver import LEGACY_STREAM, THREAD_STREAM, checked, driver, handle
 from nbloss.kernels.cuda.tuning import POOL_KEEPS_BYTES
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 pretended: tuple | None = None  # during a dry run (`launch.dry_run`): what `device_facts` returns. Nothing is read or written then
-
-OLDEST_DRIVER = 13000  # numba-cuda[cu13]
-
-LEGACY_STREAM, THREAD_STREAM = 1, 2  # the driver's handles of the legacy default stream and of each thread's default stream
 
 
 class _Memory:
@@ -252,61 +247,6 @@ class HostArray:
         self.device = at(address, (count,), None, np.int64, device, self.host)
 
 
-@cache
-def driver() -> Any:
-    """NVIDIA's bindings of the CUDA driver API."""
-    from cuda.bindings import driver
-
-    return driver
-
-
-def count():
-    """``(number of GPUs, what was found)``; the text explains a number of 0."""
-    try:
-        code, *_ = driver().cuInit(0)
-    except RuntimeError:  # cuda.pathfinder's DynamicLibNotFoundError
-        return 0, 'looked for NVIDIA\'s driver (libcuda), which is not installed: install it; `pip install "nbloss[cuda]"` is done'
-    if int(code):
-        return 0, f"NVIDIA's driver finds no usable GPU (cuInit answered {code.name})"
-    version = driver().cuDriverGetVersion()[1]
-    if version < OLDEST_DRIVER:
-        return 0, f"NVIDIA's driver supports CUDA {version // 1000}.{version % 1000 // 10}; nbloss needs 13.0 or newer: update the driver"
-    found = int(driver().cuDeviceGetCount()[1])
-    return found, f"NVIDIA's driver finds {found} GPU{'s' * (found != 1)} (see nvidia-smi and CUDA_VISIBLE_DEVICES)"
-
-
-def describe(device):
-    """Name, compute capability and size of a GPU, as text."""
-    if SIMULATED:
-        return "Numba's simulator"
-    from cuda.core import Device
-
-    unit = Device(device)
-    major, minor = unit.compute_capability
-    return f"{unit.name}, compute capability {major}.{minor}, {unit.properties.multiprocessor_count} multiprocessors"
-
-
-SIMULATED_FACTS = (9, 0), 2
-
-
-@cache
-def _facts(device):
-    from cuda.core import Device
-
-    unit = Device(device)
-    return (unit.compute_capability.major, unit.compute_capability.minor), unit.properties.multiprocessor_count
-
-
-def device_facts(device):
-    """``(compute capability, multiprocessors)``. The simulator acts as a device of the newest kind."""
-    return pretended or (SIMULATED_FACTS if SIMULATED else _facts(device))
-
-
-def capability(device):
-    """The compute capability of a device, such as (9, 0)."""
-    return device_facts(device)[0]
-
-
 _contexts: dict = {}
 
 
@@ -366,58 +306,6 @@ class _GraphMemory:
     def __del__(self):
         if hasattr(self, "free"):
             self.free(self.handle, self.stream)
-
-
-def handle(stream):
-    """The driver's handle of a stream. The legacy default stream has two: this is never 0."""
-    return LEGACY_STREAM if stream is None else int(stream.handle) or LEGACY_STREAM
-
-
-def checked(result):
-    """What a function of the driver returned beside its error code; raises for an error."""
-    code, *values = result
-    if int(code):
-        raise RuntimeError(f"the CUDA driver answered {code.name}")
-    return values[0] if values else None
-
-
-def order(before, after):
-    """Let a stream (a handle) wait for the work that has been queued on another. The host does not wait."""
-    if before == after or SIMULATED:
-        return
-    event = new_event(before)
-    checked(driver().cuStreamWaitEvent(after, event, 0))
-    checked(driver().cuEventDestroy(event))  # the driver keeps it until the work is done
-
-
-def new_event(stream):
-    """An event behind the work that has been queued on a stream (a handle)."""
-    event = checked(driver().cuEventCreate(driver().CUevent_flags.CU_EVENT_DISABLE_TIMING))
-    checked(driver().cuEventRecord(event, stream))
-    return event
-
-
-_kept: deque = deque()  # (event, objects whose memory the work before the event uses)
-
-
-def keep_until_done(objects, stream):
-    """Keep objects alive until the work that has been queued on a stream is done. Polls; the host does not wait."""
-    if not SIMULATED:
-        _kept.append((new_event(handle(stream)), objects))
-        release_done()
-
-
-def release_done():
-    """Release what `keep_until_done` keeps, as far as its work is done."""
-    while _kept:
-        try:
-            event, objects = _kept.popleft()
-        except IndexError:  # another thread took it
-            return
-        if int(driver().cuEventQuery(event)[0]) == int(driver().CUresult.CUDA_ERROR_NOT_READY):
-            _kept.appendleft((event, objects))
-            return
-        checked(driver().cuEventDestroy(event))
 
 
 @cache
