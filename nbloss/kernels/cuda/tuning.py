@@ -79,5 +79,5 @@ SUM_BY_LAST_BLOCK_MAX_BYTES = 64 << 20
 # ------------------------------ memory ------------------------------
 
 # Bytes of freed memory that the pool of a device keeps when the device is waited for; more goes back to the driver, where other libraries
-# can have it. Scratch memory of a call has one or two numbers per position, so this holds that of 32 million positions. Not measured.
-POOL_KEEPS_BYTES = 256 << 20
+# can have it. Scratch memory of a call has one to three numbers per position: this is that of some 5 million positions. Not measured.
+POOL_KEEPS_BYTES = 64 << 20
