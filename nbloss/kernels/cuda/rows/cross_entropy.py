@@ -6,7 +6,7 @@ from nbloss.kernels.cuda.epilogue import index_at_target, index_factor, index_lo
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED
 from nbloss.kernels.cuda.prims.api import get, integer, log1p, put
 from nbloss.kernels.cuda.rows.reduce import make_probability, make_row_max, make_row_sum
-from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
+from nbloss.kernels.cuda.rows.row_tile import RowTile
 from nbloss.kernels.cuda.rows.thread_group import make_row_index, shared_size
 
 
@@ -15,13 +15,13 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
     keep = gradient and resident and not tile.packed
     row_index, row_max = make_row_index(group), make_row_max(tile, group)
     row_sum = make_row_sum(tile, group, "exponentials" if keep else None)
-    split_row, edge_value, chunk_count, vector_index, load_chunk, make_opaque, unpack_vector, write_vector = tile.steps
+    split_row, edge_value, vector_index, make_opaque, unpack_vector, write_vector = tile.steps
     owner_rank, exp_shifted, probability = tile.owner_rank, EXP_SHIFTED[tile.kind], make_probability(tile, keep)
     read_options = options_reader(optioned)
     zero, one, inverse = tile.real(0), tile.real(1), tile.real(1) / EXP_SCALE[tile.kind]
     real_type, word_type, shared_numbers, words = tile.real_type, tile.word_type, shared_size(group, 3), tile.words
 
-    def write_one_vector(v, x, out, base_out, chunk, count, rank, held, m, factor, is_zero):
+    def write_one_vector(v, chunk, x, count, rank, held, out, base_out, m, factor, is_zero):
         j = vector_index(chunk, v, rank)
         if j < count:
             result = cuda.local.array(width, real_type)
@@ -30,7 +30,7 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
                 result[n] = zero if is_zero else probability(result[n], m, factor)
             write_vector(out, base_out + j * width, result)
 
-    write_chunk = unrolled(write_one_vector, vectors)
+    write_row = tile.each_chunk(write_one_vector)
 
     def kernel(x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, rows, classes, stride, offset):
         shared = cuda.shared.array(shared_numbers, real_type)
@@ -57,10 +57,7 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
         if gradient:
             factor = index_factor(coef, log_s, m, options) / s if coef != zero else zero
             make_opaque(held, offset)
-            for chunk in range(chunk_count(count)):
-                if not resident:
-                    load_chunk(x, base + head, chunk, count, rank, held)
-                write_chunk(x, out, base_out + head, chunk, count, rank, held, m, factor, coef == zero)
+            write_row(x, base + head, count, rank, held, out, base_out + head, m, factor, coef == zero)
             if edge >= 0:
                 put(out, base_out + edge, exp_shifted(x_edge, m) * (factor * inverse) if coef != zero else zero)
             if coef != zero and rank == owner_rank(y, head, count):

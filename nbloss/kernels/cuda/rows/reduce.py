@@ -14,21 +14,21 @@ m - m is added to rest: it is nan where m is not finite, so that the whole row b
 
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED, LOG2E
 from nbloss.kernels.cuda.prims.api import device, exp2
-from nbloss.kernels.cuda.rows.row_tile import unrolled
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce
 
 
 def make_row_max(tile, group):
     """``row_max(x, base, count, edge, rank, held, shared)``: the maximum of the row. Its last chunk stays in ``held``."""
-    reduce, chunk_count, load_chunk, held_max = make_reduce(group, tile.maximum), tile.chunk_count, tile.load_chunk, tile.held_max
+    reduce, held_max = make_reduce(group, tile.maximum), tile.held_max
+
+    def chunk_max(v, m, chunk, x, count, rank, held):
+        return held_max(x, held, m)
+
+    threads_max = tile.each_chunk(chunk_max, carried=1, first=True, calls=1)
 
     @device
     def row_max(x, base, count, edge, rank, held, shared):
-        m = edge
-        for chunk in range(chunk_count(count)):
-            load_chunk(x, base, chunk, count, rank, held)
-            m = held_max(x, held, m)
-        return reduce(m, shared, 0)
+        return reduce(threads_max(edge, x, base, count, rank, held), shared, 0)
 
     return row_max
 
@@ -40,12 +40,11 @@ def make_row_sum(tile, group, keep):
     """
     exp_shifted, unit, zero, one = EXP_SHIFTED[tile.kind], EXP_SCALE[tile.kind], tile.real(0), tile.real(1)
     inverse = one / unit
-    chunk_count, load_chunk, unpack_word = tile.chunk_count, tile.load_chunk, tile.unpack_word
-    words_per_vector, resident = tile.words_per_vector, tile.resident
+    words_per_vector, resident, unpack_word = tile.words_per_vector, tile.resident, tile.unpack_word
     exponentials, differences = keep == "exponentials", keep == "differences"
     reduce = make_reduce(group, add)
 
-    def add_vector(v, total, low, ties, x, m, held):
+    def add_vector(v, total, low, ties, chunk, x, count, rank, held, m):
         part = zero
         for k in range(words_per_vector):
             for value in unpack_word(x, held[v * words_per_vector + k]):
@@ -63,7 +62,7 @@ def make_row_sum(tile, group, keep):
             low += part - (new_total - total)
         return new_total, low, ties
 
-    add_vectors = unrolled(add_vector, tile.vectors, carried=3)
+    add_row = tile.each_chunk(add_vector, carried=3)
 
     @device
     def row_sum(x, base, count, edge, m, rank, held, shared):
@@ -73,10 +72,7 @@ def make_row_sum(tile, group, keep):
             total = e
         else:
             ties = one
-        for chunk in range(chunk_count(count)):
-            if not resident:
-                load_chunk(x, base, chunk, count, rank, held)
-            total, low, ties = add_vectors(total, low, ties, x, m, held)
+        total, low, ties = add_row(total, low, ties, x, base, count, rank, held, m)
         rest = reduce(total + low, shared, 1) * inverse + (reduce(ties, shared, 2) - one) + (m - m)
         return rest + one, rest
 

@@ -17,7 +17,7 @@ from nbloss.kernels.cuda.epilogue import index_loss, options_reader, smoothed_at
 from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED
 from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, put, vector
 from nbloss.kernels.cuda.rows.reduce import make_row_max, make_row_sum
-from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
+from nbloss.kernels.cuda.rows.row_tile import RowTile
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce, make_row_index, shared_size
 from nbloss.kernels.math.epilogue import CONFIDENT
 
@@ -57,7 +57,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
     keep = gradient and resident and not tile.packed
     row_index, row_max = make_row_index(group), make_row_max(tile, group)
     row_sum = make_row_sum(tile, group, "exponentials" if keep else None)
-    split_row, edge_value, chunk_count, vector_index, load_chunk, make_opaque, unpack_vector, write_vector = tile.steps
+    split_row, edge_value, vector_index, make_opaque, unpack_vector, write_vector = tile.steps
     target_vector, target_number = make_soft_target(tile, soft)
     reduce, read_options = make_reduce(group, add), options_reader(optioned)
     owner_rank, exp_shifted, unit, real = tile.owner_rank, EXP_SHIFTED[tile.kind], EXP_SCALE[tile.kind], tile.real
@@ -69,7 +69,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         """q (m - v). A class with q = 0 adds 0, even where v is -inf."""
         return q * (m - v) if q != zero else zero
 
-    def add_vector(v, total, gaps, x, w, y, base_y, a, b, head, chunk, count, rank, held, m):
+    def add_vector(v, total, gaps, chunk, x, count, rank, held, w, y, base_y, a, b, head, m):
         j = vector_index(chunk, v, rank)
         if j < count:
             logits, q = cuda.local.array(width, real_type), cuda.local.array(width, real_type)
@@ -83,7 +83,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
             gaps += part_gaps
         return total, gaps
 
-    def write_one_vector(v, x, w, y, out, base_y, base_out, a, b, head, chunk, count, rank, held, m, total, factor, away, peak, g, is_zero):
+    def write_one_vector(v, chunk, x, count, rank, held, w, y, out, base_y, base_out, a, b, head, m, total, factor, away, peak, g, is_zero):
         j = vector_index(chunk, v, rank)
         if j < count:
             result, q = cuda.local.array(width, real_type), cuda.local.array(width, real_type)
@@ -94,7 +94,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
                 result[n] = zero if is_zero else soft_gradient(e, q[n], total, factor, away, peak) * g
             write_vector(out, base_out + head + j * width, result)
 
-    add_chunk, write_chunk = unrolled(add_vector, vectors, carried=2), unrolled(write_one_vector, vectors)
+    add_row, write_row = tile.each_chunk(add_vector, carried=2), tile.each_chunk(write_one_vector)
 
     def kernel(
         x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out,
@@ -125,10 +125,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         if edge >= 0:
             smooth = target_number(w, y, base_y, edge, a, b)
             gaps = weighted_gap(smooth, x_edge, m)
-        for chunk in range(chunk_count(count)):
-            if not resident:
-                load_chunk(x, base + head, chunk, count, rank, held)
-            smooth, gaps = add_chunk(smooth, gaps, x, w, y, base_y, a, b, head, chunk, count, rank, held, m)
+        smooth, gaps = add_row(smooth, gaps, x, base + head, count, rank, held, w, y, base_y, a, b, head, m)
         smooth, gaps = reduce(smooth, shared, 3), reduce(gaps, shared, 4)
         make_opaque(held, offset)
         s, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
@@ -145,10 +142,7 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
             factor *= inverse
             make_opaque(held, offset)
             peak = unit if s < confident else -unit  # no exponential is negative: -unit matches none
-            for chunk in range(chunk_count(count)):
-                if not resident:
-                    load_chunk(x, base + head, chunk, count, rank, held)
-                write_chunk(x, w, y, out, base_y, base_out, a, b, head, chunk, count, rank, held, m, total, factor, away, peak, g, is_zero)
+            write_row(x, base + head, count, rank, held, w, y, out, base_y, base_out, a, b, head, m, total, factor, away, peak, g, is_zero)
             if edge >= 0:
                 q_edge = target_number(w, y, base_y, edge, a, b)
                 e = exp_shifted(x_edge, m)

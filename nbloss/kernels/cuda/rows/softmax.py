@@ -4,7 +4,7 @@ from numba import cuda
 
 from nbloss.kernels.cuda.compensated import add_product
 from nbloss.kernels.cuda.prims.api import put
-from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
+from nbloss.kernels.cuda.rows.row_tile import RowTile
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce, make_row_index, shared_size
 
 
@@ -13,12 +13,12 @@ def softmax_backward_rows(stored, width, group, vectors, resident, sm80):
     tile = RowTile(stored, width, group, vectors, resident, sm80)
     row_index, reduce = make_row_index(group), make_reduce(group, add)
     zero = tile.real(0)
-    split_row, edge_value, chunk_count, vector_index, load_chunk, make_opaque, unpack_vector, write_vector = tile.steps
+    split_row, edge_value, vector_index, make_opaque, unpack_vector, write_vector = tile.steps
     load_vector, unpack_word = tile.load_vector, tile.unpack_word
     words_per_vector, numbers_per_word = tile.words_per_vector, width // tile.words_per_vector
     real_type, word_type, shared_numbers, words = tile.real_type, tile.word_type, shared_size(group, 1), tile.words
 
-    def add_vector(v, total, low, g, y, base_y, chunk, count, rank, held):
+    def add_vector(v, total, low, chunk, g, count, rank, held, y, base_y):
         j = vector_index(chunk, v, rank)
         if j < count:
             upstream = cuda.local.array(width, real_type)
@@ -30,7 +30,7 @@ def softmax_backward_rows(stored, width, group, vectors, resident, sm80):
                     total, low = add_product(total, low, upstream[k * numbers_per_word + n], values[n])
         return total, low
 
-    def write_one_vector(v, g, y, out, base_y, base_out, chunk, count, rank, held, total):
+    def write_one_vector(v, chunk, g, count, rank, held, y, out, base_y, base_out, total):
         j = vector_index(chunk, v, rank)
         if j < count:
             result = cuda.local.array(width, real_type)
@@ -42,7 +42,7 @@ def softmax_backward_rows(stored, width, group, vectors, resident, sm80):
                     result[k * numbers_per_word + n] = values[n] * (result[k * numbers_per_word + n] - total)
             write_vector(out, base_out + j * width, result)
 
-    add_chunk, write_chunk = unrolled(add_vector, vectors, carried=2), unrolled(write_one_vector, vectors)
+    add_row, write_row = tile.each_chunk(add_vector, carried=2, first=True), tile.each_chunk(write_one_vector)
 
     def kernel(g, y, out, rows, classes, stride, stride_y, offset):
         shared = cuda.shared.array(shared_numbers, real_type)
@@ -54,16 +54,10 @@ def softmax_backward_rows(stored, width, group, vectors, resident, sm80):
             count, edge = 0, -1
         g_edge = edge_value(g, base, edge) if edge >= 0 else zero
         y_edge = edge_value(y, base_y, edge) if edge >= 0 else zero
-        total, low = g_edge * y_edge, zero
-        for chunk in range(chunk_count(count)):
-            load_chunk(g, base + head, chunk, count, rank, held)
-            total, low = add_chunk(total, low, g, y, base_y + head, chunk, count, rank, held)
+        total, low = add_row(g_edge * y_edge, zero, g, base + head, count, rank, held, y, base_y + head)
         total = reduce(total + low, shared, 0)
         make_opaque(held, offset)
-        for chunk in range(chunk_count(count)):
-            if not resident:
-                load_chunk(g, base + head, chunk, count, rank, held)
-            write_chunk(g, y, out, base_y + head, base_out + head, chunk, count, rank, held, total)
+        write_row(g, base + head, count, rank, held, y, out, base_y + head, base_out + head, total)
         if edge >= 0:
             put(out, base_out + edge, y_edge * (g_edge - total))
 
