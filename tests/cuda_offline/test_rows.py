@@ -30,7 +30,7 @@ def signature(kernel, constants, stored):
 
 def heavy(kernel, stored):
     """Whether `rows.launches` calls the kernel heavy."""
-    return kernel is soft_target_rows or (kernel is log_softmax_rows and stored in ("uint16", "int16"))
+    return kernel is soft_target_rows
 
 
 # factory and its last constants: probabilities, or gradient, (soft,) optioned

@@ -3,23 +3,27 @@
 float32: exp(t) = 2**n 2**f, where z = t log2 e, n = round(z) and f = z - n, all from fused multiply-adds. Adding 1.5 * 2**23 to z rounds
 it: n is then in the low bits of the sum. 2**f is a polynomial: 1 + f times a minimax fit of our own, relative error below 2**-28. It
 consists of IEEE operations only, so the simulator gives the same bits as the hardware. exp(x - m) also adds back the rounding error of
-x - m (Knuth's TwoSum); without that it would be wrong by 8 ulp at a difference of 20. Half types do not need this: they have fewer digits,
-and take 2**f from one instruction.
+x - m (Knuth's TwoSum); without that it would be wrong by 8 ulp at a difference of 20. float32 exponentials are multiplied by 2**32
+(``EXP_SCALE``, the value of exp(0)). Terms down to exp(-108) then stay normal numbers, which are exact and fast. The factor cancels in
+exp / sum.
 
-float32 exponentials are multiplied by 2**32 (``EXP_SCALE``, the value of exp(0)). Terms down to exp(-108) then stay normal numbers, which
-are exact and fast. The factor cancels in exp / sum.
+Half types: one instruction gives e = 2**z, where z is t log2 e, rounded. It lacks the factor exp(t - z ln 2), which is 1 + (t - z ln 2) to
+the last bit. Without the factor the error would grow with t: 4 ulp at t = -10, 7 ulp at -16. A scale (2**(z + 32)) would round z to
+2**-20, which is 6 ulp for every t, so there is none, and terms below 2**-126 count as 0. x - m is exact for most half numbers.
 """
 
 import numpy as np
 
-from nbloss.kernels.cuda.prims.api import device, exp, exp2, fma, power2
+from nbloss.kernels.cuda.prims.api import device, exp, exp2, fma, fma_limited, power2
 from nbloss.kernels.math import logit_map
 
-EXP_SCALE = {"float32": np.float32(2.0**32), "half": np.float32(2.0**32), "float64": np.float64(1)}
+EXP_SCALE = {"float32": np.float32(2.0**32), "half": np.float32(1), "float64": np.float64(1)}
 
 REAL_TYPE = {"float32": np.float32, "half": np.float32, "float64": np.float64}
 
 LOG2E = np.float32(1.4426950408889634)
+
+LN2 = np.float32(0.6931471805599453)
 
 LOG2E_LOW = np.float32(1.4426950408889634 - float(LOG2E))
 
@@ -71,22 +75,19 @@ def _exp32(t):
 
 
 @device
-def _scaled_half(t):
-    z = fma(t, LOG2E, ROUND_TO_INTEGER)
-    n = z - ROUND_TO_INTEGER
-    f = fma(t, LOG2E, -n)
-    return power2(exp2(fma(t, LOG2E_LOW, f)), z, SHIFT)
-
-
-@device
 def _exp_shifted_half(x, m):
     t = x - m
-    return _scaled_half(t) if t > LOWEST else ZERO
+    z = t * LOG2E
+    e = exp2(z)
+    return fma_limited(e, fma(z, -LN2, t), e)  # where t is -inf the second factor is nan, and the result 0
 
 
 @device
 def _exp_half(t):
-    return ZERO if t <= LOWEST else _scaled_half(HIGHEST if t > HIGHEST else t)
+    t = HIGHEST if t > HIGHEST else t
+    z = t * LOG2E
+    e = exp2(z)
+    return fma(e, fma(z, -LN2, t), e) if t > LOWEST else e
 
 
 @device
@@ -101,8 +102,8 @@ def _exp64(t):
     return exp(np.float64(HIGHEST) if t > np.float64(HIGHEST) else t)
 
 
-# exp(x - m) * EXP_SCALE for x <= m. The result is 0 below LOWEST, for -inf and for nan. A row with nan, with +inf or with -inf only becomes
-# nan through its maximum instead (``s + (m - m)``), so that the sums need no test.
+# exp(x - m) * EXP_SCALE for x <= m. The result is 0 below LOWEST (half: below 2**-126), for -inf and for nan. A row with nan, with +inf or
+# with -inf only becomes nan through its maximum instead (``s + (m - m)``), so that the sums need no test.
 EXP_SHIFTED = {"float32": _exp_shifted32, "half": _exp_shifted_half, "float64": _exp_shifted64}
 
 # exp(min(t, HIGHEST)) * EXP_SCALE; nan stays nan.

@@ -16,6 +16,7 @@ what one register holds of a vector: one float64, one float32, or two half numbe
 ``maximum(a, b)``                   the larger; nan if either is nan;  ``maximum_old`` before sm_80
 ``larger_words(p, a, b)``           ``maximum`` of the numbers of two words (sm_80 and later)
 ``fma``, ``exp2``                   a * b + c rounded once; 2**x of float32 in one instruction (2 ulp; results below 2**-126 are 0)
+``fma_limited(a, b, c)``            the same within [0, 1]; 0 instead of nan; float32
 ``exp``, ``log1p``                  accurate, from libdevice
 ``power2(x, z, k)``                 x * 2**(n + k), where z = 1.5 * 2**23 + n holds n in its low bits; float32, n + k in [-126, 127]
 ``shuffle_xor(v, mask)``            the value of lane ^ mask;  ``barrier()`` of the block
@@ -48,6 +49,7 @@ exp = form.exp
 exp2 = form.exp2
 fence = form.fence
 fma = form.fma
+fma_limited = form.fma_limited
 get = form.get
 get_shared = form.get_shared
 integer = form.integer

@@ -241,6 +241,14 @@ def fma(typingctx, a, b, c):
 
 
 @intrinsic
+def fma_limited(typingctx, a, b, c):
+    def codegen(context, builder, sig, args):
+        return _inline(builder, FLOAT, args, "fma.rn.sat.f32 $0, $1, $2, $3;", "=f,f,f,f")
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
+
+
+@intrinsic
 def exp2(typingctx, x):
     def codegen(context, builder, sig, args):
         return _inline(builder, FLOAT, [args[0]], "ex2.approx.ftz.f32 $0, $1;", "=f,f")

@@ -126,6 +126,11 @@ def fma(a, b, c):
     return np.float64(exact.numerator / exact.denominator)
 
 
+def fma_limited(a, b, c):
+    result = fma(a, b, c)
+    return min(max(result, np.float32(0)), np.float32(1)) if result == result else np.float32(0)
+
+
 def exp2(x):
     result = np.float32(np.exp2(np.float64(x)))
     return np.float32(0) if result < np.finfo(np.float32).tiny else result
