@@ -2,43 +2,26 @@
 
 import cubins
 import pytest
+from row_kernels import (
+    BACKWARD,
+    GRADIENT,
+    LOG_SOFTMAX,
+    LOSS,
+    OPTIONED,
+    SMOOTH,
+    SMOOTH_OPTIONED,
+    SOFT,
+    SOFT_OPTIONED,
+    SOFTMAX,
+    SOFTMAX_BACKWARD,
+    compiled,
+    planned,
+)
 
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
-from nbloss.kernels.cuda.runtime import build, plan
-
-INT = "int64"
-
-
-def signature(kernel, constants, stored):
-    """The types of the arguments, as `rows.launches` passes them."""
-    real = "float64" if stored == "float64" else "float32"
-    x, r = f"*{stored}", f"*{real}"
-    results = real, r, INT, r, x
-    if kernel is soft_target_rows:
-        y = r if constants[1] else x
-        return (x, y, r, real, real, "*int64", INT, r, r, *results, *[INT] * 5)
-    return {
-        log_softmax_rows: (x, x, *[INT] * 4),
-        log_softmax_backward_rows: (x, x, x, *[INT] * 5),
-        softmax_backward_rows: (x, x, x, *[INT] * 5),
-        cross_entropy_rows: (x, "*int64", INT, r, *results, *[INT] * 4),
-    }[kernel]
-
-
-def heavy(kernel, stored):
-    """Whether `rows.launches` calls the kernel heavy."""
-    return kernel is soft_target_rows
-
-
-# factory and its last constants: probabilities, or gradient, (soft,) optioned
-LOG_SOFTMAX, SOFTMAX = (log_softmax_rows, (False,)), (log_softmax_rows, (True,))
-BACKWARD, SOFTMAX_BACKWARD = (log_softmax_backward_rows, ()), (softmax_backward_rows, ())
-GRADIENT, OPTIONED = (cross_entropy_rows, (True, False)), (cross_entropy_rows, (True, True))
-SOFT, SMOOTH = (soft_target_rows, (True, True, False)), (soft_target_rows, (True, False, False))
-SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True)), (soft_target_rows, (True, False, True))
 
 ONCE = 900  # most instructions that do not depend on how much a thread holds
 
@@ -51,6 +34,8 @@ CASES = {
     "softmax-bfloat16-16384": (SOFTMAX, "int16", 16384, 40),
     "softmax backward-float32-4096": (SOFTMAX_BACKWARD, "float32", 4096, 35),
     "softmax backward-float32-10": (SOFTMAX_BACKWARD, "float32", 10, 35),
+    "loss-float32-32768": (LOSS, "float32", 32768, 30),
+    "loss-bfloat16-128256": (LOSS, "int16", 128256, 30),
     "gradient-float32-10": (GRADIENT, "float32", 10, 40),
     "gradient-float32-1000": (GRADIENT, "float32", 1000, 45),
     "gradient-bfloat16-32768": (GRADIENT, "int16", 32768, 40),
@@ -71,9 +56,8 @@ CASES = {
 def test_rows(case):
     (kernel, constants), stored, classes, ceiling = CASES[case]
     for capability in cubins.architectures(case):
-        p = plan.rows(stored, 10**5, classes, True, capability, 132, heavy(kernel, stored))
-        made = stored, p.width, p.group, p.vectors, p.resident, capability >= (8, 0), *constants
-        code = cubins.read(build.cubin(kernel, made, signature(kernel, constants, stored), capability, p.threads, p.min_blocks))
+        p = planned(kernel, stored, classes, capability)
+        code = compiled(kernel, constants, stored, p, capability)
         note = f"sm_{capability[0]}{capability[1]} {p} {code[:2]}"
         assert code.stack == code.spills == 0, note
         assert code.registers * p.threads * p.min_blocks <= 65536, note
@@ -83,7 +67,8 @@ def test_rows(case):
         if p.width > 1 and kernel is not soft_target_rows:
             passes = 1 if p.resident else 2 if kernel is log_softmax_backward_rows else 3
             assert code.count("LDG", ".128") == p.vectors * inputs * passes, note
-            assert code.count("STG", ".128") == p.vectors, note
+            writes = 0 if (kernel, constants) == LOSS else 2 if kernel is cross_entropy_rows else 1  # zeros have stores of their own
+            assert code.count("STG", ".128") == p.vectors * writes, note
             if p.resident and inputs == 1:
                 assert code.last("LDG", ".128") < code.first("SHFL"), f"{note}: the loads of a row are not all in flight together"
         assert len(code.instructions) <= ONCE + ceiling * p.vectors * p.width * (1 if p.resident else 3), (note, len(code.instructions))

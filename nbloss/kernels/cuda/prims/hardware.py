@@ -279,6 +279,17 @@ def power2(typingctx, x, z, shift):
 
 
 @intrinsic
+def add_exponent(typingctx, x, z):
+    """The bits of z above n are shifted out."""
+
+    def codegen(context, builder, sig, args):
+        exponent = builder.shl(builder.bitcast(args[1], I32), I32(23))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], I32), exponent), FLOAT)
+
+    return types.float32(types.float32, types.float32), codegen
+
+
+@intrinsic
 def bits(typingctx, v):
     return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], I64)
 
@@ -347,6 +358,8 @@ def _cluster_barrier(text):
 
 
 cluster_arrive = _cluster_barrier("barrier.cluster.arrive.release;")
+
+cluster_arrive_relaxed = _cluster_barrier("barrier.cluster.arrive.relaxed;")
 
 cluster_wait = _cluster_barrier("barrier.cluster.wait.acquire;")
 
