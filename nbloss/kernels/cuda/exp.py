@@ -10,8 +10,8 @@ exp / sum.
 Rows of contiguous classes take float32 exponentials with half as many instructions. Not exp(x - m) but exp(x) is split, so that nothing
 is rounded in x - m: n = round(x log2 e) and r = x log2 e - n. One instruction gives 2**r, and an integer addition multiplies it by 2**n.
 m comes in once per row: the integer part of m log2 e is subtracted from n, and 2**-(its fraction) is a factor of the row. From |m| = 2**20
-on, where r would lose digits, x - m is exact and takes the place of x. The instruction for 2**r has a relative error below 2**-22.5. If its
-errors were that large, exp(x - m) would be wrong by up to 2.9 units of 2**-23; with exact powers it is wrong by up to 1.5.
+on, where r would lose digits, x - m is exact and takes the place of x. If the instruction for 2**r is wrong by up to 2**-22.5, which we
+assume, exp(x - m) is wrong by up to 2.9 units of 2**-23; with exact powers by up to 1.5.
 
 Half types: one instruction gives e = 2**z, where z is t log2 e, rounded. It lacks the factor exp(t - z ln 2), which is 1 + (t - z ln 2) to
 the last bit. Without the factor the error would grow with t: 4 ulp at t = -10, 7 ulp at -16. A scale (2**(z + 32)) would round z to
