@@ -29,6 +29,7 @@ class Kernel(NamedTuple):
     registers: int
     stack: int
     instructions: tuple[str, ...]
+    longest_path: int  # see `_longest_path`
 
     def count(self, name, width=""):
         return sum(op.startswith(name) and width in op for op in self.instructions)
@@ -58,6 +59,32 @@ def _output(tool, *arguments):
     return subprocess.run([_tool(tool), *arguments], capture_output=True, text=True, check=True).stdout
 
 
+INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]+\*/\s+(@!?U?P\w+\s+)?([A-Z0-9_.]+)(?:[^;`]*`\(([^)]+)\))?")
+
+
+def _longest_path(listing):
+    """The most instructions that one thread executes, with one trip through every loop.
+
+    Of two branches the longer one counts. The slow path of a division does not count, nor does code for lanes that come apart (BRA.DIV).
+    """
+    places, program = {}, []  # where each label is; (whether it has a condition, operation, target)
+    for line in listing.splitlines():
+        if label := re.match(r"(\S+):$", line):
+            places[label[1]] = len(program)
+        elif found := INSTRUCTION.match(line):
+            program.append((found[1] is not None, found[2], found[3]))
+    lengths = [0] * (len(program) + 1)
+    for k in reversed(range(len(program))):
+        conditional, operation, target = program[k]
+        after = []
+        if conditional or operation not in ("BRA", "EXIT"):  # BRA.U has a condition, too
+            after.append(lengths[k + 1])
+        if operation in ("BRA", "BRA.U") and places[target] > k:
+            after.append(lengths[places[target]])
+        lengths[k] = (operation != "NOP") + max(after, default=0)
+    return lengths[0]
+
+
 def read(code):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
@@ -66,4 +93,5 @@ def read(code):
         listing = _output("nvdisasm", "-c", file.name)
     found = [tuple(map(int, numbers)) for numbers in re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)]
     operations = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)", listing, re.MULTILINE)
-    return Kernel(max(r for r, *_ in found), max(s + local for _, s, local in found), tuple(op for op in operations if op != "NOP"))
+    registers, stack = max(r for r, *_ in found), max(s + local for _, s, local in found)
+    return Kernel(registers, stack, tuple(op for op in operations if op != "NOP"), _longest_path(listing))

@@ -2,49 +2,28 @@
 
 import cubins
 import pytest
+from row_kernels import (
+    BACKWARD,
+    GRADIENT,
+    LOG_SOFTMAX,
+    LOSS,
+    OPTIONED,
+    SMOOTH,
+    SMOOTH_OPTIONED,
+    SOFT,
+    SOFT_OPTIONED,
+    SOFTMAX,
+    SOFTMAX_BACKWARD,
+    SUMMED,
+    compiled,
+    is_summed,
+    planned,
+)
 
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
-from nbloss.kernels.cuda.runtime import build, plan
-
-INT = "int64"
-
-
-def is_summed(kernel, constants):
-    """Whether the kernel also adds its losses, in float64."""
-    return kernel in (cross_entropy_rows, soft_target_rows) and constants[-1]
-
-
-def signature(kernel, constants, stored):
-    """The types of the arguments, as `rows.launches` passes them."""
-    real = "float64" if stored == "float64" else "float32"
-    x, r = f"*{stored}", f"*{real}"
-    results = real, r, INT, r, x, "*int64" if is_summed(kernel, constants) else r, INT, INT, r
-    if kernel is soft_target_rows:
-        y = r if constants[1] else x
-        return (x, y, r, real, real, "*int64", INT, r, r, *results, *[INT] * 5)
-    return {
-        log_softmax_rows: (x, x, *[INT] * 4),
-        log_softmax_backward_rows: (x, x, x, *[INT] * 5),
-        softmax_backward_rows: (x, x, x, *[INT] * 5),
-        cross_entropy_rows: (x, "*int64", INT, r, *results, *[INT] * 4),
-    }[kernel]
-
-
-def heavy(kernel, stored):
-    """Whether `rows.launches` calls the kernel heavy."""
-    return kernel is soft_target_rows or (kernel is log_softmax_rows and stored in ("uint16", "int16"))
-
-
-# factory and its last constants: probabilities, or gradient, (soft,) optioned, summed
-LOG_SOFTMAX, SOFTMAX = (log_softmax_rows, (False,)), (log_softmax_rows, (True,))
-BACKWARD, SOFTMAX_BACKWARD = (log_softmax_backward_rows, ()), (softmax_backward_rows, ())
-GRADIENT, OPTIONED = (cross_entropy_rows, (True, False, False)), (cross_entropy_rows, (True, True, False))
-SUMMED = (cross_entropy_rows, (True, False, True))
-SOFT, SMOOTH = (soft_target_rows, (True, True, False, False)), (soft_target_rows, (True, False, False, False))
-SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True, False)), (soft_target_rows, (True, False, True, False))
 
 ONCE = 900  # most instructions that do not depend on how much a thread holds
 
@@ -57,6 +36,8 @@ CASES = {
     "softmax-bfloat16-16384": (SOFTMAX, "int16", 16384, 40),
     "softmax backward-float32-4096": (SOFTMAX_BACKWARD, "float32", 4096, 35),
     "softmax backward-float32-10": (SOFTMAX_BACKWARD, "float32", 10, 35),
+    "loss-float32-32768": (LOSS, "float32", 32768, 30),
+    "loss-bfloat16-128256": (LOSS, "int16", 128256, 30),
     "gradient-float32-10": (GRADIENT, "float32", 10, 40),
     "gradient-float32-1000": (GRADIENT, "float32", 1000, 45),
     "summed gradient-float32-1000": (SUMMED, "float32", 1000, 45),
@@ -79,9 +60,8 @@ CASES = {
 def test_rows(case):
     (kernel, constants), stored, classes, ceiling = CASES[case]
     for capability in cubins.architectures(case):
-        p = plan.rows(stored, 10**5, classes, True, capability, 132, heavy(kernel, stored))
-        made = stored, p.width, p.group, p.vectors, p.resident, capability >= (8, 0), *constants
-        code = cubins.read(build.cubin(kernel, made, signature(kernel, constants, stored), capability, p.threads, p.min_blocks))
+        p = planned(kernel, stored, classes, capability)
+        code = compiled(kernel, constants, stored, p, capability)
         note = f"sm_{capability[0]}{capability[1]} {p} {code[:2]}"
         assert code.stack == code.spills == 0, note
         assert code.registers * p.threads * p.min_blocks <= 65536, note
@@ -89,9 +69,12 @@ def test_rows(case):
             assert not code.doubles, (note, code.doubles)
         inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows) else 3 if kernel is softmax_backward_rows else 2  # y twice
         if p.width > 1 and kernel is not soft_target_rows:
-            passes = 1 if p.resident else 2 if kernel is log_softmax_backward_rows else 3
+            loss = (kernel, constants) == LOSS
+            passes = 1 if p.resident else 2 if loss or kernel is log_softmax_backward_rows else 3
             assert code.count("LDG", ".128") == p.vectors * inputs * passes, note
-            assert code.count("STG", ".128") == p.vectors, note
+            writes = 0 if loss else 2 if kernel is cross_entropy_rows else 1  # zeros have stores of their own
+            stores = code.count("STG", ".128")
+            assert stores == p.vectors * writes or (writes == 2 and not p.resident and stores > p.vectors), note  # their loop is unrolled
             if p.resident and inputs == 1:
                 assert code.last("LDG", ".128") < code.first("SHFL"), f"{note}: the loads of a row are not all in flight together"
         assert len(code.instructions) <= ONCE + ceiling * p.vectors * p.width * (1 if p.resident else 3), (note, len(code.instructions))

@@ -70,7 +70,7 @@ class Shared(Pointer):
 def _ordered(before, now):
     """Whether a barrier separates two accesses."""
     (a, then), (b, present) = before, now
-    if a is b or then["arrived"] < present["cluster"]:
+    if a is b or any(then["arrived"] < arrival <= present["cluster"] for arrival in a.published):
         return True
     same_block = a.block is b.block
     return same_block and (then["block"] < present["block"] or (a.warp == b.warp and then["warp"] < present["warp"]))
@@ -220,8 +220,8 @@ class Device:
     def cluster_size(self):
         return current().block.launch.cluster
 
-    def cluster_arrive(self):
-        current().arrive()
+    def cluster_arrive(self, publishes=True):
+        current().arrive(publishes)
 
     def cluster_wait(self):
         current().wait_for_others("cluster", "cluster_wait")

@@ -73,11 +73,17 @@ class Thread(greenlet):
         self.warp, self.lane = divmod(number, WARP)
         self.wait = self.value = self.answer = None
         self.epochs = {"warp": 0, "block": 0, "cluster": 0, "arrived": 0}  # completed waits by scope; a barrier of a cluster has two halves
+        self.published = []  # the arrivals that publish, counted from 1
         self.gr_context = contextvars.copy_context()  # it holds NumPy's error state, for example
 
-    def arrive(self):
-        """The first half of the barrier of a cluster. Threads that have passed the second half see all that was done before it."""
+    def arrive(self, publishes):
+        """The first half of the barrier of a cluster. Threads that have passed the second half see all that was done before it.
+
+        A relaxed arrival does not publish: the others need not see what this thread did before it.
+        """
         self.epochs["arrived"] += 1
+        if publishes:
+            self.published.append(self.epochs["arrived"])
         if self.epochs["arrived"] > self.epochs["cluster"] + 1:
             raise Fault(f"{Wait('cluster', 'cluster_arrive', 0, _path())}: a second arrival without a wait")
 

@@ -278,6 +278,24 @@ def test_writes_between_arrival_and_wait_are_a_race():
         clustered(early, 2)[4, 1](out, True)
 
 
+def test_a_relaxed_arrival_publishes_nothing():
+    def exchange(out, publishes):
+        part = cuda.shared.array(1, float32)
+        rank = cuda.cluster_rank()
+        cuda.cluster_arrive(False)
+        cuda.cluster_wait()
+        cuda.peer(part, rank ^ 1)[0] = rank
+        cuda.cluster_arrive(publishes)
+        cuda.cluster_wait()
+        out[cuda.blockIdx.x] = part[0]
+
+    out = np.full(4, np.nan, np.float32)
+    clustered(exchange, 2)[4, 1](out, True)
+    np.testing.assert_array_equal(out, [1, 0, 1, 0])
+    with pytest.raises(Fault, match="race"):
+        clustered(exchange, 2)[4, 1](out, False)
+
+
 @pytest.mark.parametrize(("calls", "said"), [("w", "a wait without an arrival"), ("aa", "a second arrival without a wait")])
 def test_the_halves_of_a_cluster_barrier_alternate(calls, said):
     def kernel():

@@ -32,8 +32,8 @@ ROW_GROUP_BLOCK_THREADS = 128
 # Rows per multiprocessor. With fewer rows a warp per row would leave most of the device idle: such rows take a block each. Not measured.
 WARP_PER_ROW_MIN_ROWS_PER_MULTIPROCESSOR = 4
 
-# Vectors of 16 bytes that a thread holds: 32 registers, half of what 1024 threads of a multiprocessor have each. From register counts
-# of the compiler, 2026-11.
+# Vectors of 16 bytes that a thread holds: 32 registers, half of what 1024 threads of a multiprocessor have each; 128 KB are then in flight,
+# of float32 and of half types. From register counts of the compiler, 2026-11.
 HELD_VECTORS_PER_THREAD = 8
 
 # Vectors. A larger number of vectors is rounded up to a multiple of it, so that not every length needs a kernel. Not measured.

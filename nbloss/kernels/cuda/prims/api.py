@@ -16,11 +16,14 @@ what one register holds of a vector: one float64, one float32, or two half numbe
 ``maximum(a, b)``                   the larger; nan if either is nan;  ``maximum_old`` before sm_80
 ``larger_words(p, a, b)``           ``maximum`` of the numbers of two words (sm_80 and later)
 ``fma``, ``exp2``                   a * b + c rounded once; 2**x of float32 in one instruction (2 ulp; results below 2**-126 are 0)
+``fma_limited(a, b, c)``            the same within [0, 1]; 0 instead of nan; float32
 ``exp``, ``log1p``                  accurate, from libdevice
 ``power2(x, z, k)``                 x * 2**(n + k), where z = 1.5 * 2**23 + n holds n in its low bits; float32, n + k in [-126, 127]
+``add_exponent(x, z)``              x * 2**n with z as above, by an integer addition; no number where x or the result is not normal
 ``shuffle_xor(v, mask)``            the value of lane ^ mask;  ``barrier()`` of the block
 ``cluster_rank()``                  of this block (sm_90 and later);  ``cluster_put(shared, i, rank, v)`` writes to block ``rank``
-``cluster_arrive``, ``..._wait``    the two halves of the barrier of a cluster
+``cluster_arrive``, ``..._wait``    the two halves of the barrier of a cluster; a warp arrives with one instruction
+``cluster_arrive_relaxed``          the first half without a memory fence: the others need not see what the thread wrote before it
 ``add_integer(p, i, v)``            atomic on int64, returns the old value;  ``min_integer``, ``swap_integer(p, i, old, new)``
 ``fence()``                         other blocks see the writes before it before the writes after it;  ``host_fence()``: also the host
 ``bits``, ``number``                a float64 as int64 and back
@@ -36,10 +39,12 @@ if SIMULATED:
     from nbloss.kernels.cuda.prims import simulator as form
 else:
     from nbloss.kernels.cuda.prims import hardware as form
+add_exponent = form.add_exponent
 add_integer = form.add_integer
 barrier = form.barrier
 bits = form.bits
 cluster_arrive = form.cluster_arrive
+cluster_arrive_relaxed = form.cluster_arrive_relaxed
 cluster_put = form.cluster_put
 cluster_rank = form.cluster_rank
 cluster_wait = form.cluster_wait
@@ -48,6 +53,7 @@ exp = form.exp
 exp2 = form.exp2
 fence = form.fence
 fma = form.fma
+fma_limited = form.fma_limited
 get = form.get
 get_shared = form.get_shared
 host_fence = form.host_fence

@@ -241,6 +241,14 @@ def fma(typingctx, a, b, c):
 
 
 @intrinsic
+def fma_limited(typingctx, a, b, c):
+    def codegen(context, builder, sig, args):
+        return _inline(builder, FLOAT, args, "fma.rn.sat.f32 $0, $1, $2, $3;", "=f,f,f,f")
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
+
+
+@intrinsic
 def exp2(typingctx, x):
     def codegen(context, builder, sig, args):
         return _inline(builder, FLOAT, [args[0]], "ex2.approx.ftz.f32 $0, $1;", "=f,f")
@@ -268,6 +276,17 @@ def power2(typingctx, x, z, shift):
         return builder.fmul(args[0], builder.bitcast(scale, FLOAT))
 
     return types.float32(types.float32, types.float32, types.int64), codegen
+
+
+@intrinsic
+def add_exponent(typingctx, x, z):
+    """The bits of z above n are shifted out."""
+
+    def codegen(context, builder, sig, args):
+        exponent = builder.shl(builder.bitcast(args[1], I32), I32(23))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], I32), exponent), FLOAT)
+
+    return types.float32(types.float32, types.float32), codegen
 
 
 @intrinsic
@@ -344,6 +363,8 @@ def _cluster_barrier(text):
 
 
 cluster_arrive = _cluster_barrier("barrier.cluster.arrive.release;")
+
+cluster_arrive_relaxed = _cluster_barrier("barrier.cluster.arrive.relaxed;")
 
 cluster_wait = _cluster_barrier("barrier.cluster.wait.acquire;")
 

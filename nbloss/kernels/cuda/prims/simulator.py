@@ -10,6 +10,7 @@ import numpy as np
 from numba import cuda
 
 ALL_LANES = 0xFFFFFFFF
+TINY = float(np.finfo(np.float32).tiny)
 
 
 def device(function):
@@ -126,6 +127,11 @@ def fma(a, b, c):
     return np.float64(exact.numerator / exact.denominator)
 
 
+def fma_limited(a, b, c):
+    result = fma(a, b, c)
+    return min(max(result, np.float32(0)), np.float32(1)) if result == result else np.float32(0)
+
+
 def exp2(x):
     result = np.float32(np.exp2(np.float64(x)))
     return np.float32(0) if result < np.finfo(np.float32).tiny else result
@@ -139,11 +145,21 @@ def log1p(x):
     return type(x)(np.log1p(np.float64(x)))
 
 
+def _exponent(z):
+    return int(np.float32(z).view(np.int32)) - int(np.float32(1.5 * 2.0**23).view(np.int32))
+
+
 def power2(x, z, shift):
-    n = int(np.float32(z).view(np.int32)) - int(np.float32(1.5 * 2.0**23).view(np.int32)) + shift
+    n = _exponent(z) + shift
     if z == z and not -126 <= n <= 127:
         raise OverflowError(f"2**{n} is not a normal float32")
     return x * np.float32(2.0**n if z == z else np.nan)
+
+
+def add_exponent(x, z):
+    """nan where the hardware's bits would mean nothing."""
+    result = np.float64(x) * 2.0 ** np.clip(_exponent(z), -1000, 1000)
+    return np.float32(result if x >= TINY and TINY <= result < 2.0**128 else np.nan)
 
 
 def bits(v):
@@ -197,6 +213,10 @@ def cluster_rank():
 
 def cluster_arrive():
     cuda.cluster_arrive()
+
+
+def cluster_arrive_relaxed():
+    cuda.cluster_arrive(False)
 
 
 def cluster_wait():

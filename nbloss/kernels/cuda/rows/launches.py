@@ -80,7 +80,7 @@ def _run(kernels, make, constants, inputs, result, arguments, heavy=False, losse
 
 def log_softmax(kernels, x, out):
     x = _contiguous_rows(kernels, x)
-    _run(kernels, log_softmax_rows, (False,), [x], out, (x, out), heavy=x.itemsize == 2)
+    _run(kernels, log_softmax_rows, (False,), [x], out, (x, out))
 
 
 def log_softmax_backward(kernels, g, y, out):
@@ -90,7 +90,7 @@ def log_softmax_backward(kernels, g, y, out):
 
 def softmax(kernels, x, out):
     x = _contiguous_rows(kernels, x)
-    _run(kernels, log_softmax_rows, (True,), [x], out, (x, out), heavy=x.itemsize == 2)
+    _run(kernels, log_softmax_rows, (True,), [x], out, (x, out))
 
 
 def softmax_backward(kernels, g, y, out):

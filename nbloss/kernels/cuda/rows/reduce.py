@@ -12,45 +12,48 @@ ties    how many terms equal that of the maximum; they are counted, the other te
 m - m is added to rest: it is nan where m is not finite, so that the whole row becomes nan, and 0 otherwise.
 """
 
-from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED, LOG2E
+from nbloss.kernels.cuda.exp import EXP_OF_ROW, LOG2E
 from nbloss.kernels.cuda.prims.api import device, exp2
-from nbloss.kernels.cuda.rows.row_tile import unrolled
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce
 
 
 def make_row_max(tile, group):
     """``row_max(x, base, count, edge, rank, held, shared)``: the maximum of the row. Its last chunk stays in ``held``."""
-    reduce, chunk_count, load_chunk, held_max = make_reduce(group, tile.maximum), tile.chunk_count, tile.load_chunk, tile.held_max
+    (reduce, _), held_max = make_reduce(group, tile.maximum), tile.held_max
+
+    def chunk_max(v, m, chunk, x, base, count, rank, held):
+        return held_max(x, held, m)
+
+    threads_max = tile.each_chunk(chunk_max, carried=1, load=True, calls=1)
 
     @device
     def row_max(x, base, count, edge, rank, held, shared):
-        m = edge
-        for chunk in range(chunk_count(count)):
-            load_chunk(x, base, chunk, count, rank, held)
-            m = held_max(x, held, m)
-        return reduce(m, shared, 0)
+        return reduce(threads_max(edge, x, base, count, rank, held), shared, 0)
 
     return row_max
 
 
 def make_row_sum(tile, group, keep):
-    """``row_sum(x, base, count, edge, m, rank, held, shared)``: (s, rest) of the row.
+    """``row_sum(x, base, count, edge, m, row, rank, held, shared)``: (s, rest) of the row; ``row`` is its reference of ``EXP_OF_ROW``.
 
-    ``keep`` says what replaces the logits x in ``held``: "exponentials" exp(x - m), "differences" x - m, or None.
+    ``keep`` says what replaces the logits x in ``held``: "exponentials" of EXP_OF_ROW, "differences" x - m, or None.
     """
-    exp_shifted, unit, zero, one = EXP_SHIFTED[tile.kind], EXP_SCALE[tile.kind], tile.real(0), tile.real(1)
-    inverse = one / unit
-    chunk_count, load_chunk, unpack_word = tile.chunk_count, tile.load_chunk, tile.unpack_word
-    words_per_vector, resident = tile.words_per_vector, tile.resident
+    (_, exp_of_row, unit, inverse), zero, one = EXP_OF_ROW[tile.kind], tile.real(0), tile.real(1)
+    words_per_vector, resident, unpack_word, has_vector = tile.words_per_vector, tile.resident, tile.unpack_word, tile.has_vector
+    numbers_per_word = tile.width // tile.words_per_vector
     exponentials, differences = keep == "exponentials", keep == "differences"
-    reduce = make_reduce(group, add)
+    _, reduce_two = make_reduce(group, add)
 
-    def add_vector(v, total, low, ties, x, m, held):
+    def add_vector(v, total, low, ties, chunk, x, base, count, rank, held, m, row, peak):
+        if exponentials and not has_vector(chunk, v, count, rank):  # without this the compiler mixes the vectors, and spills registers
+            return total, low, ties
         part = zero
         for k in range(words_per_vector):
-            for value in unpack_word(x, held[v * words_per_vector + k]):
-                e = exp_shifted(value, m)
-                if e < unit:
+            values = unpack_word(x, held[v * words_per_vector + k])
+            for n in range(numbers_per_word):
+                value = values[n]  # a loop over the tuple itself stays a loop on sm_100
+                e = exp_of_row(value, row)
+                if e < peak:
                     part += e
                 else:
                     ties += one
@@ -63,40 +66,38 @@ def make_row_sum(tile, group, keep):
             low += part - (new_total - total)
         return new_total, low, ties
 
-    add_vectors = unrolled(add_vector, tile.vectors, carried=3)
+    add_row = tile.each_chunk(add_vector, carried=3)
 
     @device
-    def row_sum(x, base, count, edge, m, rank, held, shared):
+    def row_sum(x, base, count, edge, m, row, rank, held, shared):
         total, ties, low = zero, zero, zero
-        e = exp_shifted(edge, m)
-        if e < unit:
+        peak, e = unit(row), exp_of_row(edge, row)
+        if e < peak:
             total = e
         else:
             ties = one
-        for chunk in range(chunk_count(count)):
-            if not resident:
-                load_chunk(x, base, chunk, count, rank, held)
-            total, low, ties = add_vectors(total, low, ties, x, m, held)
-        rest = reduce(total + low, shared, 1) * inverse + (reduce(ties, shared, 2) - one) + (m - m)
+        total, low, ties = add_row(total, low, ties, x, base, count, rank, held, m, row, peak)
+        total, ties = reduce_two(total + low, ties, shared, 1)
+        rest = total * inverse(row) + (ties - one) + (m - m)
         return rest + one, rest
 
     return row_sum
 
 
 def make_probability(tile, kept):
-    """``probability(v, m, factor)``: factor exp(v - m), where v is a logit, or its exponential if ``kept``."""
-    exp_shifted, inverse = EXP_SHIFTED[tile.kind], tile.real(1) / EXP_SCALE[tile.kind]
+    """``probability(v, row, factor)``: factor exp(v - m), where v is a logit, or its exponential if ``kept``."""
+    _, exp_of_row, _, inverse = EXP_OF_ROW[tile.kind]
 
     @device
-    def of_exponential(e, m, factor):
-        return e * (factor * inverse)
+    def of_exponential(e, row, factor):
+        return e * (factor * inverse(row))
 
     @device
     def of_half_logit(v, m, factor):
         return exp2((v - m) * LOG2E) * factor  # as exact as a half type can store
 
     @device
-    def of_logit(v, m, factor):
-        return exp_shifted(v, m) * (factor * inverse)
+    def of_logit(v, row, factor):
+        return exp_of_row(v, row) * (factor * inverse(row))
 
     return of_exponential if kept else of_half_logit if tile.kind == "half" else of_logit

@@ -14,10 +14,10 @@ import numpy as np
 from numba import cuda
 
 from nbloss.kernels.cuda.epilogue import index_loss, options_reader, smoothed_at_target, soft_factors, soft_gradient, soft_loss
-from nbloss.kernels.cuda.exp import EXP_SCALE, EXP_SHIFTED
+from nbloss.kernels.cuda.exp import EXP_OF_ROW
 from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, put, vector
 from nbloss.kernels.cuda.rows.reduce import make_row_max, make_row_sum
-from nbloss.kernels.cuda.rows.row_tile import RowTile, unrolled
+from nbloss.kernels.cuda.rows.row_tile import RowTile
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce, make_row_index, shared_size
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
@@ -58,11 +58,11 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
     keep = gradient and resident and not tile.packed
     row_index, row_max = make_row_index(group), make_row_max(tile, group)
     row_sum = make_row_sum(tile, group, "exponentials" if keep else None)
-    split_row, edge_value, chunk_count, vector_index, load_chunk, make_opaque, unpack_vector, write_vector = tile.steps
+    split_row, edge_value, has_vector, vector_index, make_opaque, unpack_vector, write_vector = tile.steps
     target_vector, target_number = make_soft_target(tile, soft)
-    reduce, read_options = make_reduce(group, add), options_reader(optioned)
-    owner_rank, exp_shifted, unit, real = tile.owner_rank, EXP_SHIFTED[tile.kind], EXP_SCALE[tile.kind], tile.real
-    zero, inverse, confident = real(0), real(1) / unit, real(CONFIDENT)
+    (_, reduce_two), read_options = make_reduce(group, add), options_reader(optioned)
+    owner_rank, (reference, exp_of_row, unit, inverse), real = tile.owner_rank, EXP_OF_ROW[tile.kind], tile.real
+    zero, one, confident = real(0), real(1), real(CONFIDENT)
     real_type, word_type, shared_numbers, words = tile.real_type, tile.word_type, shared_size(group, 5), tile.words
 
     @device
@@ -70,9 +70,9 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         """q (m - v). A class with q = 0 adds 0, even where v is -inf."""
         return q * (m - v) if q != zero else zero
 
-    def add_vector(v, total, gaps, x, w, y, base_y, a, b, head, chunk, count, rank, held, m):
-        j = vector_index(chunk, v, rank)
-        if j < count:
+    def add_vector(v, total, gaps, chunk, x, base, count, rank, held, w, y, base_y, a, b, head, m):
+        if has_vector(chunk, v, count, rank):
+            j = vector_index(chunk, v, rank)
             logits, q = cuda.local.array(width, real_type), cuda.local.array(width, real_type)
             target_vector(w, y, base_y, head + j * width, a, b, q)
             unpack_vector(x, held, v, logits)
@@ -84,18 +84,19 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
             gaps += part_gaps
         return total, gaps
 
-    def write_one_vector(v, x, w, y, out, base_y, base_out, a, b, head, chunk, count, rank, held, m, total, factor, away, peak, g, is_zero):
-        j = vector_index(chunk, v, rank)
-        if j < count:
+    def write_one_vector(v, chunk, x, base, count, rank, held, w, y, out, base_y, base_out, a, b, head, ref, total, factor, away, peak, g):
+        if has_vector(chunk, v, count, rank):
+            j = vector_index(chunk, v, rank)
             result, q = cuda.local.array(width, real_type), cuda.local.array(width, real_type)
             target_vector(w, y, base_y, head + j * width, a, b, q)
             unpack_vector(x, held, v, result)
             for n in range(width):
-                e = result[n] if keep else exp_shifted(result[n], m)
-                result[n] = zero if is_zero else soft_gradient(e, q[n], total, factor, away, peak) * g
+                e = result[n] if keep else exp_of_row(result[n], ref)
+                result[n] = soft_gradient(e, q[n], total, factor, away, peak) * g
             write_vector(out, base_out + head + j * width, result)
 
-    add_chunk, write_chunk = unrolled(add_vector, vectors, carried=2), unrolled(write_one_vector, vectors)
+    add_row, write_row = tile.each_chunk(add_vector, carried=2), tile.each_chunk(write_one_vector)
+    write_zeros = tile.make_zeros()
 
     threads = group[1]
 
@@ -108,12 +109,10 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         options = read_options(lse_square_scale)
         row, rank = row_index()
         base, base_y, base_out = row * stride, row * stride_y, row * classes
-        head, count, edge = split_row(base + offset, classes, rank)
+        head, count, edge = split_row(base + offset, classes, rank, row < rows)
         counts = row < rows
         hit, g, t = zero, zero, 0
-        if not counts:
-            count, edge = 0, -1
-        elif gradient:
+        if gradient and counts:
             g = get(upstream, row * upstream_stride)
         if counts and not soft:
             b = get(spread, row)
@@ -128,13 +127,11 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         if edge >= 0:
             smooth = target_number(w, y, base_y, edge, a, b)
             gaps = weighted_gap(smooth, x_edge, m)
-        for chunk in range(chunk_count(count)):
-            if not resident:
-                load_chunk(x, base + head, chunk, count, rank, held)
-            smooth, gaps = add_chunk(smooth, gaps, x, w, y, base_y, a, b, head, chunk, count, rank, held, m)
-        smooth, gaps = reduce(smooth, shared, 3), reduce(gaps, shared, 4)
-        make_opaque(held, offset)
-        s, rest = row_sum(x, base + head, count, x_edge, m, rank, held, shared)
+        smooth, gaps = add_row(smooth, gaps, x, base + head, count, rank, held, w, y, base_y, a, b, head, m)
+        smooth, gaps = reduce_two(smooth, gaps, shared, 3)
+        count = make_opaque(held, count, offset)
+        ref = reference(m)
+        s, rest = row_sum(x, base + head, count, x_edge, m, ref, rank, held, shared)
         log_s = log1p(rest) if optioned else zero  # without options no other thread than the one below computes log1p
         if rank == 0 and row < rows:
             own_log_s = log1p(rest)
@@ -145,21 +142,21 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
         if gradient:
             total = smooth + hit
             factor, away = soft_factors(total, rest, s, log_s, m, options)
-            factor *= inverse
-            make_opaque(held, offset)
-            peak = unit if s < confident else -unit  # no exponential is negative: -unit matches none
-            for chunk in range(chunk_count(count)):
-                if not resident:
-                    load_chunk(x, base + head, chunk, count, rank, held)
-                write_chunk(x, w, y, out, base_y, base_out, a, b, head, chunk, count, rank, held, m, total, factor, away, peak, g, is_zero)
+            factor *= inverse(ref)
+            count = make_opaque(held, count, offset)
+            peak = unit(ref) if s < confident else -one  # no exponential is negative: -1 matches none
+            if is_zero:  # the row may hold anything
+                write_zeros(out, base_out + head, count, rank, held)
+            else:
+                write_row(x, base + head, count, rank, held, w, y, out, base_y, base_out, a, b, head, ref, total, factor, away, peak, g)
             if edge >= 0:
                 q_edge = target_number(w, y, base_y, edge, a, b)
-                e = exp_shifted(x_edge, m)
+                e = exp_of_row(x_edge, ref)
                 put(out, base_out + edge, zero if is_zero else soft_gradient(e, q_edge, total, factor, away, peak) * g)
             if not (is_zero or soft) and rank == owner_rank(t, head, count):
                 q_t = target_number(w, y, base_y, t, a, b)
                 at_peak = s < confident and not x_t < m
-                put(out, base_out + t, smoothed_at_target(exp_shifted(x_t, m), q_t, hit, smooth, factor, away, at_peak) * g)
+                put(out, base_out + t, smoothed_at_target(exp_of_row(x_t, ref), q_t, hit, smooth, factor, away, at_peak) * g)
         if summed and rank < threads:  # of a cluster, the block that writes the loss
             sum_by_last_block(loss, rows, report, divides, blocks, total_loss)
 

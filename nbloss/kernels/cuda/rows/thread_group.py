@@ -11,7 +11,16 @@ reads the memory of another one, so a block can leave before the others do.
 import numpy as np
 from numba import cuda
 
-from nbloss.kernels.cuda.prims.api import barrier, cluster_arrive, cluster_put, cluster_rank, cluster_wait, device, shuffle_xor
+from nbloss.kernels.cuda.prims.api import (
+    barrier,
+    cluster_arrive,
+    cluster_arrive_relaxed,
+    cluster_put,
+    cluster_rank,
+    cluster_wait,
+    device,
+    shuffle_xor,
+)
 from nbloss.kernels.cuda.tuning import WARP_THREADS
 
 
@@ -48,7 +57,9 @@ def make_row_index(group):
 
         @device
         def row_index():
-            cluster_arrive()  # the wait comes before the first write to another block, which has started by then
+            # The wait comes before the first write to another block, which has started by then. Nothing was written yet that another
+            # block reads, so this arrival need not publish anything.
+            cluster_arrive_relaxed()
             return np.int64(cuda.blockIdx.x) // blocks, cluster_rank() * threads + np.int64(cuda.threadIdx.x)
 
     return row_index
@@ -60,9 +71,13 @@ def add(a, b):
 
 
 def make_reduce(group, merge):
-    """``reduce(v, shared, number)``: v merged over the group. ``number`` counts the reductions of a kernel from 0, in order."""
+    """``reduce(v, shared, number)``: v merged over the group. ``number`` counts the reductions of a kernel from 0, in order.
+
+    ``reduce_two(a, b, shared, number)`` merges two numbers with the barriers of one; they are the reductions ``number`` and number + 1.
+    """
     lanes, threads, blocks = group
     warps = threads // WARP_THREADS
+    in_warp = lanes > 0 or (warps == 1 and blocks == 1)
 
     @device
     def over_lanes(v, count):
@@ -73,35 +88,73 @@ def make_reduce(group, merge):
         return v
 
     @device
-    def over_part_of_warp(v, shared, number):
-        return over_lanes(v, lanes)
-
-    @device
-    def over_block(v, shared, number):
-        v = over_lanes(v, WARP_THREADS)
-        if warps == 1:
-            return v
+    def give_to_block(v, shared, number):
+        """Store the part of this warp."""
         thread = np.int64(cuda.threadIdx.x)
-        cells = number * (warps + blocks)
         if thread % WARP_THREADS == 0:
-            shared[cells + thread // WARP_THREADS] = v
-        barrier()
-        return over_lanes(shared[cells + thread % warps], warps)
+            shared[number * (warps + blocks) + thread // WARP_THREADS] = v
 
     @device
-    def over_cluster(v, shared, number):
-        v = over_block(v, shared, number)
+    def of_block(shared, number):
+        return over_lanes(shared[number * (warps + blocks) + np.int64(cuda.threadIdx.x) % warps], warps)
+
+    @device
+    def give_to_cluster(v, shared, number):
+        """Store the part of this block in every block."""
         thread = np.int64(cuda.threadIdx.x)
-        cells = number * (warps + blocks) + warps
-        if number == 0:
-            cluster_wait()
         if thread < blocks:
-            cluster_put(shared, cells + cluster_rank(), thread, v)
-        cluster_arrive()
+            cluster_put(shared, number * (warps + blocks) + warps + cluster_rank(), thread, v)
+
+    @device
+    def meet():
+        """The barrier of the cluster. Only warp 0 has stored something in other blocks, so only its arrival waits for a memory fence.
+
+        The threads of a warp arrive with one instruction: the condition is the same for all of them.
+        """
+        if np.int64(cuda.threadIdx.x) < WARP_THREADS:
+            cluster_arrive()
+        else:
+            cluster_arrive_relaxed()
         cluster_wait()
+
+    @device
+    def of_cluster(shared, number):
+        cells = number * (warps + blocks) + warps
         total = shared[cells]
         for other in range(1, blocks):
             total = merge(total, shared[cells + other])
         return total
 
-    return over_part_of_warp if lanes else over_block if blocks == 1 else over_cluster
+    @device
+    def reduce(v, shared, number):
+        v = over_lanes(v, lanes or WARP_THREADS)
+        if in_warp:
+            return v
+        give_to_block(v, shared, number)
+        barrier()
+        v = of_block(shared, number)
+        if blocks == 1:
+            return v
+        if number == 0:
+            cluster_wait()
+        give_to_cluster(v, shared, number)
+        meet()
+        return of_cluster(shared, number)
+
+    @device
+    def reduce_two(a, b, shared, number):
+        a, b = over_lanes(a, lanes or WARP_THREADS), over_lanes(b, lanes or WARP_THREADS)
+        if in_warp:
+            return a, b
+        give_to_block(a, shared, number)
+        give_to_block(b, shared, number + 1)
+        barrier()
+        a, b = of_block(shared, number), of_block(shared, number + 1)
+        if blocks == 1:
+            return a, b
+        give_to_cluster(a, shared, number)
+        give_to_cluster(b, shared, number + 1)
+        meet()
+        return of_cluster(shared, number), of_cluster(shared, number + 1)
+
+    return reduce, reduce_two

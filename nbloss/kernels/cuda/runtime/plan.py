@@ -81,8 +81,7 @@ def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=Fal
     ``aligned``: row r of every array has the same offset from a multiple of 16 bytes, for every r. ``heavy``: the kernel needs registers
     for more than the row.
     """
-    # Half numbers are unpacked into more registers. Before sm_80 a maximum that keeps nan takes several instructions and registers.
-    heavy |= capability < (8, 0) or NUMBERS_PER_VECTOR[stored] == 8
+    heavy |= capability < (8, 0)  # there a maximum that keeps nan takes several instructions and registers
     plan = _rows(stored, count, classes, aligned, capability >= (9, 0), multiprocessors, heavy)
     threads_per_multiprocessor = THREADS_WITH_128_REGISTERS if heavy or plan.group[0] else BLOCK_MAX_THREADS
     return plan._replace(min_blocks=max(1, threads_per_multiprocessor // plan.threads))

@@ -1,0 +1,128 @@
+"""The kernels of contiguous rows as `rows.launches` launches them, and what their machine code says about their speed.
+
+``tools/gpu_kernels`` prints the table that this module measures, and ``test_budgets`` checks it.
+"""
+
+from typing import NamedTuple
+
+import cubins
+
+from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
+from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
+from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
+from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
+from nbloss.kernels.cuda.runtime import build, plan
+
+INT = "int64"
+
+# factory and its last constants: probabilities, or gradient, (soft,) optioned, summed
+LOG_SOFTMAX, SOFTMAX = (log_softmax_rows, (False,)), (log_softmax_rows, (True,))
+BACKWARD, SOFTMAX_BACKWARD = (log_softmax_backward_rows, ()), (softmax_backward_rows, ())
+LOSS, GRADIENT = (cross_entropy_rows, (False, False, False)), (cross_entropy_rows, (True, False, False))
+OPTIONED, SUMMED = (cross_entropy_rows, (True, True, False)), (cross_entropy_rows, (True, False, True))
+SOFT, SMOOTH = (soft_target_rows, (True, True, False, False)), (soft_target_rows, (True, False, False, False))
+SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True, False)), (soft_target_rows, (True, False, True, False))
+
+
+def is_summed(kernel, constants):
+    """Whether the kernel also adds its losses, in float64."""
+    return kernel in (cross_entropy_rows, soft_target_rows) and constants[-1]
+
+
+def signature(kernel, constants, stored):
+    """The types of the arguments, as `rows.launches` passes them."""
+    real = "float64" if stored == "float64" else "float32"
+    x, r = f"*{stored}", f"*{real}"
+    results = real, r, INT, r, x, "*int64" if is_summed(kernel, constants) else r, INT, INT, r
+    if kernel is soft_target_rows:
+        y = r if constants[1] else x
+        return (x, y, r, real, real, "*int64", INT, r, r, *results, *[INT] * 5)
+    return {
+        log_softmax_rows: (x, x, *[INT] * 4),
+        log_softmax_backward_rows: (x, x, x, *[INT] * 5),
+        softmax_backward_rows: (x, x, x, *[INT] * 5),
+        cross_entropy_rows: (x, "*int64", INT, r, *results, *[INT] * 4),
+    }[kernel]
+
+
+def planned(kernel, stored, classes, capability):
+    """The plan for many rows; `rows.launches` calls only the kernels of soft targets heavy."""
+    return plan.rows(stored, 10**5, classes, True, capability, 132, kernel is soft_target_rows)
+
+
+def compiled(kernel, constants, stored, p, capability):
+    made = stored, p.width, p.group, p.vectors, p.resident, capability >= (8, 0), *constants
+    return cubins.read(build.cubin(kernel, made, signature(kernel, constants, stored), capability, p.threads, p.min_blocks))
+
+
+# ------------------------------ the table of docs/gpu.md ------------------------------
+
+LANES_PER_CLOCK = 128  # of a multiprocessor: 4 instructions of 32 threads
+BYTES_PER_CLOCK = 16.5  # of a multiprocessor: 4.3 TB/s over 132 multiprocessors at 1.98 GHz
+ISSUE = 0.75  # of the instructions that a multiprocessor could issue
+REGISTERS, THREADS, BLOCKS = 65536, 2048, 32  # of a multiprocessor
+
+CAPABILITIES = [(9, 0), (10, 0)]
+# operation, stored type, classes
+TABLE = [
+    *[(name, stored, classes) for name in ("loss", "loss and gradient") for stored in ("float32", "int16") for classes in (32768, 131072)],
+    *[("log_softmax", stored, 32768) for stored in ("float32", "int16")],
+    *[("loss and gradient", stored, 1024) for stored in ("float32", "int16")],
+    ("loss and gradient", "float32", 10),
+]
+OPERATIONS = {"loss": LOSS, "loss and gradient": GRADIENT, "log_softmax": LOG_SOFTMAX}
+
+
+class Measured(NamedTuple):
+    """
+    ===============  ====================================================================================================
+    field            meaning
+    ===============  ====================================================================================================
+    threads          threads of a multiprocessor, as far as registers and blocks allow
+    in_flight        KB of the logits that these threads load at once
+    per_element      instructions for each number that a thread holds: of two kernels that differ only in how many vectors
+                     a thread holds, the difference of the longest paths, divided by the difference of the numbers
+    once             the other instructions of the longest path, per thread
+    share            estimated speed as a share of that of a copy of the bytes that the kernel reads and writes
+    ===============  ====================================================================================================
+    """
+
+    registers: int
+    threads: int
+    in_flight: float
+    per_element: float
+    once: float
+    numbers: int
+    share: float
+
+
+def measured(operation, stored, classes, capability):
+    kernel, constants = OPERATIONS[operation]
+    p = planned(kernel, stored, classes, capability)
+    code = compiled(kernel, constants, stored, p, capability)
+    fewer = p._replace(vectors=p.vectors // 2)
+    difference = code.longest_path - compiled(kernel, constants, stored, fewer, capability).longest_path
+    per_element = difference / ((p.vectors - fewer.vectors) * p.width)
+    numbers, size = p.vectors * p.width, 4 if stored == "float32" else 2
+    blocks = min(REGISTERS // (-(-code.registers // 8) * 8 * p.threads), THREADS // p.threads, BLOCKS)
+    moved = size * (1 if operation == "loss" else 2)
+    budget = moved / BYTES_PER_CLOCK * LANES_PER_CLOCK * ISSUE
+    return Measured(
+        code.registers,
+        blocks * p.threads,
+        blocks * p.threads * numbers * size / 1024,
+        per_element,
+        code.longest_path - per_element * numbers,
+        numbers,
+        min(1.0, budget / (code.longest_path / numbers)),
+    )
+
+
+def table_row(operation, stored, classes, capability):
+    """One line of the table."""
+    m = measured(operation, stored, classes, capability)
+    dtype = "bfloat16" if stored == "int16" else stored
+    return (
+        f"| {operation}, {dtype}, {classes} | sm_{capability[0]}{capability[1]} | {m.registers} | {m.threads} | {m.in_flight:.0f} "
+        f"| {m.per_element:.1f} | {m.once:.0f} / {m.numbers} | {100 * m.share:.0f} % |"
+    )

@@ -1,0 +1,30 @@
+"""What the machine code of the main kernels may take on sm_90 and sm_100, and that docs/gpu.md says what it takes."""
+
+from pathlib import Path
+
+import pytest
+import row_kernels
+
+PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
+
+# operation, stored type: most instructions per element
+PER_ELEMENT = {
+    ("loss", "float32"): 24,
+    ("loss", "int16"): 11.5,
+    ("loss and gradient", "float32"): 30,
+    ("loss and gradient", "int16"): 20,
+}
+
+
+@pytest.mark.parametrize("capability", row_kernels.CAPABILITIES, ids=str)
+@pytest.mark.parametrize("classes", [32768, 131072])
+@pytest.mark.parametrize("case", PER_ELEMENT, ids=" ".join)
+def test_long_rows(case, classes, capability):
+    m = row_kernels.measured(*case, classes, capability)
+    assert m.registers <= 64 and m.threads == 1024 and m.in_flight >= 96, m
+    assert m.per_element <= PER_ELEMENT[case], m
+
+
+@pytest.mark.parametrize("case", [("loss", "int16", 32768), ("loss and gradient", "float32", 131072)], ids=str)
+def test_the_page_says_what_the_compiler_makes(case):
+    assert row_kernels.table_row(*case, (9, 0)) in PAGE.read_text(), "run tools/gpu_kernels --write"
