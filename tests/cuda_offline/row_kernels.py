@@ -3,6 +3,7 @@
 ``tools/gpu_kernels`` prints the table that this module measures, and ``test_budgets`` checks it.
 """
 
+from importlib.metadata import version
 from typing import NamedTuple
 
 import cubins
@@ -116,6 +117,12 @@ def measured(operation, stored, classes, capability):
         numbers,
         min(1.0, budget / (code.longest_path / numbers)),
     )
+
+
+def made_with():
+    """The line of the page that names the compiler."""
+    names = "numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink"
+    return f"Compiled with {', '.join(f'{name} {version(name)}' for name in names)}."
 
 
 def table_row(operation, stored, classes, capability):

@@ -27,4 +27,7 @@ def test_long_rows(case, classes, capability):
 
 @pytest.mark.parametrize("case", [("loss", "int16", 32768), ("loss and gradient", "float32", 131072)], ids=str)
 def test_the_page_says_what_the_compiler_makes(case):
-    assert row_kernels.table_row(*case, (9, 0)) in PAGE.read_text(), "run tools/gpu_kernels --write"
+    page = PAGE.read_text()
+    if row_kernels.made_with() not in page:
+        pytest.skip("the compiler is not the one that docs/gpu.md was made with")
+    assert row_kernels.table_row(*case, (9, 0)) in page, "run tools/gpu_kernels --write"
