@@ -28,3 +28,10 @@ def test_long_rows(case, classes, capability):
 @pytest.mark.parametrize("case", [("loss", "int16", 32768), ("loss and gradient", "float32", 131072)], ids=str)
 def test_the_page_says_what_the_compiler_makes(case):
     assert row_kernels.table_row(*case, (9, 0)) in PAGE.read_text(), "run tools/gpu_kernels --write"
+
+
+def test_a_row_of_a_cluster_takes_two_memory_fences():
+    kernel, constants = row_kernels.GRADIENT
+    p = row_kernels.planned(kernel, "int16", 131072, (9, 0))
+    assert p.cluster > 1
+    assert row_kernels.compiled(kernel, constants, "int16", p, (9, 0)).count("MEMBAR") == 2
