@@ -31,3 +31,10 @@ def test_the_page_says_what_the_compiler_makes(case):
     if row_kernels.made_with() not in page:
         pytest.skip("the compiler is not the one that docs/gpu.md was made with")
     assert row_kernels.table_row(*case, (9, 0)) in page, "run tools/gpu_kernels --write"
+
+
+def test_a_row_of_a_cluster_takes_two_memory_fences():
+    kernel, constants = row_kernels.GRADIENT
+    p = row_kernels.planned(kernel, "int16", 131072, (9, 0))
+    assert p.cluster > 1
+    assert row_kernels.compiled(kernel, constants, "int16", p, (9, 0)).count("MEMBAR") == 2
