@@ -279,7 +279,8 @@ def check(wait):
                 memory.leave(before)
         if record.host[-1]:
             words = record.host.tolist()
-            record.host[::-1] = 0  # the first word last: while it is not 0, no kernel writes
+            record.host[1:] = 0
+            record.host[0] = 0  # the last: while it is not 0, no kernel writes
             raise _late_error(*words[:-1])
 
 

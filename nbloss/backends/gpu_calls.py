@@ -1,8 +1,8 @@
-"""Calls on GPU arrays that were made before: the same call again launches the same kernels with other addresses.
+"""Calls on GPU arrays that were made before: the same call again launches the same kernels.
 
 The general path checks arguments, chooses kernels and asks for scratch memory in Python: up to 200 us per call, more than many kernels run.
 While a call takes that path, a `Call` records its steps. A later call whose arrays and options are alike (`look_up` says in what) repeats
-the steps: it allocates its results and one block of scratch memory, puts addresses in place, and launches.
+the steps with other addresses: it allocates its results and one block of scratch memory, and launches.
 
 Calls that copy from or to the host, or whose arrays belong to several streams, are not recorded.
 """
@@ -65,7 +65,7 @@ def look_up(options, numbers, arrays):
     """The `Call` of these options, numbers (as they are, or None) and arrays of one GPU (or None); None if it is not to be recorded.
 
     Two calls are alike if they have the same options, numbers and stream, and if their arrays have the same types, shapes, strides, dtypes,
-    devices, and offsets from a multiple of 16 bytes. The same arguments must share their first element.
+    devices, and offsets from a multiple of 16 bytes, and if the same arguments begin at the same address.
     """
     if memory.SIMULATED:
         return None
@@ -96,10 +96,7 @@ def look_up(options, numbers, arrays):
 
 
 class Call:
-    """One call: its key, and either the plan of an earlier one or what is recorded for later ones.
-
-    A step is a function and its arguments. In ``steps`` each argument is a place in ``values``: constants first, then addresses.
-    """
+    """One call: its key, and either the plan of an earlier one or what is recorded for later ones."""
 
     def __init__(self, key, family, arrays, addresses, plan):
         self.key, self.family, self.arrays, self.addresses, self.plan = key, family, arrays, addresses, plan
@@ -158,7 +155,24 @@ class Call:
 
 
 class Plan:
-    """The steps of a call, for other arrays of the same kind."""
+    """The steps of a call, for other arrays of the same kind.
+
+    A step is a function and the places of its arguments in a list of values, which `run` makes: constants, the addresses of the caller's
+    arrays, of the new results and of the scratch block, and addresses behind those.
+
+    =============  ===============================================================================================
+    attribute      meaning
+    =============  ===============================================================================================
+    steps          (function, what takes its arguments from the list), in order
+    constants      the first values; ``serials`` are the places of those that are replaced by a new serial number
+    derived        (place of an address, distance in bytes) of the last values
+    new            (shape, dtype) of each new result
+    results        where each result of the caller comes from; ``out`` is the place of one that the caller gave
+    spans          bytes of each of the caller's arrays, from its first element
+    alive          arrays of the package that steps use
+    late_error     makes and remembers a serial number
+    =============  ===============================================================================================
+    """
 
     @classmethod
     def of(cls, call, results):
