@@ -4,6 +4,7 @@ python -m gpu_steps.suite [-n PROCESSES] ARGUMENTS OF PYTEST ...
 """
 
 import argparse
+import os
 import sys
 from importlib.util import find_spec
 
@@ -21,6 +22,7 @@ def main():
         return 0
     import pytest
 
+    os.environ.pop("PYTEST_XDIST_WORKER", None)  # of a process of tests that started this one: here it is pytest_records that reads it
     spread = ["-n", str(options.n)] if options.n > 1 and find_spec("xdist") else []
     return int(pytest.main([*OPTIONS, *spread, *words]))
 
