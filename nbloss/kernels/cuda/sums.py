@@ -29,9 +29,10 @@ def sum_blocks(count):
 
 @device
 def block_sum(value, shared):
-    """The sum over the threads of the block, in every thread."""
+    """The sum over the first BLOCK_THREADS threads of the block, in every thread."""
     t = cuda.threadIdx.x
-    shared[t] = value
+    if t < BLOCK_THREADS:
+        shared[t] = value
     half = BLOCK_THREADS // 2
     while half > 0:
         barrier()
@@ -104,21 +105,14 @@ def sum_by_last_block(values, count, report, divides, blocks, out):
     barrier()
     if shared[BLOCK_THREADS] != 0.0:
         fence()
+        total = 0.0
         if t < BLOCK_THREADS:
-            total = 0.0
             p = np.int64(t)
             while p < count:
                 total += np.float64(get_shared(values, p))
                 p += BLOCK_THREADS
-            shared[t] = total
-        half = BLOCK_THREADS // 2
-        while half > 0:
-            barrier()
-            if t < half:
-                shared[t] += shared[t + half]
-            half //= 2
+        total = block_sum(total, shared)
         if t == 0:
-            total = shared[0]
             if integer(report, 1) != 0:
                 total = np.float64(np.nan)
             put(out, 0, mean(total, number(integer(report, 0))) if divides != 0 else total)
