@@ -27,6 +27,7 @@ def _kernel_function(make, constants):
     return make(*constants)
 
 
+@cache
 def _version(package):
     """The version of a package; "none" where it is not installed, as on a machine whose kernels were compiled elsewhere."""
     try:
