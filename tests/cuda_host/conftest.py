@@ -1,33 +1,21 @@
 """The host side of calls on a GPU, on a driver that records (driver.c). The driver is chosen for a process: run this folder by itself."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
+import folders
 import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # recorder
 
 
-def _installed(name):
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _only_this_folder(config):
-    paths = [Path(str(arg).split("::")[0]).resolve() for arg in config.args]
-    return bool(paths) and all(path.is_relative_to(HERE) for path in paths)
-
-
 def pytest_configure(config):
-    if not _only_this_folder(config):
+    if not folders.is_alone(config, HERE):
         return
     import recorder
 
-    missing = [name for name in ("numba_cuda", "cuda.core") if not _installed(name)]
+    missing = folders.missing("numba_cuda", "cuda.core")
     if missing:
         pytest.exit(f"skipped: {', '.join(missing)} not installed", returncode=0)
     if not sys.platform.startswith("linux") or recorder.compiler() is None:
@@ -35,7 +23,7 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    return None if _only_this_folder(config) else True
+    return None if folders.is_alone(config, HERE) else True
 
 
 @pytest.fixture(scope="session")

@@ -1,33 +1,20 @@
 """The CUDA kernels in the simulator. The choice is made for a whole process, before Numba is imported: run this folder by itself."""
 
-import importlib.util
 import os
 import sys
 import zlib
 from pathlib import Path
 
+import folders
 import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the simulator
 
 
-def _installed(name):
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _only_this_folder(config):
-    """Whether all arguments of pytest are paths in this folder."""
-    paths = [Path(str(arg).split("::")[0]).resolve() for arg in config.args]
-    return bool(paths) and all(path.is_relative_to(HERE) for path in paths)
-
-
 def pytest_configure(config):
-    if _only_this_folder(config):
-        missing = [name for name in ("numba_cuda", "cuda.core", "greenlet") if not _installed(name)]
+    if folders.is_alone(config, HERE):
+        missing = folders.missing("numba_cuda", "cuda.core", "greenlet")
         if missing:
             pytest.exit(f"skipped: {', '.join(missing)} not installed", returncode=0)
         if "numba" in sys.modules and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
@@ -36,7 +23,7 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    return None if _only_this_folder(config) else True
+    return None if folders.is_alone(config, HERE) else True
 
 
 CASES = 5  # cases of one test that run; a simulated thread takes a millisecond, and all cases would take an hour
@@ -53,7 +40,7 @@ LARGE = ("in_many_rows", "-2000-", "[2000-")
 
 def pytest_collection_modifyitems(config, items):
     """Keep CASES pseudo-random cases of each test, the same in every run. With NBLOSS_SLOW=1 all run."""
-    if os.environ.get("NBLOSS_SLOW") or not _only_this_folder(config):
+    if os.environ.get("NBLOSS_SLOW") or not folders.is_alone(config, HERE):
         return
     cases, dropped = {}, {item.nodeid for item in items if any(name in item.name for name in LARGE)}
     for item in items:
