@@ -132,17 +132,23 @@ def _make(step, key):
     return list(disk.said)
 
 
-def _fill(missing, jobs):
-    """Compile kernels (key -> step) in ``jobs`` processes; Ctrl-C keeps what has been compiled. Returns the errors of the disk."""
+def compile_all(tasks, jobs):
+    """Compile kernels in ``jobs`` processes; Ctrl-C keeps what has been compiled. Returns the errors of the disk, None if a process died.
+
+    A task is ``(title, function, *arguments)``; the function compiles one kernel and returns the errors of the disk.
+    """
+    os.environ["NBLOSS_QUIET"] = "1"  # no notices about compilations
     # The processes are spawned, because a fork of a process with threads may hang. At Ctrl-C they end without a traceback.
     pool, errors = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)), {}
-    with Progress(len(missing), "kernel") as progress:
+    with Progress(len(tasks), "kernel") as progress:
         try:
-            running = {pool.submit(_make, step, key): (step, key) for key, step in missing.items()}
+            running = {pool.submit(*work): title for title, *work in tasks}
             for done in as_completed(running):
                 errors |= dict.fromkeys(done.result())
-                step, key = running[done]
-                progress.step(f"{_short(key)} ({title(step)})")
+                progress.step(running[done])
+        except BrokenProcessPool:
+            print("nbloss warmup: a worker process ended early; perhaps there is too little memory for so many jobs", file=sys.stderr)
+            return None
         finally:
             pool.shutdown(cancel_futures=True)
     return list(errors)
@@ -180,11 +186,9 @@ def main(args):
     files, errors = where(wanted), []
     missing = {key: step for step, kernels in reversed(files.items()) for key, file in kernels.items() if not file}
     if missing and not args.check:
-        os.environ["NBLOSS_QUIET"] = "1"  # no notices about compilations
-        try:
-            errors = _fill(missing, min(jobs, len(missing)))
-        except BrokenProcessPool:
-            print("nbloss warmup: a worker process ended early; perhaps there is too little memory for so many jobs", file=sys.stderr)
+        tasks = [(f"{_short(key)} ({title(step)})", _make, step, key) for key, step in missing.items()]
+        errors = compile_all(tasks, min(jobs, len(missing)))
+        if errors is None:
             return 1
         files = where(wanted)
     for text in [*errors, *disk.said]:

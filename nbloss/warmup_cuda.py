@@ -4,19 +4,13 @@ As in `nbloss.warmup`, a list of public calls defines what is usual, and a dry r
 folder and depend on no machine: the folder can be carried to one that has a GPU and no compiler.
 """
 
-import os
-import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 
 import numpy as np
 
 import nbloss
 from nbloss.backends.array_interop import numpy_dtype
-from nbloss.progress import Progress
-from nbloss.warmup import CALLS
+from nbloss.warmup import CALLS, compile_all
 from nbloss.warmup import SHAPES as COMMON_SHAPES
 
 # Also vocabularies and images of the usual sizes: a kernel is compiled for how many numbers of a row a thread holds.
@@ -54,20 +48,6 @@ def _make(kernel):
 
     build.cubin(*kernel)
     return list(disk.said)
-
-
-def _fill(missing, jobs):
-    """Compile kernels in ``jobs`` processes; Ctrl-C keeps what has been compiled. Returns the errors of the disk."""
-    pool, errors = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_DFL)), {}
-    with Progress(len(missing), "kernel") as progress:
-        try:
-            running = {pool.submit(_make, kernel): use for kernel, use in missing.items()}
-            for done in as_completed(running):
-                errors |= dict.fromkeys(done.result())
-                progress.step(running[done])
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return list(errors)
 
 
 def _capabilities(args):
@@ -108,11 +88,9 @@ def main(args):
     missing = {kernel: use for kernel, use in kernels.items() if build.find(*kernel) is None}
     errors = []
     if missing and not args.check:
-        os.environ["NBLOSS_QUIET"] = "1"  # no notices about compilations
-        try:
-            errors = _fill(missing, min(args.jobs or nbloss.get_num_threads(), len(missing)))
-        except BrokenProcessPool:
-            print("nbloss warmup: a worker process ended early; perhaps there is too little memory for so many jobs", file=sys.stderr)
+        tasks = [(use, _make, kernel) for kernel, use in missing.items()]
+        errors = compile_all(tasks, min(args.jobs or nbloss.get_num_threads(), len(missing)))
+        if errors is None:
             return 1
         missing = {kernel: use for kernel, use in missing.items() if build.find(*kernel) is None}
     for text in [*errors, *disk.said]:
