@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import cubins
 
+from nbloss.kernels.cuda.rows import row_per_thread
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import build, plan
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
 INT = "int64"
 
@@ -56,6 +58,17 @@ def compiled(kernel, constants, stored, p, capability):
     return cubins.read(build.cubin(kernel, made, signature(kernel, constants, stored), capability, p.threads, p.min_blocks))
 
 
+ROW_PER_THREAD = {log_softmax_rows: row_per_thread.log_softmax, cross_entropy_rows: row_per_thread.cross_entropy}
+
+
+def compiled_row_per_thread(kernel, constants, stored, classes, capability, aligned=True):
+    """The kernel in which a thread works on each row, in place of one of a thread group. It takes no classes, stride and offset."""
+    width = plan.width_of_row_per_thread(stored, classes, True, aligned)
+    made = stored, classes, width, capability >= (8, 0), *constants
+    arguments = signature(kernel, constants, stored)[:-3]
+    return cubins.read(build.cubin(ROW_PER_THREAD[kernel], made, arguments, capability, BLOCK_THREADS))
+
+
 # ------------------------------ the table of docs/gpu.md ------------------------------
 
 LANES_PER_CLOCK = 128  # of a multiprocessor: 4 instructions of 32 threads
@@ -69,7 +82,7 @@ TABLE = [
     *[(name, stored, classes) for name in ("loss", "loss and gradient") for stored in ("float32", "int16") for classes in (32768, 131072)],
     *[("log_softmax", stored, 32768) for stored in ("float32", "int16")],
     *[("loss and gradient", stored, 1024) for stored in ("float32", "int16")],
-    ("loss and gradient", "float32", 10),
+    *[(name, stored, 10) for name in ("loss", "loss and gradient", "log_softmax") for stored in ("float32", "int16")],
 ]
 OPERATIONS = {"loss": LOSS, "loss and gradient": GRADIENT, "log_softmax": LOG_SOFTMAX}
 
@@ -81,7 +94,7 @@ class Measured(NamedTuple):
     ===============  ====================================================================================================
     threads          threads of a multiprocessor, as far as registers and blocks allow
     in_flight        KB of the logits that these threads load at once
-    per_element      instructions for each number that a thread holds: of two kernels that differ only in how many vectors
+    per_element      instructions for each number that a thread holds: of two kernels that differ only in how many numbers
                      a thread holds, the difference of the longest paths, divided by the difference of the numbers
     once             the other instructions of the longest path, per thread
     share            estimated speed as a share of that of a copy of the bytes that the kernel reads and writes
@@ -99,19 +112,25 @@ class Measured(NamedTuple):
 
 def measured(operation, stored, classes, capability):
     kernel, constants = OPERATIONS[operation]
-    p = planned(kernel, stored, classes, capability)
-    code = compiled(kernel, constants, stored, p, capability)
-    fewer = p._replace(vectors=p.vectors // 2)
-    difference = code.longest_path - compiled(kernel, constants, stored, fewer, capability).longest_path
-    per_element = difference / ((p.vectors - fewer.vectors) * p.width)
-    numbers, size = p.vectors * p.width, 4 if stored == "float32" else 2
-    blocks = min(REGISTERS // (-(-code.registers // 8) * 8 * p.threads), THREADS // p.threads, BLOCKS)
+    size = 4 if stored == "float32" else 2
+    if plan.width_of_row_per_thread(stored, classes, True, True):
+        threads, numbers, half = BLOCK_THREADS, classes, classes // 2
+        code, smaller = (compiled_row_per_thread(kernel, constants, stored, c, capability) for c in (classes, half))
+        per_element = (code.longest_path - smaller.longest_path) / (classes - half)
+    else:
+        p = planned(kernel, stored, classes, capability)
+        code = compiled(kernel, constants, stored, p, capability)
+        fewer = p._replace(vectors=p.vectors // 2)
+        difference = code.longest_path - compiled(kernel, constants, stored, fewer, capability).longest_path
+        per_element = difference / ((p.vectors - fewer.vectors) * p.width)
+        threads, numbers = p.threads, p.vectors * p.width
+    blocks = min(REGISTERS // (-(-code.registers // 8) * 8 * threads), THREADS // threads, BLOCKS)
     moved = size * (1 if operation == "loss" else 2)
     budget = moved / BYTES_PER_CLOCK * LANES_PER_CLOCK * ISSUE
     return Measured(
         code.registers,
-        blocks * p.threads,
-        blocks * p.threads * numbers * size / 1024,
+        blocks * threads,
+        blocks * threads * numbers * size / 1024,
         per_element,
         code.longest_path - per_element * numbers,
         numbers,

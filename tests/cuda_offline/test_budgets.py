@@ -25,7 +25,20 @@ def test_long_rows(case, classes, capability):
     assert m.per_element <= PER_ELEMENT[case], m
 
 
-@pytest.mark.parametrize("case", [("loss", "int16", 32768), ("loss and gradient", "float32", 131072)], ids=str)
+# operation: most instructions per element, all of a thread counted
+SHORT_ROWS = {"loss": 31, "loss and gradient": 45, "log_softmax": 36}
+
+
+@pytest.mark.parametrize("capability", row_kernels.CAPABILITIES, ids=str)
+@pytest.mark.parametrize("stored", ["float32", "int16"])
+@pytest.mark.parametrize("operation", SHORT_ROWS)
+def test_short_rows(operation, stored, capability):
+    m = row_kernels.measured(operation, stored, 10, capability)
+    assert m.numbers == 10 and m.per_element + m.once / m.numbers <= SHORT_ROWS[operation], m
+    assert m.share >= 0.5, m
+
+
+@pytest.mark.parametrize("case", [("loss", "int16", 32768), ("loss and gradient", "float32", 131072), ("loss", "float32", 10)], ids=str)
 def test_the_page_says_what_the_compiler_makes(case):
     page = PAGE.read_text()
     if row_kernels.made_with() not in page:

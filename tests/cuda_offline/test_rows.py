@@ -16,6 +16,7 @@ from row_kernels import (
     SOFTMAX_BACKWARD,
     SUMMED,
     compiled,
+    compiled_row_per_thread,
     is_summed,
     planned,
 )
@@ -24,6 +25,7 @@ from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
+from nbloss.kernels.cuda.runtime import plan
 
 ONCE = 900  # most instructions that do not depend on how much a thread holds
 
@@ -38,7 +40,7 @@ CASES = {
     "softmax backward-float32-10": (SOFTMAX_BACKWARD, "float32", 10, 35),
     "loss-float32-32768": (LOSS, "float32", 32768, 30),
     "loss-bfloat16-128256": (LOSS, "int16", 128256, 30),
-    "gradient-float32-10": (GRADIENT, "float32", 10, 40),
+    "gradient-float32-20": (GRADIENT, "float32", 20, 40),
     "gradient-float32-1000": (GRADIENT, "float32", 1000, 45),
     "summed gradient-float32-1000": (SUMMED, "float32", 1000, 45),
     "summed gradient-bfloat16-65536": (SUMMED, "int16", 65536, 45),
@@ -47,7 +49,7 @@ CASES = {
     "gradient-float32-128256": (GRADIENT, "float32", 128256, 45),
     "soft-bfloat16-4096": (SOFT, "int16", 4096, 80),
     "smooth-float32-1000": (SMOOTH, "float32", 1000, 80),
-    "optioned-float32-10": (OPTIONED, "float32", 10, 40),
+    "optioned-float32-20": (OPTIONED, "float32", 20, 40),
     "optioned-float32-1000": (OPTIONED, "float32", 1000, 45),
     "optioned-bfloat16-32768": (OPTIONED, "int16", 32768, 40),
     "optioned-float32-128256": (OPTIONED, "float32", 128256, 45),
@@ -78,3 +80,37 @@ def test_rows(case):
             if p.resident and inputs == 1:
                 assert code.last("LDG", ".128") < code.first("SHFL"), f"{note}: the loads of a row are not all in flight together"
         assert len(code.instructions) <= ONCE + ceiling * p.vectors * p.width * (1 if p.resident else 3), (note, len(code.instructions))
+
+
+# name: kernel, stored type of the logits, classes, whether arrays are aligned, most registers and instructions of the longest path
+ROW_PER_THREAD = {
+    "log_softmax-float32-10": (LOG_SOFTMAX, "float32", 10, True, 64, 360),
+    "softmax-float32-10": (SOFTMAX, "float32", 10, True, 64, 360),
+    "log_softmax-bfloat16-16": (LOG_SOFTMAX, "int16", 16, True, 64, 480),
+    "loss-float32-10": (LOSS, "float32", 10, True, 64, 310),
+    "loss-float16-16": (LOSS, "uint16", 16, True, 64, 340),
+    "gradient-float32-10": (GRADIENT, "float32", 10, True, 64, 420),
+    "gradient-float32-1": (GRADIENT, "float32", 1, True, 64, 260),
+    "gradient-bfloat16-10": (GRADIENT, "int16", 10, True, 64, 450),
+    "gradient-float16-16": (GRADIENT, "uint16", 16, True, 64, 480),
+    "gradient-float32-16, not aligned": (GRADIENT, "float32", 16, False, 64, 540),
+    "gradient-float64-16": (GRADIENT, "float64", 16, True, 168, 1400),
+    "optioned-float32-10": (OPTIONED, "float32", 10, True, 64, 480),
+    "summed gradient-float32-10": (SUMMED, "float32", 10, True, 64, 800),
+}
+
+
+@pytest.mark.parametrize("case", ROW_PER_THREAD)
+def test_a_thread_per_row(case):
+    (kernel, constants), stored, classes, aligned, registers, longest = ROW_PER_THREAD[case]
+    for capability in cubins.architectures(case):
+        code = compiled_row_per_thread(kernel, constants, stored, classes, capability, aligned)
+        note = f"sm_{capability[0]}{capability[1]} {code[:2]} {code.longest_path}"
+        assert code.stack == code.spills == 0, note
+        assert code.registers <= registers, note
+        assert code.longest_path <= longest, note
+        assert stored == "float64" or is_summed(kernel, constants) or not code.doubles, (note, code.doubles)
+        if aligned:
+            vectors = -(-classes // plan.NUMBERS_PER_VECTOR[stored])
+            assert code.count("LDG", ".128") == vectors, note
+            assert code.count("STG", ".128") == (0 if (kernel, constants) == LOSS else vectors), note

@@ -45,6 +45,7 @@ def use_group(group_name, monkeypatch, sm80=True):
         return plan.Plan(width, group, max(1, held // words), resident, grid)
 
     monkeypatch.setattr(plan, "rows", chosen)
+    monkeypatch.setattr(plan, "width_of_row_per_thread", lambda *problem: 0)
     monkeypatch.setattr(calls.kernels.kernel_set, "sm80", sm80)
     return count
 
@@ -96,3 +97,33 @@ def test_cross_entropy(rng, classes, dtype, options):
 def test_the_last_warp_and_block_are_not_full(rng, shape):
     x, target, w, options = made(rng, shape, np.float32)
     assert_right(x, target, w, options, *calls.cross_entropy(x, target))
+
+
+# rows and classes where a thread works on each row: one block, a block and a row
+ROW_PER_THREAD = [(128, 2, 1), (129, 10, 1), (5, 16, 1), (130, 7, 1)]
+
+
+@pytest.mark.parametrize("sm80", [True, False])
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("shape", ROW_PER_THREAD, ids=name)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_thread_per_row(rng, monkeypatch, dtype, shape, offset, sm80):
+    """In place, with ignored rows; the logits of some rows are not finite."""
+    monkeypatch.setattr(calls.kernels.kernel_set, "sm80", sm80)
+    x, target, w, options = made(rng, shape, dtype, weighted=True, ignore_index=1)
+    x = unaligned(x, offset)
+    expected = reference.log_softmax(x, 1)
+    tolerance = (4 if dtype == work(dtype) else 1) * problems.eps(dtype) * np.abs(expected) + problems.floor(dtype)
+    problems.assert_within(calls.log_softmax(x, unaligned(np.zeros_like(x), offset)), expected, tolerance)
+    out = unaligned(x, offset)
+    loss, gradient = calls.cross_entropy(out, target, w, out=out, **options)
+    assert_right(x, target, w, options, loss, gradient)
+    assert_right(x, target, w, options, calls.cross_entropy(x, target, w, gradient=False, **options)[0], None)
+    x[0, 0], x[1, 1], x[2, :] = np.nan, np.inf, -np.inf
+    target[:3] = 0
+    target[3] = 1  # ignored: the row may hold anything
+    x[3, :] = np.nan
+    loss, gradient = calls.cross_entropy(x, target, w, **options)
+    assert np.isnan(loss[:3].astype(float)).all() and np.isnan(gradient[:3].astype(float)).all()
+    assert loss[3] == 0 and not gradient[3].astype(float).any()
+    assert np.isfinite(loss[4:].astype(float)).all() and np.isfinite(gradient[4:].astype(float)).all()

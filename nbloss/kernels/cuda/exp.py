@@ -39,6 +39,8 @@ SHIFT = 32  # log2 of EXP_SCALE
 
 LOWEST = np.float32(-108)  # exp(LOWEST) * 2**32 is close to the smallest normal number
 
+EXP_SCALE32 = EXP_SCALE["float32"]
+
 SCALE_INVERSE = np.float32(2.0**-SHIFT)
 
 HIGHEST = np.float32(60)  # the largest exponent of EXP for which the scaled result is finite
@@ -169,6 +171,16 @@ def _maximum_itself(m):
 
 
 @device
+def _scale32(m):
+    return EXP_SCALE32
+
+
+@device
+def _scale_inverse32(m):
+    return SCALE_INVERSE
+
+
+@device
 def _one32(row):
     return np.float32(1)
 
@@ -185,3 +197,6 @@ EXP_OF_ROW = {
     "half": (_maximum_itself, _exp_shifted_half, _one32, _one32),
     "float64": (_maximum_itself, _exp_shifted64, _one64, _one64),
 }
+
+# The same interface to EXP_SHIFTED: there float32 exponentials of strided classes keep the polynomial.
+EXP_OF_POSITION = {**EXP_OF_ROW, "float32": (_maximum_itself, _exp_shifted32, _scale32, _scale_inverse32)}

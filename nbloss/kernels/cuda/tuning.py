@@ -19,6 +19,10 @@ BLOCK_THREADS = 128
 
 # ------------------------------ contiguous rows (runtime/plan.py) ------------------------------
 
+# Classes. A thread works alone on a row of at most so many, where the rows are adjacent in memory and the operation has such a kernel. With
+# 16 float32 or half classes 1024 threads fit on a multiprocessor, and no dtype spills. From register counts of the compiler, 2026-11.
+ROW_PER_THREAD_MAX_CLASSES = 16
+
 # Classes. Rows with at most this many classes share a warp, and their numbers are read one by one: vectors would not be aligned. Not
 # measured.
 ROW_GROUP_MAX_CLASSES = 128

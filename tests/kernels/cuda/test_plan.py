@@ -119,6 +119,14 @@ def test_shapes_of_the_benchmark(stored, shape, capability, group, vectors, resi
     assert (p.group, p.vectors, p.resident) == (group, vectors, resident)
 
 
+def test_which_rows_have_a_thread_each():
+    assert plan.width_of_row_per_thread("float32", 10, True, True) == 4
+    assert plan.width_of_row_per_thread("int16", 16, True, True) == 8
+    assert plan.width_of_row_per_thread("float64", 10, True, False) == 1
+    assert plan.width_of_row_per_thread("float32", 10, False, True) == 0
+    assert plan.width_of_row_per_thread("float32", 17, True, True) == 0
+
+
 def test_few_rows_get_more_threads():
     assert plan.rows("float32", 8, 1000, True, (9, 0), 132).group[0] == 0
     assert plan.rows("float32", 8192, 1000, True, (9, 0), 132).group[0] == 32

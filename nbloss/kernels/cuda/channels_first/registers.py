@@ -1,5 +1,8 @@
 """Strided classes that fit into the registers of one thread. Every kernel is compiled for one number of classes.
 
+``make_log_softmax`` and ``make_cross_entropy`` are the arithmetic of one position, also for short contiguous rows
+(``rows.row_per_thread``).
+
 ======  ====================================================================================================
 symbol  meaning
 ======  ====================================================================================================
@@ -27,43 +30,59 @@ from nbloss.kernels.cuda.epilogue import (
     soft_gradient,
     soft_loss,
 )
-from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
+from nbloss.kernels.cuda.exp import EXP, EXP_OF_POSITION, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_old, put
+from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
+def make_log_softmax(classes, kind, sm80, probabilities, exponentials=EXP_OF_POSITION, read=get, write=put):
+    """``position(x, out, base, inner)`` for one position, whose classes are at base + c inner.
+
+    It writes (x - m) - log s; with ``probabilities`` exp(x - m) / s. ``read`` and ``write`` are ``get`` and ``put`` for the memory of x and
+    out, and ``exponentials`` is a table of ``exp``.
+    """
+    real, (reference, exp_of_row, unit, inverse) = REAL_TYPE[kind], exponentials[kind]
+    larger = maximum if sm80 else maximum_old
+    zero, one, lowest = real(0), real(1), real(-np.inf)
+
+    @device
+    def position(x, out, base, inner):
+        held = cuda.local.array(classes, real)
+        m = lowest
+        for c in range(classes):
+            held[c] = read(x, base + c * inner)
+            m = larger(m, held[c])
+        ref = reference(m)
+        even, odd, ties = zero, zero, real(classes - 1)
+        for c in range(classes):
+            v = held[c]
+            e = exp_of_row(v, ref)
+            smaller = one if v < m else zero
+            ties -= smaller
+            if c % 2:
+                odd += e * smaller
+            else:
+                even += e * smaller
+            if probabilities:
+                held[c] = unit(ref) if v == m else e
+        rest = (even + odd) * inverse(ref) + ties + (m - m)
+        term = one / (rest + one) * inverse(ref) if probabilities else log1p(rest)
+        for c in range(classes):
+            write(out, base + c * inner, held[c] * term if probabilities else (held[c] - m) - term)
+
+    return position
+
+
 def log_softmax(classes, kind, sm80, probabilities):
     """(x - m) - log s; with ``probabilities`` exp(x - m) / s."""
-    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
-    larger = maximum if sm80 else maximum_old
-    zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
+    position = make_log_softmax(classes, kind, sm80, probabilities)
 
     def kernel(x, out, inner, count):
         p = thread_position()
         if p < count:
-            base = position_offset(p, classes, inner)
-            held = cuda.local.array(classes, real)
-            m = lowest
-            for c in range(classes):
-                held[c] = get(x, base + c * inner)
-                m = larger(m, held[c])
-            even, odd, ties = zero, zero, -one
-            for c in range(classes):
-                tie = held[c] == m
-                e = zero if tie else exp_shifted(held[c], m)
-                ties += one if tie else zero
-                if c % 2:
-                    odd += e
-                else:
-                    even += e
-                if probabilities:
-                    held[c] = unit if tie else e
-            rest = (even + odd) * inverse + ties + (m - m)
-            term = one / (rest + one) * inverse if probabilities else log1p(rest)
-            for c in range(classes):
-                put(out, base + c * inner, held[c] * term if probabilities else (held[c] - m) - term)
+            position(x, out, position_offset(p, classes, inner), inner)
 
     return kernel
 
@@ -110,11 +129,70 @@ def softmax_backward(classes, kind, sm80):
     return kernel
 
 
+def make_cross_entropy(classes, kind, sm80, gradient, optioned, exponentials=EXP_OF_POSITION, read=get, write=put, indexed=False):
+    """``position`` for position p, whose classes are at base + c inner: it writes the loss, and with ``gradient`` its gradient.
+
+    ``indexed``: reading and writing the target's class once more costs less than comparing every class with the target, because the classes
+    are in shared memory.
+    """
+    real, (reference, exp_of_row, unit, inverse) = REAL_TYPE[kind], exponentials[kind]
+    larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
+    zero, one, lowest = real(0), real(1), real(-np.inf)
+
+    @device
+    def position(x, base, inner, p, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out):
+        options = read_options(lse_square_scale)
+        weight = get(scale, p)
+        y = integer(target, p) & mask  # any number where the position is ignored
+        held = cuda.local.array(classes, real)
+        m = lowest
+        for c in range(classes):
+            held[c] = read(x, base + c * inner)
+            m = larger(m, held[c])
+        ref = reference(m)
+        even, odd, ties = zero, zero, real(classes - 1)
+        x_y, e_y = m, zero if indexed else unit(ref)
+        if indexed:
+            if weight != zero:
+                x_y = read(x, base + y * inner)
+            e_y = exp_of_row(x_y, ref)
+        for c in range(classes):
+            v = held[c]
+            e = exp_of_row(v, ref)
+            smaller = one if v < m else zero
+            ties -= smaller
+            if c % 2:
+                odd += e * smaller
+            else:
+                even += e * smaller
+            if not indexed and c == y:
+                x_y, e_y = v, e
+            held[c] = e
+        rest = (even + odd) * inverse(ref) + ties + (m - m)
+        s = rest + one
+        value, log_s = zero, zero
+        if weight != zero:
+            log_s = log1p(rest)
+            value = index_loss(weight, log_s, m - x_y, m, options)
+        put(loss, p, value)
+        if gradient:
+            coef = weight * get(upstream, p * upstream_stride)
+            is_zero = weight == zero or coef == zero
+            factor = zero if is_zero else index_factor(coef, log_s, m, options) / s * inverse(ref)  # no exponential is inf or nan
+            own = e_y * inverse(ref)
+            at_target = index_at_target(coef, s - own if x_y < m else rest, own, s, log_s, m, options)
+            at_target = zero if is_zero else at_target
+            for c in range(classes):
+                write(out, base + c * inner, at_target if not indexed and c == y else held[c] * factor)
+            if indexed and not is_zero:
+                write(out, base + y * inner, at_target)
+
+    return position
+
+
 def cross_entropy(classes, kind, sm80, gradient, optioned, summed):
     """Losses of class numbers, and with ``gradient`` their gradient."""
-    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
-    larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
-    zero, one, lowest, inverse = real(0), real(1), real(-np.inf), real(1 / unit)
+    position = make_cross_entropy(classes, kind, sm80, gradient, optioned)
 
     def kernel(
         x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out,
@@ -122,45 +200,8 @@ def cross_entropy(classes, kind, sm80, gradient, optioned, summed):
     ):  # fmt: skip
         p = thread_position()
         if p < count:
-            options = read_options(lse_square_scale)
             base = position_offset(p, classes, inner)
-            weight = get(scale, p)
-            y = integer(target, p) & mask  # any number where the position is ignored
-            held = cuda.local.array(classes, real)
-            m = lowest
-            for c in range(classes):
-                held[c] = get(x, base + c * inner)
-                m = larger(m, held[c])
-            even, odd, ties = zero, zero, -one
-            x_y, e_y = m, unit
-            for c in range(classes):
-                v = held[c]
-                e = exp_shifted(v, m)
-                tie = v == m
-                ties += one if tie else zero
-                if c % 2:
-                    odd += zero if tie else e
-                else:
-                    even += zero if tie else e
-                if c == y:
-                    x_y, e_y = v, e
-                held[c] = e
-            rest = (even + odd) * inverse + ties + (m - m)
-            s = rest + one
-            value, log_s = zero, zero
-            if weight != zero:
-                log_s = log1p(rest)
-                value = index_loss(weight, log_s, m - x_y, m, options)
-            put(loss, p, value)
-            if gradient:
-                coef = weight * get(upstream, p * upstream_stride)
-                is_zero = weight == zero or coef == zero
-                factor = index_factor(coef, log_s, m, options) / s * inverse
-                own = e_y * inverse
-                at_target = index_at_target(coef, s - own if x_y < m else rest, own, s, log_s, m, options)
-                for c in range(classes):
-                    d = at_target if c == y else held[c] * factor
-                    put(out, base + c * inner, zero if is_zero else d)
+            position(x, base, inner, p, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out)
         if summed:
             sum_by_last_block(loss, count, report, divides, blocks, total_loss)
 

@@ -9,6 +9,10 @@ what one register holds of a vector: one float64, one float32, or two half numbe
 
 ==================================  ==================================================================================================
 ``get(p, i)``, ``put(p, i, v)``     load and store one number, in the computed type
+``pointer(shared)``                 a pointer to an array in the shared memory of the block, for the following
+``get_in_block``, ``put_in_block``  ``get`` and ``put`` there; ``put_in_block_old`` before sm_80
+``vector_in_block``                 ``vector`` there, and ``put_vector_in_block``
+``move(p, i, q, j)``                q[j] = p[i] as stored; either may be in shared memory
 ``get_shared(p, i)``                load what other blocks have just written: it bypasses the L1 cache
 ``integer(p, i)``                   load a signed integer of any size as int64;  ``put_integer(p, i, v)`` stores an int64
 ``vector(p, i)``                    load 16 aligned bytes as a tuple of words;  ``put_vector(p, i, words)``
@@ -55,6 +59,7 @@ fence = form.fence
 fma = form.fma
 fma_limited = form.fma_limited
 get = form.get
+get_in_block = form.get_in_block
 get_shared = form.get_shared
 host_fence = form.host_fence
 integer = form.integer
@@ -63,14 +68,20 @@ log1p = form.log1p
 maximum = form.maximum
 maximum_old = form.maximum_old
 min_integer = form.min_integer
+move = form.move
 number = form.number
 pack = form.pack
 pack_old = form.pack_old
+pointer = form.pointer
 power2 = form.power2
 put = form.put
+put_in_block = form.put_in_block
+put_in_block_old = form.put_in_block_old
 put_integer = form.put_integer
 put_vector = form.put_vector
+put_vector_in_block = form.put_vector_in_block
 shuffle_xor = form.shuffle_xor
 swap_integer = form.swap_integer
 unpack = form.unpack
 vector = form.vector
+vector_in_block = form.vector_in_block

@@ -105,6 +105,57 @@ def put(typingctx, p, i, v):
 
 
 @intrinsic
+def get_in_block(typingctx, p, i):
+    """float16 is converted by PTX: NVVM would join eight of them to one vector, for which it has no code before sm_100."""
+
+    def codegen(context, builder, sig, args):
+        address = builder.gep(args[0], [args[1]])
+        if p.dtype.bitwidth > 16:
+            return builder.load(address, align=p.dtype.bitwidth // 8)
+        bits = builder.load(address, align=2)
+        if _is_half(p):
+            return _inline(builder, FLOAT, [bits], "cvt.f32.f16 $0, $1;", "=f,h")
+        return _inline(builder, FLOAT, [I16(0), bits], "mov.b32 $0, {$1, $2};", "=f,h,h")
+
+    return _computed(p)(p, types.int64), codegen
+
+
+def _make_put_in_block(has_instruction):
+    @intrinsic
+    def put_in_block(typingctx, p, i, v):
+        def codegen(context, builder, sig, args):
+            address = builder.gep(args[0], [args[1]])
+            if p.dtype.bitwidth > 16:
+                builder.store(args[2], address, align=p.dtype.bitwidth // 8)
+                return context.get_dummy_value()
+            if _is_half(p):
+                bits = _inline(builder, I16, [args[2]], "cvt.rn.f16.f32 $0, $1;", "=h,f")
+            elif has_instruction:
+                bits = builder.trunc(_inline(builder, I32, [FLOAT(0), args[2]], "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f"), I16)
+            else:
+                bits = builder.trunc(_to_bits(builder, p, args[2]), I16)
+            builder.store(bits, address, align=2)
+            return context.get_dummy_value()
+
+        return types.void(p, types.int64, _computed(p)), codegen
+
+    return put_in_block
+
+
+put_in_block, put_in_block_old = _make_put_in_block(True), _make_put_in_block(False)
+
+
+@intrinsic
+def move(typingctx, p, i, q, j):
+    def codegen(context, builder, sig, args):
+        size = p.dtype.bitwidth // 8
+        builder.store(builder.load(builder.gep(args[0], [args[1]]), align=size), builder.gep(args[2], [args[3]]), align=size)
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, p, types.int64), codegen
+
+
+@intrinsic
 def integer(typingctx, p, i):
     def codegen(context, builder, sig, args):
         value = builder.load(builder.gep(args[0], [args[1]]), align=p.dtype.bitwidth // 8)
@@ -150,6 +201,47 @@ def put_vector(typingctx, p, i, words):
         values = [builder.extract_value(args[2], k) for k in range(count)]
         text = f"st.global.cs.v{count}.{kind} [$0], {{{names}}};"
         _inline(builder, ir.VoidType(), [_address(builder, args), *values], text, "l," + f"{letter}," * count + "~{memory}", True)
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, types.UniTuple(word, _PTX[word][3])), codegen
+
+
+@intrinsic
+def pointer(typingctx, shared):
+    def codegen(context, builder, sig, args):
+        return context.make_array(sig.args[0])(context, builder, value=args[0]).data
+
+    return types.CPointer(shared.dtype)(shared), codegen
+
+
+def _vector_address(builder, pointer, args):
+    """``(the address of 16 bytes as a vector, its number of words)``. The compiler itself finds that the pointer is to shared memory."""
+    element, count = _PTX[_word(pointer)][2:]
+    return builder.bitcast(builder.gep(args[0], [args[1]]), ir.VectorType(element, count).as_pointer()), count
+
+
+@intrinsic
+def vector_in_block(typingctx, p, i):
+    word = _word(p)
+
+    def codegen(context, builder, sig, args):
+        address, count = _vector_address(builder, p, args)
+        loaded = builder.load(address, align=16)
+        return context.make_tuple(builder, sig.return_type, [builder.extract_element(loaded, I32(k)) for k in range(count)])
+
+    return types.UniTuple(word, _PTX[word][3])(p, types.int64), codegen
+
+
+@intrinsic
+def put_vector_in_block(typingctx, p, i, words):
+    word = _word(p)
+
+    def codegen(context, builder, sig, args):
+        address, count = _vector_address(builder, p, args)
+        value = ir.Constant(address.type.pointee, ir.Undefined)
+        for k in range(count):
+            value = builder.insert_element(value, builder.extract_value(args[2], k), I32(k))
+        builder.store(value, address, align=16)
         return context.get_dummy_value()
 
     return types.void(p, types.int64, types.UniTuple(word, _PTX[word][3])), codegen

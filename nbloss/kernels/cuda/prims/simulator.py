@@ -52,8 +52,9 @@ def _to_stored(values, dtype):
 
 
 def get(p, i):
-    array = _checked(p, i)
-    return array[i] if array.itemsize > 2 else _to_computed(array[i : i + 1])[0]
+    _checked(p, i)
+    stored = _flat(p[i : i + 1])  # of p itself: shared memory notes who reads and writes it
+    return stored[0] if stored.itemsize > 2 else _to_computed(stored)[0]
 
 
 def get_shared(p, i):
@@ -62,7 +63,16 @@ def get_shared(p, i):
 
 def put(p, i, v):
     array = _checked(p, i)
-    array[i] = v if array.itemsize > 2 else _to_stored(np.array([v], np.float32), array.dtype)[0]
+    p[i : i + 1] = v if array.itemsize > 2 else _to_stored(np.array([v], np.float32), array.dtype)
+
+
+get_in_block, put_in_block, put_in_block_old = get, put, put
+
+
+def move(p, i, q, j):
+    _checked(p, i)
+    _checked(q, j)
+    q[j : j + 1] = p[i : i + 1]
 
 
 def integer(p, i):
@@ -87,6 +97,20 @@ def put_vector(p, i, words):
     count = 16 // _flat(p).itemsize
     array = _checked(p, i, count)
     array[i : i + count].view(_word(array.dtype))[:] = words
+
+
+def pointer(shared):
+    return shared
+
+
+def vector_in_block(p, i):
+    array = _checked(p, i, 16 // _flat(p).itemsize)
+    return tuple(_flat(p[i : i + 16 // array.itemsize]).view(_word(array.dtype)))
+
+
+def put_vector_in_block(p, i, words):
+    array = _checked(p, i, 16 // _flat(p).itemsize)
+    p[i : i + 16 // array.itemsize] = np.array(words, _word(array.dtype)).view(array.dtype)
 
 
 def unpack(p, word):

@@ -3,6 +3,8 @@
 A kernel passes over a row three times: for the maximum, for the sum of exponentials, and to write the output. If the registers of the group
 hold the row (``resident``), memory is read once and written once. A longer row is read again chunk by chunk, mostly from the L2 cache.
 
+For log_softmax and class numbers, a thread works on each row of few classes instead (`row_per_thread`).
+
 The kernels take these arguments; those of the contract have the names that it gives them.
 
 ====================  ================================================================================================
@@ -17,6 +19,8 @@ offset                address of the first input in elements, modulo the element
 ====================  ================================================================================================
 """
 
+from nbloss.kernels.cuda.indexing import blocks
+from nbloss.kernels.cuda.rows import row_per_thread
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
@@ -24,6 +28,7 @@ from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import launch, plan
 from nbloss.kernels.cuda.runtime.arguments import gradient_arguments, option_arguments
 from nbloss.kernels.cuda.sums import sum_arguments
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
 _NAMES = {"f": "float32", "d": "float64", "H": "uint16", "h": "int16"}  # NumPy takes microseconds to name a dtype
 
@@ -78,9 +83,30 @@ def _run(kernels, make, constants, inputs, result, arguments, heavy=False, losse
     )
 
 
-def log_softmax(kernels, x, out):
+def _run_row_per_thread(kernels, make, constants, x, out, arguments, losses=None):
+    """Launch a kernel of `row_per_thread` over adjacent rows, if the plan has one: ``arguments``, then the number of rows."""
+    count, classes, _ = x.shape
+    stored = _NAMES[x.dtype.char]
+    aligned = x.address % 16 == 0 and (out is None or out.address % 16 == 0)
+    width = plan.width_of_row_per_thread(stored, classes, _row_stride(x) == classes, aligned)
+    if width == 0:
+        return False
+    if losses is not None:
+        summed, total = sum_arguments(kernels, x, losses, blocks(count))
+        constants, arguments = (*constants, summed), (*arguments, *total)
+    constants = stored, classes, width, kernels.sm80, *constants
+    launch.run(kernels, make, constants, blocks(count), BLOCK_THREADS, *arguments, count)
+    return True
+
+
+def _log_softmax(kernels, x, out, probabilities):
     x = _contiguous_rows(kernels, x)
-    _run(kernels, log_softmax_rows, (False,), [x], out, (x, out))
+    if not _run_row_per_thread(kernels, row_per_thread.log_softmax, (probabilities,), x, out, (x, out)):
+        _run(kernels, log_softmax_rows, (probabilities,), [x], out, (x, out))
+
+
+def log_softmax(kernels, x, out):
+    _log_softmax(kernels, x, out, False)
 
 
 def log_softmax_backward(kernels, g, y, out):
@@ -89,8 +115,7 @@ def log_softmax_backward(kernels, g, y, out):
 
 
 def softmax(kernels, x, out):
-    x = _contiguous_rows(kernels, x)
-    _run(kernels, log_softmax_rows, (True,), [x], out, (x, out))
+    _log_softmax(kernels, x, out, True)
 
 
 def softmax_backward(kernels, g, y, out):
@@ -103,7 +128,8 @@ def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out)
     constants = out is not None, options is not None
     option = option_arguments(options, loss.dtype.type)
     arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out)
-    _run(kernels, cross_entropy_rows, constants, [x], out, arguments, losses=loss)
+    if not _run_row_per_thread(kernels, row_per_thread.cross_entropy, constants, x, out, arguments, loss):
+        _run(kernels, cross_entropy_rows, constants, [x], out, arguments, losses=loss)
 
 
 def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):

@@ -1,6 +1,7 @@
 """From shape, type and device to the threads that work on contiguous rows. It is pure Python and needs no CUDA.
 
-- Short rows share a warp. A thread holds up to 4 numbers: at (65536, 10) a warp has 8 rows, and its threads access adjacent addresses.
+- The kernels of log_softmax and of class numbers give each row of at most 16 adjacent classes a thread (``width_of_row_per_thread``).
+- Other short rows share a warp. A thread holds up to 4 numbers: with 10 classes a warp has 8 rows, and threads access adjacent addresses.
 - Longer rows take a warp each while 32 registers per thread hold the row. A warp needs no barrier.
 - Then a row takes a block, in whose registers it stays. Where possible two blocks fit on a multiprocessor: one loads, the other reduces.
 - From sm_90 on a row takes a cluster of up to 8 blocks: up to 131072 float32 classes in registers.
@@ -21,6 +22,7 @@ from nbloss.kernels.cuda.tuning import (
     ROW_GROUP_BLOCK_THREADS,
     ROW_GROUP_MAX_CLASSES,
     ROW_GROUP_NUMBERS_PER_THREAD,
+    ROW_PER_THREAD_MAX_CLASSES,
     THREADS_WITH_128_REGISTERS,
     WARP_PER_ROW_MIN_ROWS_PER_MULTIPROCESSOR,
     WARP_THREADS,
@@ -85,6 +87,16 @@ def rows(stored, count, classes, aligned, capability, multiprocessors, heavy=Fal
     plan = _rows(stored, count, classes, aligned, capability >= (9, 0), multiprocessors, heavy)
     threads_per_multiprocessor = THREADS_WITH_128_REGISTERS if heavy or plan.group[0] else BLOCK_MAX_THREADS
     return plan._replace(min_blocks=max(1, threads_per_multiprocessor // plan.threads))
+
+
+def width_of_row_per_thread(stored, classes, adjacent, aligned):
+    """0 unless a thread works on each row; then how many numbers one access moves: a whole vector, or 1.
+
+    ``adjacent``: no array has a gap between its rows. ``aligned``: the address of every array is a multiple of 16 bytes.
+    """
+    if classes > ROW_PER_THREAD_MAX_CLASSES or not adjacent:
+        return 0
+    return NUMBERS_PER_VECTOR[stored] if aligned else 1
 
 
 def _rows(stored, count, classes, aligned, clusters, multiprocessors, heavy):
