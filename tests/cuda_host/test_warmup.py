@@ -37,7 +37,7 @@ def no_compiler(monkeypatch):
     build._folders.cache_clear()
 
 
-KERNEL = (5, "float32", True, False), ("*float32", "*float32", "int64", "int64"), (9, 0), 128
+KERNEL = (5, "float32", True, 1, False), ("*float32", "*float32", "int64", "int64"), (9, 0), 128
 
 
 def test_carried_cubins_load_where_no_compiler_is_installed(driver, tmp_path, monkeypatch, request):

@@ -124,6 +124,11 @@ def measured(operation, stored, classes, capability):
         difference = code.longest_path - compiled(kernel, constants, stored, fewer, capability).longest_path
         per_element = difference / ((p.vectors - fewer.vectors) * p.width)
         threads, numbers = p.threads, p.vectors * p.width
+    return estimated(code, threads, numbers, per_element, size, operation)
+
+
+def estimated(code, threads, numbers, per_element, size, operation):
+    """What the machine code of a kernel says, whose blocks have ``threads`` threads; ``size`` is the bytes of a number."""
     blocks = min(REGISTERS // (-(-code.registers // 8) * 8 * threads), THREADS // threads, BLOCKS)
     moved = size * (1 if operation == "loss" else 2)
     budget = moved / BYTES_PER_CLOCK * LANES_PER_CLOCK * ISSUE
@@ -144,11 +149,11 @@ def made_with():
     return f"Compiled with {', '.join(f'{name} {version(name)}' for name in names)}."
 
 
-def table_row(operation, stored, classes, capability):
-    """One line of the table."""
+def table_row(operation, stored, classes, capability, measured=measured, note=""):
+    """One line of the table; ``note`` follows the number of classes."""
     m = measured(operation, stored, classes, capability)
     dtype = "bfloat16" if stored == "int16" else stored
     return (
-        f"| {operation}, {dtype}, {classes} | sm_{capability[0]}{capability[1]} | {m.registers} | {m.threads} | {m.in_flight:.0f} "
+        f"| {operation}, {dtype}, {classes}{note} | sm_{capability[0]}{capability[1]} | {m.registers} | {m.threads} | {m.in_flight:.0f} "
         f"| {m.per_element:.1f} | {m.once:.0f} / {m.numbers} | {100 * m.share:.0f} % |"
     )

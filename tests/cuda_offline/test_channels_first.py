@@ -2,44 +2,21 @@
 
 import cubins
 import pytest
+from position_kernels import (
+    GRADIENT,
+    LOSS,
+    OPTIONED,
+    SMOOTH,
+    SMOOTH_OPTIONED,
+    SOFT,
+    SOFT_OPTIONED,
+    SUMMED,
+    chosen_width,
+    compiled,
+)
 
 from nbloss.kernels.cuda.channels_first import online_softmax
 from nbloss.kernels.cuda.channels_first import registers as in_registers
-from nbloss.kernels.cuda.runtime import build
-from nbloss.kernels.cuda.tuning import BLOCK_THREADS
-
-INT = "int64"
-
-
-def signature(make, stored, summed=False):
-    """The types of the arguments, as `channels_first.launches` passes them."""
-    real = "float64" if stored == "float64" else "float32"
-    x, r = f"*{stored}", f"*{real}"
-    results = real, r, INT, r, x, "*int64" if summed else r, INT, INT, r
-    ends = (INT, INT) if make.__module__ == in_registers.__name__ else (INT, INT, INT)
-    return {
-        "log_softmax": (x, x),
-        "log_softmax_backward": (x, x, x),
-        "softmax_backward": (x, x, x),
-        "cross_entropy": (x, "*int64", INT, r, *results),
-        "soft_targets": (x, r, r, real, real, "*int64", INT, r, r, *results),
-    }[make.__name__] + ends
-
-
-def kind(stored):
-    return "half" if stored in ("int16", "uint16") else stored
-
-
-def compiled(make, stored, capability, *constants, classes=None):
-    known = () if classes is None else (classes,)
-    made = *known, kind(stored), capability >= (8, 0), *constants
-    return cubins.read(build.cubin(make, made, signature(make, stored, len(constants) > 2 and constants[-1]), capability, BLOCK_THREADS))
-
-
-# The constants of kernels are probabilities, or gradient, (soft,) optioned, summed.
-LOSS, GRADIENT, OPTIONED, SUMMED = (False, False, False), (True, False, False), (True, True, False), (True, False, True)
-SMOOTH, SOFT = (True, False, False, False), (True, True, False, False)
-SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, True, False), (True, True, True, False)
 
 # name: factory, constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores in addition to one per
 # class, most instructions per class
@@ -75,6 +52,43 @@ def test_classes_in_registers(case):
         assert code.count("STG") <= written + stores + 1, (note, code.count("STG"))
         if loads is not None:
             assert code.count("LDG") <= classes + loads, (note, code.count("LDG"))
+
+
+# name: factory, constants, stored type, classes, positions of a thread, most instructions per class and position. The classes are the most
+# that a thread holds with so many positions, or 21.
+WIDE = {
+    "gradient-float32-21": (in_registers.cross_entropy, GRADIENT, "float32", 21, 2, 60),
+    "gradient-float32-16": (in_registers.cross_entropy, GRADIENT, "float32", 16, 4, 58),
+    "gradient-float32-32": (in_registers.cross_entropy, GRADIENT, "float32", 32, 2, 58),
+    "gradient-bfloat16-21": (in_registers.cross_entropy, GRADIENT, "int16", 21, 4, 40),
+    "gradient-float16-10": (in_registers.cross_entropy, GRADIENT, "uint16", 10, 8, 38),
+    "gradient-float64-8": (in_registers.cross_entropy, GRADIENT, "float64", 8, 2, 120),
+    "loss-bfloat16-21": (in_registers.cross_entropy, LOSS, "int16", 21, 4, 24),
+    "summed gradient-bfloat16-10": (in_registers.cross_entropy, SUMMED, "int16", 10, 8, 50),
+    "summed gradient-bfloat16-21": (in_registers.cross_entropy, SUMMED, "int16", 21, 4, 46),
+    "optioned-float32-16": (in_registers.cross_entropy, OPTIONED, "float32", 16, 4, 60),
+    "optioned-bfloat16-21": (in_registers.cross_entropy, OPTIONED, "int16", 21, 4, 42),
+    "log_softmax-float32-32": (in_registers.log_softmax, (False,), "float32", 32, 2, 46),
+    "softmax-bfloat16-21": (in_registers.log_softmax, (True,), "int16", 21, 4, 32),
+}
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_several_positions(case):
+    make, constants, stored, classes, width, instructions = WIDE[case]
+    size = {"float64": 8, "float32": 4}.get(stored, 2)
+    assert chosen_width(stored, classes) == width
+    for capability in cubins.architectures(case):
+        code = compiled(make, stored, capability, *constants, classes=classes, width=width)
+        note = f"sm_{capability[0]}{capability[1]} {code[:2]}"
+        assert code.stack == code.spills == 0, note
+        assert code.registers <= 128, note
+        assert len(code.instructions) <= instructions * classes * width, (note, len(code.instructions) / classes / width)
+        access = f".{8 * width * size}"
+        others = 4 * width if size == 8 else 0  # float64: target, scale, upstream and loss have 64 bits, too
+        if constants != SUMMED:  # the sum reads and writes float64
+            assert classes <= code.count("LDG", access) <= classes + others, (note, access)
+            assert code.count("STG", access) == (0 if constants == LOSS else classes), (note, access)
 
 
 # name: factory, constants, stored type, most registers (three blocks fit with 168, as they do with 160)

@@ -1,4 +1,5 @@
 """Launches for strided classes, as in (N, C, H, W): one thread per position, and neighbouring threads access neighbouring addresses.
+A thread of a kernel that holds its classes in registers may take several neighbouring positions (``positions``).
 
 Up to REGISTER_MAX_CLASSES classes stay in the registers of a thread (``registers``): the logits are read once, and the result is written
 once. A kernel is compiled for each such number of classes. More classes take the online softmax (``online_softmax``).
@@ -7,29 +8,37 @@ Kernels take C-ordered arrays. Their last arguments are inner, which is the stri
 front of them the online softmax takes the number of classes. The other arguments are those of ``rows.launches``.
 """
 
-from nbloss.kernels.cuda.channels_first import online_softmax, registers
+from nbloss.kernels.cuda.channels_first import online_softmax, positions, registers
 from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments
 from nbloss.kernels.cuda.sums import sum_arguments
-from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES, THREADS_WITH_128_REGISTERS
 
 
-def _run(kernels, in_registers, online, x, constants, arguments):
-    """Launch one of two kernels, with one thread per position of ``x``."""
+def _width(x, out):
+    """How many positions of ``x`` a thread takes."""
+    return positions.per_thread(*x.shape[1:], [x] if out is None else [x, out])
+
+
+def _run(kernels, in_registers, online, x, constants, arguments, width=None):
+    """Launch one of two kernels. ``width`` is how many positions a thread of the first takes; None if it always takes one."""
     outer, classes, inner = x.shape
     count = outer * inner
     kind = "half" if x.itemsize == 2 else x.dtype.name
     if classes <= REGISTER_MAX_CLASSES:
-        constants = classes, kind, kernels.sm80, *constants
-        launch.run(kernels, in_registers, constants, blocks(count), BLOCK_THREADS, *arguments, inner, count)
+        known = (classes, kind, kernels.sm80) if width is None else (classes, kind, kernels.sm80, width)
+        width = width or 1
+        min_blocks = THREADS_WITH_128_REGISTERS // BLOCK_THREADS if width > 1 else 1
+        grid = blocks(count // width)
+        launch.run(kernels, in_registers, (*known, *constants), grid, BLOCK_THREADS, *arguments, inner, count, min_blocks=min_blocks)
     else:
         launch.run(kernels, online, (kind, kernels.sm80, *constants), blocks(count), BLOCK_THREADS, *arguments, classes, inner, count)
 
 
 def log_softmax(kernels, x, out):
     x = c_ordered(kernels, x)
-    _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (False,), (x, out))
+    _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (False,), (x, out), _width(x, out))
 
 
 def log_softmax_backward(kernels, g, y, out):
@@ -39,7 +48,7 @@ def log_softmax_backward(kernels, g, y, out):
 
 def softmax(kernels, x, out):
     x = c_ordered(kernels, x)
-    _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (True,), (x, out))
+    _run(kernels, registers.log_softmax, online_softmax.log_softmax, x, (True,), (x, out), _width(x, out))
 
 
 def softmax_backward(kernels, g, y, out):
@@ -49,11 +58,12 @@ def softmax_backward(kernels, g, y, out):
 
 def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out):
     x = c_ordered(kernels, x)
-    summed, total = sum_arguments(kernels, x, loss, blocks(loss.size))
+    width = _width(x, out)
+    summed, total = sum_arguments(kernels, x, loss, blocks(loss.size // width))
     constants = out is not None, options is not None, summed
     option = option_arguments(options, loss.dtype.type)
     arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out), *total
-    _run(kernels, registers.cross_entropy, online_softmax.cross_entropy, x, constants, arguments)
+    _run(kernels, registers.cross_entropy, online_softmax.cross_entropy, x, constants, arguments, width)
 
 
 def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):

@@ -1,6 +1,7 @@
 """Strided classes that fit into the registers of one thread. Every kernel is compiled for one number of classes.
 
-``make_log_softmax`` and ``make_cross_entropy`` are the arithmetic of one position, also for short contiguous rows
+Threads of `log_softmax` and `cross_entropy` take ``width`` neighbouring positions (see ``positions``), one after the other. Those of the
+other kernels take one. ``make_log_softmax`` and ``make_cross_entropy`` are the arithmetic of one position, also for short contiguous rows
 (``rows.row_per_thread``).
 
 ======  ====================================================================================================
@@ -17,8 +18,10 @@ m - m is added to rest: it is nan where m is not finite, so that the whole posit
 
 import numpy as np
 from numba import cuda
+from numba.cuda import types
 
 from nbloss.kernels.cuda.channels_first.arithmetic import make_soft_target
+from nbloss.kernels.cuda.channels_first.positions import Positions, get_in_column, put_in_column
 from nbloss.kernels.cuda.compensated import add_compensated, add_product
 from nbloss.kernels.cuda.epilogue import (
     index_at_target,
@@ -36,8 +39,10 @@ from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, 
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
 
+LOW_BITS = 0x7FFFFFFF  # of a class number, which is below REGISTER_MAX_CLASSES: 32 bits take half as many instructions as 64
 
-def make_log_softmax(classes, kind, sm80, probabilities, exponentials=EXP_OF_POSITION, read=get, write=put):
+
+def make_log_softmax(classes, kind, sm80, probabilities, exponentials=EXP_OF_POSITION, read=get_in_column, write=put_in_column):
     """``position(x, out, base, inner)`` for one position, whose classes are at base + c inner.
 
     It writes (x - m) - log s; with ``probabilities`` exp(x - m) / s. ``read`` and ``write`` are ``get`` and ``put`` for the memory of x and
@@ -75,14 +80,24 @@ def make_log_softmax(classes, kind, sm80, probabilities, exponentials=EXP_OF_POS
     return position
 
 
-def log_softmax(classes, kind, sm80, probabilities):
+def log_softmax(classes, kind, sm80, width, probabilities):
     """(x - m) - log s; with ``probabilities`` exp(x - m) / s."""
-    position = make_log_softmax(classes, kind, sm80, probabilities)
+    real, position, positions = REAL_TYPE[kind], make_log_softmax(classes, kind, sm80, probabilities), Positions(kind, sm80, classes, width)
+    pair, numbers, words, word_type = positions.pair, positions.numbers, positions.words, positions.word_type
+
+    def step(n, column, first):
+        position(column, column, first, pair)
+
+    load, store, each = positions.load, positions.store, positions.each(step)
 
     def kernel(x, out, inner, count):
-        p = thread_position()
+        p = thread_position() * width
         if p < count:
-            position(x, out, position_offset(p, classes, inner), inner)
+            base = position_offset(p, classes, inner)
+            held, column = cuda.local.array(words, word_type), cuda.local.array(numbers, real)
+            load(x, base, inner, held)
+            each(x, held, column)
+            store(out, base, inner, held)
 
     return kernel
 
@@ -129,21 +144,22 @@ def softmax_backward(classes, kind, sm80):
     return kernel
 
 
-def make_cross_entropy(classes, kind, sm80, gradient, optioned, exponentials=EXP_OF_POSITION, read=get, write=put, indexed=False):
-    """``position`` for position p, whose classes are at base + c inner: it writes the loss, and with ``gradient`` its gradient.
+def make_cross_entropy(
+    classes, kind, sm80, gradient,
+    exponentials=EXP_OF_POSITION, read=get_in_column, write=put_in_column, read_upstream=get_in_column, indexed=False,
+):  # fmt: skip
+    """``position(x, base, inner, y, weight, upstream, at, options, loss, p, out)`` for one position, whose classes are at base + c inner.
 
-    ``indexed``: reading and writing the target's class once more costs less than comparing every class with the target, because the classes
-    are in shared memory.
+    It writes loss p, and with ``gradient`` the gradient. y is the target, or any number if weight is 0. The upstream gradient is
+    read_upstream(upstream, at). ``indexed``: reading and writing the target's class once more costs less than comparing every class with
+    the target, because the classes are in shared memory. The others are those of ``make_log_softmax``.
     """
     real, (reference, exp_of_row, unit, inverse) = REAL_TYPE[kind], exponentials[kind]
-    larger, read_options = maximum if sm80 else maximum_old, options_reader(optioned)
+    larger = maximum if sm80 else maximum_old
     zero, one, lowest = real(0), real(1), real(-np.inf)
 
     @device
-    def position(x, base, inner, p, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out):
-        options = read_options(lse_square_scale)
-        weight = get(scale, p)
-        y = integer(target, p) & mask  # any number where the position is ignored
+    def position(x, base, inner, y, weight, upstream, at, options, loss, p, out):
         held = cuda.local.array(classes, real)
         m = lowest
         for c in range(classes):
@@ -176,7 +192,7 @@ def make_cross_entropy(classes, kind, sm80, gradient, optioned, exponentials=EXP
             value = index_loss(weight, log_s, m - x_y, m, options)
         put(loss, p, value)
         if gradient:
-            coef = weight * get(upstream, p * upstream_stride)
+            coef = weight * read_upstream(upstream, at)
             is_zero = weight == zero or coef == zero
             factor = zero if is_zero else index_factor(coef, log_s, m, options) / s * inverse(ref)  # no exponential is inf or nan
             own = e_y * inverse(ref)
@@ -190,18 +206,37 @@ def make_cross_entropy(classes, kind, sm80, gradient, optioned, exponentials=EXP
     return position
 
 
-def cross_entropy(classes, kind, sm80, gradient, optioned, summed):
+def cross_entropy(classes, kind, sm80, width, gradient, optioned, summed):
     """Losses of class numbers, and with ``gradient`` their gradient."""
-    position = make_cross_entropy(classes, kind, sm80, gradient, optioned)
+    real, position, positions = REAL_TYPE[kind], make_cross_entropy(classes, kind, sm80, gradient), Positions(kind, sm80, classes, width)
+    pair, numbers, words, word_type = positions.pair, positions.numbers, positions.words, positions.word_type
+    read_options = options_reader(optioned)
+
+    def step(n, column, first, targets, weights, upstreams, options, loss, p):
+        position(column, first, pair, targets[n], weights[n], upstreams, n, options, loss, p + n, column)
+
+    load, store, each = positions.load, positions.store, positions.each(step, writes=gradient)
 
     def kernel(
         x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out,
         report, divides, blocks, total_loss, inner, count,
     ):  # fmt: skip
-        p = thread_position()
+        p = thread_position() * width
         if p < count:
+            options = read_options(lse_square_scale)
             base = position_offset(p, classes, inner)
-            position(x, base, inner, p, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out)
+            held, column = cuda.local.array(words, word_type), cuda.local.array(numbers, real)
+            targets = cuda.local.array(width, types.int32)
+            weights, upstreams = cuda.local.array(width, real), cuda.local.array(width, real)
+            for n in range(width):  # all before the first loss is written: the compiler moves no load to before a store
+                weights[n] = get(scale, p + n)
+                targets[n] = np.int32(integer(target, p + n) & mask & LOW_BITS)  # any number where the position is ignored
+                if gradient:
+                    upstreams[n] = get(upstream, (p + n) * upstream_stride)
+            load(x, base, inner, held)
+            each(x, held, column, targets, weights, upstreams, options, loss, p)
+            if gradient:
+                store(out, base, inner, held)
         if summed:
             sum_by_last_block(loss, count, report, divides, blocks, total_loss)
 

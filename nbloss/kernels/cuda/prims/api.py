@@ -1,4 +1,4 @@
-"""Primitives that Python cannot express: memory access in 16-byte vectors, half types, lanes of a warp, single instructions.
+"""Primitives that Python cannot express: memory access in vectors, half types, lanes of a warp, single instructions.
 
 They exist twice, with the same names: in ``hardware`` (LLVM IR and PTX, for numba-cuda's compiler) and in ``simulator`` (NumPy, for its
 simulator, NUMBA_ENABLE_CUDASIM=1). A kernel that accesses memory, other lanes and bits only through these names has one source for both.
@@ -16,6 +16,7 @@ what one register holds of a vector: one float64, one float32, or two half numbe
 ``get_shared(p, i)``                load what other blocks have just written: it bypasses the L1 cache
 ``integer(p, i)``                   load a signed integer of any size as int64;  ``put_integer(p, i, v)`` stores an int64
 ``vector(p, i)``                    load 16 aligned bytes as a tuple of words;  ``put_vector(p, i, words)``
+``short_vector(p, i)``              the same with 8 bytes;  ``put_short_vector(p, i, words)``
 ``unpack(p, word)``                 the numbers of a word (a tuple of 1 or 2);  ``pack(p, numbers)``, ``pack_old`` before sm_80
 ``maximum(a, b)``                   the larger; nan if either is nan;  ``maximum_old`` before sm_80
 ``larger_words(p, a, b)``           ``maximum`` of the numbers of two words (sm_80 and later)
@@ -78,8 +79,10 @@ put = form.put
 put_in_block = form.put_in_block
 put_in_block_old = form.put_in_block_old
 put_integer = form.put_integer
+put_short_vector = form.put_short_vector
 put_vector = form.put_vector
 put_vector_in_block = form.put_vector_in_block
+short_vector = form.short_vector
 shuffle_xor = form.shuffle_xor
 swap_integer = form.swap_integer
 unpack = form.unpack

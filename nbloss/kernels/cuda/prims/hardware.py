@@ -173,37 +173,55 @@ def put_integer(typingctx, p, i, v):
     return types.void(p, types.int64, types.int64), codegen
 
 
-_PTX = {types.float32: ("f32", "f", FLOAT, 4), types.float64: ("f64", "d", DOUBLE, 2), types.uint32: ("b32", "r", I32, 4)}
+_PTX = {types.float32: ("f32", "f", FLOAT), types.float64: ("f64", "d", DOUBLE), types.uint32: ("b32", "r", I32)}
 
 
-@intrinsic
-def vector(typingctx, p, i):
-    word = _word(p)
-
-    def codegen(context, builder, sig, args):
-        kind, letter, element, count = _PTX[word]
-        names = ",".join(f"${k}" for k in range(count))
-        text = f"ld.global.L1::no_allocate.v{count}.{kind} {{{names}}}, [${count}];"
-        constraints = f"={letter}," * count + "l,~{memory}"  # the load must stay before stores: out may be x
-        loaded = _inline(builder, ir.LiteralStructType([element] * count), [_address(builder, args)], text, constraints, True)
-        return context.make_tuple(builder, sig.return_type, [builder.extract_value(loaded, k) for k in range(count)])
-
-    return types.UniTuple(word, _PTX[word][3])(p, types.int64), codegen
+def _vector_type(pointer, size):
+    """The tuple of the words in ``size`` bytes."""
+    word = _word(pointer)
+    return types.UniTuple(word, 8 * size // word.bitwidth)
 
 
-@intrinsic
-def put_vector(typingctx, p, i, words):
-    word = _word(p)
+def _make_vector(size):
+    @intrinsic
+    def vector(typingctx, p, i):
+        words = _vector_type(p, size)
 
-    def codegen(context, builder, sig, args):
-        kind, letter, _, count = _PTX[word]
-        names = ",".join(f"${k + 1}" for k in range(count))
-        values = [builder.extract_value(args[2], k) for k in range(count)]
-        text = f"st.global.cs.v{count}.{kind} [$0], {{{names}}};"
-        _inline(builder, ir.VoidType(), [_address(builder, args), *values], text, "l," + f"{letter}," * count + "~{memory}", True)
-        return context.get_dummy_value()
+        def codegen(context, builder, sig, args):
+            (kind, letter, element), count = _PTX[words.dtype], len(words)
+            names = ",".join(f"${k}" for k in range(count))
+            text = f"ld.global.L1::no_allocate.v{count}.{kind} {{{names}}}, [${count}];"
+            constraints = f"={letter}," * count + "l,~{memory}"  # the load must stay before stores: out may be x
+            loaded = _inline(builder, ir.LiteralStructType([element] * count), [_address(builder, args)], text, constraints, True)
+            return context.make_tuple(builder, sig.return_type, [builder.extract_value(loaded, k) for k in range(count)])
 
-    return types.void(p, types.int64, types.UniTuple(word, _PTX[word][3])), codegen
+        return words(p, types.int64), codegen
+
+    return vector
+
+
+vector, short_vector = _make_vector(16), _make_vector(8)
+
+
+def _make_put_vector(size):
+    @intrinsic
+    def put_vector(typingctx, p, i, words):
+        stored = _vector_type(p, size)
+
+        def codegen(context, builder, sig, args):
+            (kind, letter, _), count = _PTX[stored.dtype], len(stored)
+            names = ",".join(f"${k + 1}" for k in range(count))
+            values = [builder.extract_value(args[2], k) for k in range(count)]
+            text = f"st.global.cs.v{count}.{kind} [$0], {{{names}}};"
+            _inline(builder, ir.VoidType(), [_address(builder, args), *values], text, "l," + f"{letter}," * count + "~{memory}", True)
+            return context.get_dummy_value()
+
+        return types.void(p, types.int64, stored), codegen
+
+    return put_vector
+
+
+put_vector, put_short_vector = _make_put_vector(16), _make_put_vector(8)
 
 
 @intrinsic
@@ -214,37 +232,36 @@ def pointer(typingctx, shared):
     return types.CPointer(shared.dtype)(shared), codegen
 
 
-def _vector_address(builder, pointer, args):
-    """``(the address of 16 bytes as a vector, its number of words)``. The compiler itself finds that the pointer is to shared memory."""
-    element, count = _PTX[_word(pointer)][2:]
-    return builder.bitcast(builder.gep(args[0], [args[1]]), ir.VectorType(element, count).as_pointer()), count
+def _vector_address(builder, words, args):
+    """The address of a vector of these words. The compiler itself finds that the pointer is to shared memory."""
+    vector_type = ir.VectorType(_PTX[words.dtype][2], len(words))
+    return builder.bitcast(builder.gep(args[0], [args[1]]), vector_type.as_pointer())
 
 
 @intrinsic
 def vector_in_block(typingctx, p, i):
-    word = _word(p)
+    words = _vector_type(p, 16)
 
     def codegen(context, builder, sig, args):
-        address, count = _vector_address(builder, p, args)
-        loaded = builder.load(address, align=16)
-        return context.make_tuple(builder, sig.return_type, [builder.extract_element(loaded, I32(k)) for k in range(count)])
+        loaded = builder.load(_vector_address(builder, words, args), align=16)
+        return context.make_tuple(builder, sig.return_type, [builder.extract_element(loaded, I32(k)) for k in range(len(words))])
 
-    return types.UniTuple(word, _PTX[word][3])(p, types.int64), codegen
+    return words(p, types.int64), codegen
 
 
 @intrinsic
 def put_vector_in_block(typingctx, p, i, words):
-    word = _word(p)
+    stored = _vector_type(p, 16)
 
     def codegen(context, builder, sig, args):
-        address, count = _vector_address(builder, p, args)
+        address = _vector_address(builder, stored, args)
         value = ir.Constant(address.type.pointee, ir.Undefined)
-        for k in range(count):
+        for k in range(len(stored)):
             value = builder.insert_element(value, builder.extract_value(args[2], k), I32(k))
         builder.store(value, address, align=16)
         return context.get_dummy_value()
 
-    return types.void(p, types.int64, types.UniTuple(word, _PTX[word][3])), codegen
+    return types.void(p, types.int64, stored), codegen
 
 
 @intrinsic

@@ -1,10 +1,11 @@
 """The primitives for numba-cuda's simulator, in NumPy, with checks that the hardware does not make.
 
-Every access is checked against the bounds of the array (negative offsets too), and every 16-byte access for its alignment. Instructions
+Every access is checked against the bounds of the array (negative offsets too), and every vector for its alignment. Instructions
 round as IEEE defines, so that kernels round as on the hardware. ``exp2`` is exact; on the hardware it may be wrong by two units.
 """
 
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from numba import cuda
@@ -23,12 +24,13 @@ def _flat(p):
 
 
 def _checked(p, i, count=1):
-    """The array, after a check of offset and alignment."""
+    """The array, after a check of offset and alignment: ``count`` numbers are aligned to their size together."""
     array = _flat(p)
     if not 0 <= i <= array.size - count:
         raise IndexError(f"[{i}:{i + count}] is outside an array of {array.size} elements")
-    if count > 1 and (array.ctypes.data + int(i) * array.itemsize) % 16:
-        raise ValueError(f"a 16-byte access at offset {i} is not aligned")
+    size = count * array.itemsize
+    if count > 1 and (array.ctypes.data + int(i) * array.itemsize) % size:
+        raise ValueError(f"a {size}-byte access at offset {i} is not aligned")
     return array
 
 
@@ -87,16 +89,21 @@ def _word(dtype):
     return np.dtype(np.uint32) if dtype.itemsize == 2 else dtype
 
 
-def vector(p, i):
-    count = 16 // _flat(p).itemsize
+def _vector(p, i, size):
+    count = size // _flat(p).itemsize
     array = _checked(p, i, count)
     return tuple(array[i : i + count].view(_word(array.dtype)))
 
 
-def put_vector(p, i, words):
-    count = 16 // _flat(p).itemsize
+def _put_vector(p, i, words, size):
+    count = size // _flat(p).itemsize
     array = _checked(p, i, count)
     array[i : i + count].view(_word(array.dtype))[:] = words
+
+
+vector, short_vector = partial(_vector, size=16), partial(_vector, size=8)
+
+put_vector, put_short_vector = partial(_put_vector, size=16), partial(_put_vector, size=8)
 
 
 def pointer(shared):

@@ -10,12 +10,15 @@ from numba import cuda
 from numba.cuda import types
 
 from nbloss.kernels.cuda.channels_first import registers
+from nbloss.kernels.cuda.epilogue import options_reader
 from nbloss.kernels.cuda.exp import EXP_OF_ROW
 from nbloss.kernels.cuda.indexing import thread_position
 from nbloss.kernels.cuda.prims.api import (
     barrier,
     device,
+    get,
     get_in_block,
+    integer,
     move,
     pointer,
     put_in_block,
@@ -146,7 +149,8 @@ def cross_entropy(stored, classes, width, sm80, gradient, optioned, summed):
     """Losses of class numbers, and with ``gradient`` their gradient."""
     block = BlockOfRows(stored, classes, width)
     write = put_in_block if sm80 else put_in_block_old
-    position = registers.make_cross_entropy(classes, block.kind, sm80, gradient, optioned, EXP_OF_ROW, get_in_block, write, indexed=True)
+    position = registers.make_cross_entropy(classes, block.kind, sm80, gradient, EXP_OF_ROW, get_in_block, write, get, indexed=True)
+    read_options = options_reader(optioned)
     stored_type, numbers, load, store = block.type, block.numbers, block.load, block.store
 
     def kernel(
@@ -157,8 +161,9 @@ def cross_entropy(stored, classes, width, sm80, gradient, optioned, summed):
         barrier()
         p = thread_position()
         if p < count:
-            base = _row_in_block() * classes
-            position(cells, base, 1, p, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, cells)
+            y = np.int32(integer(target, p) & mask & registers.LOW_BITS)  # any number where the row is ignored
+            options = read_options(lse_square_scale)
+            position(cells, _row_in_block() * classes, 1, y, get(scale, p), upstream, p * upstream_stride, options, loss, p, cells)
         if gradient:
             barrier()
             store(out, cells, count)

@@ -16,27 +16,9 @@ from numba.cuda import types
 
 from nbloss.kernels.cuda.prims.api import device, get, larger_words, maximum, maximum_old, pack, pack_old, put, put_vector, unpack, vector
 from nbloss.kernels.cuda.rows.thread_group import group_size
+from nbloss.kernels.cuda.unrolled import unrolled, written
 
 PACKED_LOWEST = {"uint16": np.uint32(0xFC00FC00), "int16": np.uint32(0xFF80FF80)}  # by stored half type: two times -inf in one word
-
-
-def unrolled(step, count, carried=0):
-    """``run(*arguments)``: calls step(0, *arguments), step(1, *arguments), ...; ``step`` returns new values of its first ``carried`` ones.
-
-    The calls are written out as source. The compiler does not unroll long loops, and an array indexed by the variable of a loop is in local
-    memory instead of in registers.
-    """
-    names = list(inspect.signature(step).parameters)[1:]
-    given, state = ", ".join(names), ", ".join(names[:carried])
-    lines = [f"{state + ' = ' if state else ''}step({k}, {given})" for k in range(count)]
-    return _written(given, [*lines, f"return {state}"], {"step": device(step)}, f"{step.__qualname__} {count} times")
-
-
-def _written(parameters, lines, space, name):
-    """The device function run(parameters) of these lines."""
-    source = f"def run({parameters}):\n" + "".join(f"    {line}\n" for line in lines)
-    exec(compile(source, f"<{name}>", "exec"), space)
-    return device(space["run"])
 
 
 @device
@@ -114,7 +96,7 @@ class RowTile:
             lines = ["for chunk in range(chunk_count(count)):", *(f"    {line}" for line in body)]
         steps = unrolled(step, self.vectors if calls is None else calls, carried)
         space = {"steps": steps, "load_chunk": self.load_chunk, "chunk_count": self.chunk_count}
-        return _written(", ".join([*state, *row, *others]), [*lines, f"return {result}"], space, step.__qualname__)
+        return written(", ".join([*state, *row, *others]), [*lines, f"return {result}"], space, step.__qualname__)
 
     def make_zeros(self):
         """``run(p, base, count, rank, held)``: zeros instead of the vectors of a row."""
