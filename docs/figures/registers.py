@@ -180,7 +180,7 @@ def gpu():
     c.text(9, 12.8, "maximum and sum: lanes (shuffle), then warps and blocks (shared memory)", 7.5)
     c.cell(7, 11.3, "m, s", ORANGE, width=3, size=9)
     c.note(0.5, 10.5, "Group by row length: part of a warp, a warp, a block, a cluster of up to 8 blocks. The row stays in registers.")
-    c.text(0.5, 9.2, "channels_first/: positions contiguous. One thread per position", 9, weight="bold")
+    c.text(0.5, 9.2, "channels_first/: positions contiguous. A thread per position, or per few neighbours", 9, weight="bold")
     for j in range(3):
         c.cells(0.5, 7.6 - 1.15 * j, [f"{i},{j}" for i in range(LANES)], [ROWS[i % 4] for i in range(LANES)])
         c.text(16.8, 8.1 - 1.15 * j, f"class {j}", 8)
