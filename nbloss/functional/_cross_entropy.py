@@ -21,6 +21,9 @@ def cross_entropy(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     device: str | None = None,
 ) -> Any:
     """Cross entropy between logits and targets.
@@ -59,7 +62,10 @@ def cross_entropy(
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
     np.float32(4.1223074e-09)
     """
-    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale
+    call = (
+        "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
+        label_smoothing, lse_square_scale,
+    )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
 
@@ -74,6 +80,9 @@ def cross_entropy_backward(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     out: NDArray[Any] | None = None,
     device: str | None = None,
 ) -> NDArray[Any]:
@@ -99,7 +108,10 @@ def cross_entropy_backward(
     >>> F.cross_entropy_backward(1.0, np.zeros((1, 2)), np.array([0]))
     array([[-0.5,  0.5]])
     """
-    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale, grad_output, out
+    call = (
+        "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
+        label_smoothing, lse_square_scale, grad_output, out,
+    )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call, with_loss=False))[1]
 
 
@@ -113,6 +125,9 @@ def cross_entropy_value_and_grad(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     grad_output: ArrayLike = 1.0,
     out: NDArray[Any] | None = None,
     device: str | None = None,
@@ -147,5 +162,8 @@ def cross_entropy_value_and_grad(
     >>> loss.round(4), grad
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
-    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale, grad_output, out
+    call = (
+        "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
+        label_smoothing, lse_square_scale, grad_output, out,
+    )  # fmt: skip
     return _fast_path.loss(*call) or _general_path.loss(*call)
