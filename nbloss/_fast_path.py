@@ -10,7 +10,6 @@ them.
 """
 
 from math import inf
-from sys import float_info
 
 import numpy as np
 from numpy import ndarray
@@ -232,16 +231,20 @@ def _of_rows(array, shape, dtype, out):
     """Sample weights as the kernels take them; None if the general path must take them, also where ``out`` may share their memory."""
     if type(array) is not ndarray or array.shape != shape or array.dtype.kind not in "iuf" or not array.dtype.isnative:
         return None
-    if out is not None and np.may_share_memory(array, out):
+    if out is not None and (type(out) is not ndarray or np.may_share_memory(array, out)):
         return None
     return np.ascontiguousarray(array, dtype).reshape(-1)
 
 
 def _divisor(divisor, over):
     """A divisor of the mean, in place of ``over``; None if the general path must take it: where it is no mean (``over`` is not 0), too."""
-    if type(divisor) not in (int, float, np.int64, np.float64, np.float32) or over or not 0 < divisor <= float_info.max:
+    if over or type(divisor) not in (float, int, np.int64, np.float64, np.float32):
         return None
-    return float(divisor)
+    try:
+        divisor = float(divisor)
+    except OverflowError:  # an int beyond float64
+        return None
+    return divisor if 0.0 < divisor < inf else None
 
 
 def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):

@@ -74,7 +74,7 @@ def _number(name, wanted, value):
     if type(value) is float:
         return value
     if not isinstance(value, (str, bytes)) and np.ndim(value) == 0 and not np.iscomplexobj(value):
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             return float(value)
     raise TypeError(f"{name} should be a number{wanted}; got {value!r}")
 

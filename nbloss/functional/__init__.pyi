@@ -21,6 +21,7 @@ _Sum: TypeAlias = Literal["mean", "sum"]
 _Each: TypeAlias = Literal["none"] | None
 _Reduction: TypeAlias = Literal["mean", "sum", "none"] | None
 _Empty: TypeAlias = Literal["nan", "zero"]
+_Real: TypeAlias = float | np.integer[Any] | np.floating[Any]
 
 class _OnDevice(Protocol):
     """An array on a GPU: PyTorch's, CuPy's, Numba's or nbloss's own. Results are of its kind."""
@@ -63,7 +64,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
     sample_weight: _Like | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     device: str | None = None,
 ) -> Any: ...
@@ -76,7 +77,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: _Sum = "mean",
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Number: ...
@@ -89,7 +90,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: _Each,
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Array: ...
@@ -103,7 +104,7 @@ def nll_loss_backward(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
     sample_weight: _Like | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     out: Any = None,
     device: str | None = None,
@@ -118,7 +119,7 @@ def nll_loss_backward(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     out: _Array | None = None,
     device: str | None = None,
@@ -134,7 +135,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: _Like | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     device: str | None = None,
 ) -> Any: ...
@@ -149,7 +150,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Number: ...
@@ -164,7 +165,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Array: ...
@@ -180,7 +181,7 @@ def cross_entropy_backward(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: _Like | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     out: Any = None,
     device: str | None = None,
@@ -197,7 +198,7 @@ def cross_entropy_backward(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     out: _Array | None = None,
     device: str | None = None,
@@ -213,7 +214,7 @@ def cross_entropy_value_and_grad(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: _Like | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     grad_output: Any = 1.0,
     out: Any = None,
@@ -230,7 +231,7 @@ def cross_entropy_value_and_grad(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     grad_output: ArrayLike = 1.0,
     out: _Array | None = None,
@@ -247,7 +248,7 @@ def cross_entropy_value_and_grad(
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
     sample_weight: ArrayLike | None = None,
-    divisor: float | None = None,
+    divisor: _Real | None = None,
     empty: _Empty = "nan",
     grad_output: ArrayLike = 1.0,
     out: _Array | None = None,

@@ -2,7 +2,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from numpy.typing import ArrayLike
 
-from nbloss.functional import _Array, _Each, _Empty, _Number, _Reduction, _Sum
+from nbloss.functional import _Array, _Each, _Empty, _Number, _Real, _Reduction, _Sum
 
 __all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
@@ -38,10 +38,10 @@ class _Loss(_Module, Generic[_Result]):
     @property
     def options(self) -> dict[str, Any]: ...
     def __call__(
-        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None
+        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: _Real | None = None
     ) -> _Result: ...
     def forward(
-        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None
+        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: _Real | None = None
     ) -> _Result: ...
     def backward(self, grad_output: ArrayLike = 1.0) -> _Array: ...
 
@@ -53,7 +53,7 @@ class NLLLoss(_Loss[_Result]):
         *,
         ignore_index: int = -100,
         reduction: _Sum = "mean",
-        divisor: float | None = None,
+        divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
@@ -67,7 +67,7 @@ class NLLLoss(_Loss[_Result]):
         *,
         ignore_index: int = -100,
         reduction: _Each,
-        divisor: float | None = None,
+        divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
@@ -81,7 +81,7 @@ class NLLLoss(_Loss[_Result]):
         *,
         ignore_index: int = -100,
         reduction: _Reduction = "mean",
-        divisor: float | None = None,
+        divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
@@ -101,7 +101,7 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Sum = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
-        divisor: float | None = None,
+        divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
@@ -117,7 +117,7 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Each,
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
-        divisor: float | None = None,
+        divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
@@ -133,7 +133,7 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Reduction = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
-        divisor: float | None = None,
+        divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,

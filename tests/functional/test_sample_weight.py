@@ -192,7 +192,7 @@ def test_torch_gives_the_same_by_hand(shape, kind, reduction, rng):
     given = torch.tensor(x, requires_grad=True)
     losses = torch.nn.functional.cross_entropy(given, torch.tensor(y), torch.tensor(w), reduction="none", **options)
     losses = losses * torch.tensor(own)
-    counted = own if kind == "probabilities" else np.where(y == -100, 0, own * w[y])
+    counted = own if kind == "probabilities" else np.where(y == -100, 0, own * w[np.maximum(y, 0)])
     total = {"mean": losses.sum() / counted.sum(), "sum": losses.sum(), "none": losses}[reduction]
     total.sum().backward()
     loss, grad = F.cross_entropy_value_and_grad(x, y, w, sample_weight=own, reduction=reduction, **options)
@@ -303,7 +303,7 @@ def test_neutral_values_give_the_same_bits(shape, dtype, kind, rng):
     x, y, options = problem(rng, shape, kind, dtype)
     w = weights(rng, class_count(shape), work(dtype))
     for weight, path in product([None, w], [False, True]):
-        own = None if kind == "probabilities" else np.where(y == -100, 0, 1 if weight is None else weight[y])
+        own = None if kind == "probabilities" else np.where(y == -100, 0, 1 if weight is None else weight[np.maximum(y, 0)])
         neutral = (
             {"sample_weight": np.ones(rows_shape(shape))},
             {"divisor": y.shape[0] * np.prod(y.shape[2:]) if own is None else own.sum()},
@@ -389,7 +389,8 @@ def test_a_divisor_divides_the_sum(shape, dtype, kind, rng):
     total = results(x, y, reduction="sum", **options)
     for divisor in (1, 3, np.float32(0.5), np.int64(70), 1e6):
         for ours, whole in zip(results(x, y, divisor=divisor, **options), total, strict=True):
-            assert_allclose(ours, whole / float(divisor), rtol=2 * eps(dtype), atol=floor(dtype))
+            expected = whole / float(divisor)
+            assert_allclose(ours, expected, rtol=2 * eps(dtype), atol=2 * eps(dtype) * np.abs(expected).max())
     assert_same_bits(results(x, y, divisor=1, **options), total)
 
 
@@ -434,7 +435,7 @@ def test_a_divisor_without_a_mean_is_a_value_error(reduction, call):
 
 
 @every_loss
-@pytest.mark.parametrize("bad", ["2", b"2", [2.0], np.ones(2), 1j], ids=repr)
+@pytest.mark.parametrize("bad", ["2", b"2", [2.0], np.ones(2), 1j, 10**400], ids=lambda bad: repr(bad)[:9])
 def test_a_divisor_that_is_no_number_is_a_type_error(bad, call):
     with refused(TypeError, "divisor", "a number", repr(bad)):
         call(X, Y, divisor=bad)
