@@ -20,6 +20,8 @@ _Number: TypeAlias = np.floating[Any]
 _Sum: TypeAlias = Literal["mean", "sum"]
 _Each: TypeAlias = Literal["none"] | None
 _Reduction: TypeAlias = Literal["mean", "sum", "none"] | None
+_Empty: TypeAlias = Literal["nan", "zero"]
+_Real: TypeAlias = float | np.integer[Any] | np.floating[Any]
 
 class _OnDevice(Protocol):
     """An array on a GPU: PyTorch's, CuPy's, Numba's or nbloss's own. Results are of its kind."""
@@ -61,6 +63,9 @@ def nll_loss(
     *,
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
+    sample_weight: _Like | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> Any: ...
 @overload
@@ -71,6 +76,9 @@ def nll_loss(
     *,
     ignore_index: int = -100,
     reduction: _Sum = "mean",
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Number: ...
 @overload
@@ -81,6 +89,9 @@ def nll_loss(
     *,
     ignore_index: int = -100,
     reduction: _Each,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Array: ...
 @overload
@@ -92,6 +103,9 @@ def nll_loss_backward(
     *,
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
+    sample_weight: _Like | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     out: Any = None,
     device: str | None = None,
 ) -> Any: ...
@@ -104,6 +118,9 @@ def nll_loss_backward(
     *,
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     out: _Array | None = None,
     device: str | None = None,
 ) -> _Array: ...
@@ -117,6 +134,9 @@ def cross_entropy(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: _Like | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> Any: ...
 @overload
@@ -129,6 +149,9 @@ def cross_entropy(
     reduction: _Sum = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Number: ...
 @overload
@@ -141,6 +164,9 @@ def cross_entropy(
     reduction: _Each,
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Array: ...
 @overload
@@ -154,6 +180,9 @@ def cross_entropy_backward(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: _Like | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     out: Any = None,
     device: str | None = None,
 ) -> Any: ...
@@ -168,6 +197,9 @@ def cross_entropy_backward(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     out: _Array | None = None,
     device: str | None = None,
 ) -> _Array: ...
@@ -181,6 +213,9 @@ def cross_entropy_value_and_grad(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: _Like | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     grad_output: Any = 1.0,
     out: Any = None,
     device: str | None = None,
@@ -195,6 +230,9 @@ def cross_entropy_value_and_grad(
     reduction: _Sum = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     grad_output: ArrayLike = 1.0,
     out: _Array | None = None,
     device: str | None = None,
@@ -209,6 +247,9 @@ def cross_entropy_value_and_grad(
     reduction: _Each,
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
     grad_output: ArrayLike = 1.0,
     out: _Array | None = None,
     device: str | None = None,

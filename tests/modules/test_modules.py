@@ -185,6 +185,7 @@ def test_a_pickle_of_an_older_version_has_the_default_of_a_newer_option(rng):
     module = pickle.loads(pickled)
     assert repr(module) == "CrossEntropyLoss(ignore_index=3, reduction='sum', label_smoothing=0.25)"
     assert module.lse_square_scale == 0
+    assert (module.divisor, module.empty) == (None, "nan")
     x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
     assert_array_equal(module(x, y), F.cross_entropy(x, y, ignore_index=3, reduction="sum", label_smoothing=0.25))
 
@@ -229,6 +230,65 @@ def test_a_bad_row_option_is_refused_when_the_module_is_made(option):
         nbloss.CrossEntropyLoss(**{option: -1})
     with pytest.raises(TypeError, match=rf"{option} should be a number.*; got 'x'"):
         nbloss.CrossEntropyLoss(**{option: "x"})
+
+
+# ---- options of rows and of the mean -------------------------------------------------------------------------------------
+
+
+@every_loss
+def test_sample_weights_and_divisors_of_a_call_are_those_of_its_backward(op, rng, device):
+    x, y, own = logits(rng, (5, 7)), class_index(rng, (5, 7)), rng.random(5)
+    module = LOSSES[op](W, device=device)
+    for of_call in ({}, {"sample_weight": own}, {"divisor": 3}, {"sample_weight": own, "divisor": 2.5}):
+        expected = function(op)(x, y, W, **of_call, device=device)
+        assert_array_equal(module(x, y, **of_call), expected)
+        assert_array_equal(module.forward(x, y, **of_call), expected)
+        assert_array_equal(module.backward(2.0), function(op, "_backward")(2.0, x, y, W, **of_call, device=device))
+
+
+@every_loss
+def test_a_divisor_of_the_module_holds_until_a_call_has_another(op, rng):
+    x, y = logits(rng, (5, 7)), class_index(rng, (5, 7))
+    module = LOSSES[op](divisor=4)
+    for of_call, divisor in (({}, 4), ({"divisor": 2.0}, 2), ({}, 4)):
+        assert_array_equal(module(x, y, **of_call), function(op)(x, y, divisor=divisor))
+        assert_array_equal(module.backward(), function(op, "_backward")(1.0, x, y, divisor=divisor))
+    assert module.divisor == 4.0
+    module.divisor = 8
+    assert_array_equal(module(x, y), function(op)(x, y, divisor=8))
+
+
+@every_loss
+def test_a_module_has_an_empty_option(op, rng):
+    x, ignored = logits(rng, (5, 7)), np.full(5, -100)
+    module = LOSSES[op](empty="zero")
+    assert module(x, ignored) == 0 and module.empty == "zero"
+    assert (module.backward() == 0).all()
+    assert np.isnan(LOSSES[op]()(x, ignored)) and LOSSES[op]().empty == "nan"
+    assert "empty='zero'" in repr(module) and "empty" not in repr(LOSSES[op]())
+    assert "divisor=4.0" in repr(LOSSES[op](divisor=4)) and "divisor" not in repr(LOSSES[op]())
+
+
+@every_loss
+def test_a_bad_divisor_or_empty_is_refused_when_the_module_is_made(op):
+    with pytest.raises(ValueError, match="divisor should be a positive finite number; got 0"):
+        LOSSES[op](divisor=0)
+    with pytest.raises(ValueError, match="divisor should be None unless reduction is 'mean'; got reduction='sum'"):
+        LOSSES[op](divisor=2, reduction="sum")
+    with pytest.raises(ValueError, match="empty should be 'nan' or 'zero'; got 'inf'"):
+        LOSSES[op](empty="inf")
+
+
+@every_loss
+def test_a_gradient_s_array_is_not_used_again_where_it_holds_the_sample_weights(op, rng):
+    x, y = logits(rng, (7, 7)), class_index(rng, (7, 7))
+    module = LOSSES[op](reuse_grad=True)
+    module(x, y)
+    own = module.backward()[0]
+    own[...] = 0.5
+    module(x, y, sample_weight=own)
+    assert_array_equal(module.backward(), function(op, "_backward")(1.0, x, y, sample_weight=np.full(7, 0.5)))
+    assert (own == 0.5).all()
 
 
 MODULES = {

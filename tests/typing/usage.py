@@ -32,6 +32,8 @@ class OnDevice:
 def functions(chosen: Literal["mean", "none"]) -> None:
     assert_type(F.cross_entropy(x, y), Number)
     assert_type(F.cross_entropy(x, y, w, reduction="sum", label_smoothing=0.1, lse_square_scale=1e-4), Number)
+    assert_type(F.cross_entropy(x, y, sample_weight=np.ones(4), divisor=np.int64(3), empty="zero"), Number)
+    assert_type(F.nll_loss(x, y, sample_weight=[1, 0, 1, 1], reduction="none"), Array)
     assert_type(F.cross_entropy(x, y, reduction="none"), Array)
     assert_type(F.cross_entropy(x, y, reduction=None), Array)
     assert_type(F.cross_entropy(x, y, reduction=chosen), Number | Array)
@@ -60,6 +62,7 @@ def modules() -> None:
     assert_type(mean(x, y), Number)
     assert_type(each(x, y), Array)
     assert_type(mean.forward(x, y), Number)
+    assert_type(nbloss.NLLLoss(divisor=8, empty="zero")(x, y, sample_weight=np.ones(4), divisor=4.0), Number)
     assert_type(mean.backward(), Array)
     assert_type(mean.to("cpu")(x, y), Number)
     log_softmax = nbloss.LogSoftmax(dim=1)
@@ -81,6 +84,7 @@ def others() -> None:
 
 def wrong() -> None:
     F.cross_entropy(x, y, reduction="avg")  # type: ignore
+    F.cross_entropy(x, y, empty="none")  # type: ignore
     F.cross_entropy(x)  # type: ignore
     F.cross_entropy(x, y, w, -100)  # type: ignore
     F.cross_entropy(x, y, smoothing=0.1)  # type: ignore
