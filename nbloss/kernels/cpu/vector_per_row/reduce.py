@@ -139,8 +139,8 @@ def _typed_add_targets(q, t, count, total, gaps):
 
 
 @njit(**INLINE)
-def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, b):
-    """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak)``.
+def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, w, y, a, b):
+    """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak)``; with ``entropy`` (not None), q is the exponential.
 
     Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``. The last vector of a row overlaps the
     one before it. Its lanes that are not new add 0.
@@ -158,6 +158,8 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, 
             store(keep, j, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
+        if entropy is not None:
+            total, gaps = _add_targets(e, t, None, total, gaps)
         peak = maximum(load_x4(following, j), peak)
         even = (even + extract_x4(e, 0)) + extract_x4(e, 2)
         odd = (odd + extract_x4(e, 1)) + extract_x4(e, 3)
@@ -171,6 +173,8 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, 
             store(keep, j, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
+        if entropy is not None:
+            total, gaps = _add_targets(e, t, None, total, gaps)
         even, odd = odd, even + e
         j += width
     if j < stop:
@@ -180,28 +184,42 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, 
             store(keep, stop - width, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(stop - width, t, w, y, a, b), t, stop - j, total, gaps)
+        if entropy is not None:
+            total, gaps = _add_targets(e, t, stop - j, total, gaps)
         even = even + last_lanes(e, stop - j)
     return promote(even + odd), promote(total), promote(gaps), peak
 
 
 @njit(**INLINE)
-def row_soft_sums(x, n, m, keep, ahead, out, following, soft, w, y, a, b):
+def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y, a, b):
     """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following)``; the sums are float64 vectors.
 
-    Without ``soft`` (None), the second and the third are 0. The distribution q is that of ``target_vector``; 1 without w and y, whose
-    sum is not taken.
+    The weights q are the scaled exponentials with ``entropy`` (not None), and those of ``target_vector`` with ``soft``: 1 without w and
+    y, whose sum is not taken. Without both, the second and the third sum are 0.
     """
     zero = promote(splat(x, 0.0))
     sums, total, gaps = zero, zero, zero
     peak = repeat_x4(splat(x, -np.inf))
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
-        block_sums, block_total, block_gaps, peak = _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, b)
+        block_sums, block_total, block_gaps, peak = _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, w, y, a, b)
         sums = sums + block_sums
-        if soft is not None:
-            total, gaps = total + block_total, gaps + block_gaps
+        total, gaps = total + block_total, gaps + block_gaps
     most = 4 * lanes(x)
     return sums, total, gaps, cast(x, _max_from(following, n, n // most * most, peak))
+
+
+@njit(**INLINE)
+def row_soft_sums(x, n, m, keep, ahead, out, following, soft, w, y, a, b):
+    """`row_weighted_sums` of the target distribution."""
+    return row_weighted_sums(x, n, m, keep, ahead, out, following, None, soft, w, y, a, b)
+
+
+@njit(**INLINE)
+def row_entropy_sums(x, n, m, keep, ahead, following):
+    """``(sums of the scaled exponentials e, sums of e (x - m), maximum of row following)``; the sums are float64 vectors."""
+    sums, _, gaps, top = row_weighted_sums(x, n, m, keep, ahead, None, following, True, None, None, None, 0.0, 0.0)
+    return sums, gaps, top
 
 
 @njit(**INLINE)
