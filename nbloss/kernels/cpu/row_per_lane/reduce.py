@@ -15,8 +15,8 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, splat, store
-from nbloss.kernels.cpu.simd.vec import demote, equal, extract_x4, fma, maximum, promote, repeat_x4, select, where_nonzero
-from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, rounding_error
+from nbloss.kernels.cpu.simd.vec import at_least, demote, equal, extract_x4, fma, maximum, promote, repeat_x4, select
+from nbloss.kernels.cpu.simd.vecmath import ZERO_EXP_ARGUMENT, exp_scale, exp_scaled, rounding_error
 
 
 @njit(**INLINE)
@@ -157,24 +157,23 @@ def entropy_sums(tile, m, n):
     inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
     zero, maxima = splat(tile, 0.0), repeat_x4(m)
     ties = zero - 1.0
-    total = gaps = promote(zero)
-    c = 0
+    total, gaps, c = promote(zero), zero, 0
     while c + 4 <= n:
         ties, first, second, third, fourth, t = _four_terms(tile, c, maxima, None, ties)
         total = total + promote((first + second) + (third + fourth))
-        lower = fma(second, where_nonzero(second, extract_x4(t, 1)), _times_gap(first, extract_x4(t, 0)))
-        upper = fma(fourth, where_nonzero(fourth, extract_x4(t, 3)), _times_gap(third, extract_x4(t, 2)))
-        gaps = gaps + promote(lower + upper)
+        t = at_least(t, ZERO_EXP_ARGUMENT)
+        lower = fma(second, extract_x4(t, 1), first * extract_x4(t, 0))
+        gaps = gaps - fma(fourth, extract_x4(t, 3), fma(third, extract_x4(t, 2), lower))
         c += 4
     if c < n:
-        added = added_gaps = zero
+        added = zero
         while c < n:
             ties, e, t = _one_class(tile, c, m, None, ties)
-            added, added_gaps = added + e, added_gaps + _times_gap(e, t)
+            added, gaps = added + e, fma(-e, at_least(t, ZERO_EXP_ARGUMENT), gaps)
             c += 1
-        total, gaps = total + promote(added), gaps + promote(added_gaps)
+        total = total + promote(added)
     rest = total * inverse_scale + promote(ties)
-    return demote(rest + 1.0, m), demote(rest, m), demote(-gaps * inverse_scale, m)
+    return demote(rest + 1.0, m), demote(rest, m), gaps / exp_scale(get(tile, 0))
 
 
 @njit(**INLINE)

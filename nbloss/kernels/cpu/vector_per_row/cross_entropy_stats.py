@@ -37,10 +37,9 @@ def _row_counts(scales, p):
 
 
 @njit(**INLINE)
-def _first_equal(x, n, m):
-    """The first element of a row that equals m; there is one."""
+def _first_equal(x, n, m, j):
+    """The first element of a row from element j on that equals m; there is one."""
     width, top = lanes(x), splat(x, m)
-    j = 0
     while j + 4 * width <= n:
         first, second = equal(load(x, j), top), equal(load(x, j + width), top)
         third, fourth = equal(load(x, j + 2 * width), top), equal(load(x, j + 3 * width), top)
@@ -68,7 +67,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
     base = pointer(x, 0)
     width = lanes(base)
     near, pitch, keeping = rows_per_group(width, n), exp_buffer_size(base, n), False
-    tops, maxima, gaps, means, kept = carve(base, (2 * width, width, width, width, near * pitch))
+    tops, starts, maxima, gaps, means, kept = carve(base, (2 * width, 2 * width, width, width, width, near * pitch))
     ring = 2 * width - 1
     rest = splat(base, 0.0)
     store(maxima, 0, rest)  # lanes without a row must not hold subnormal numbers, which are slow
@@ -89,6 +88,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     row = position_pointer(x, p + k)
                     if p + k < lo + near or not _row_counts(scales, p + k - near):
                         put(tops, (p + k) & ring, row_max(row, n))
+                        put(starts, (p + k) & ring, 0)
                     m = get(tops, (p + k) & ring)
                     put(maxima, k, m)
                     if target is not None:
@@ -104,12 +104,13 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     row, m, later = position_pointer(x, p + k), get(tops, (p + k) & ring), p + k + near
                     following = position_pointer(x, later) if later < hi and _row_counts(scales, later) else row
                     if keeping:
-                        sums, gap_sums, top = row_entropy_sums(row, n, m, offset(kept, (k - first) * pitch), ahead, following)
+                        sums, gap_sums, top, start = row_entropy_sums(row, n, m, offset(kept, (k - first) * pitch), ahead, following)
                     else:
-                        sums, gap_sums, top = row_entropy_sums(row, n, m, None, ahead, following)
+                        sums, gap_sums, top, start = row_entropy_sums(row, n, m, None, ahead, following)
                     store(terms, k * width, sums)
                     store(gap_terms, k * width, gap_sums)
                     put(tops, later & ring, top)
+                    put(starts, later & ring, start)
             for k in range(first, last):
                 if _row_counts(scales, p + k):
                     m = get(maxima, k)
@@ -125,7 +126,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                         if target is not None:
                             put(hits, p + k, False)
                     else:
-                        at = _first_equal(row, n, m)
+                        at = _first_equal(row, n, m, np.int64(get(starts, (p + k) & ring)))
                     put(indices, p + k, at)
             for k in range(first, last):
                 if confident >> k & 1:
