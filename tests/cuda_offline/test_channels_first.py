@@ -22,6 +22,7 @@ def signature(make, stored, summed=False):
         "log_softmax_backward": (x, x, x),
         "softmax_backward": (x, x, x),
         "cross_entropy": (x, "*int64", INT, r, *results),
+        "cross_entropy_stats": (x, "*int64", INT, r, r, r, "*int64", "*uint8", r),
         "soft_targets": (x, r, r, real, real, "*int64", INT, r, r, *results),
     }[make.__name__] + ends
 
@@ -40,6 +41,7 @@ def compiled(make, stored, capability, *constants, classes=None):
 LOSS, GRADIENT, OPTIONED, SUMMED = (False, False, False), (True, False, False), (True, True, False), (True, False, True)
 SMOOTH, SOFT = (True, False, False, False), (True, True, False, False)
 SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, True, False), (True, True, True, False)
+STATS = (True,)  # with targets
 
 # name: factory, constants, stored type, classes, most registers (a multiprocessor has 65536), loads and stores in addition to one per
 # class, most instructions per class
@@ -57,6 +59,8 @@ HELD = {
     "soft-float32-32": (in_registers.soft_targets, SOFT, "float32", 32, 255, None, 1, 88),
     "optioned-float32-21": (in_registers.cross_entropy, OPTIONED, "float32", 21, 80, 3, 1, 72),
     "optioned smooth-float32-21": (in_registers.soft_targets, SMOOTH_OPTIONED, "float32", 21, 120, None, 1, 88),
+    "stats-float32-21": (in_registers.cross_entropy_stats, STATS, "float32", 21, 80, 4, 4, 88),
+    "stats-float16-32": (in_registers.cross_entropy_stats, STATS, "uint16", 32, 128, 4, 4, 88),
     "optioned soft-bfloat16-32": (in_registers.soft_targets, SOFT_OPTIONED, "int16", 32, 255, None, 1, 88),
 }
 
@@ -71,7 +75,7 @@ def test_classes_in_registers(case):
         assert code.registers <= registers, note
         assert constants == SUMMED or not code.doubles, (note, code.doubles)
         assert len(code.instructions) <= instructions * classes, (note, len(code.instructions))
-        written = 0 if constants == LOSS else classes
+        written = 0 if constants in (LOSS, STATS) else classes
         assert code.count("STG") <= written + stores + 1, (note, code.count("STG"))
         if loads is not None:
             assert code.count("LDG") <= classes + loads, (note, code.count("LDG"))
@@ -91,6 +95,8 @@ CHUNKED = {
     "soft-bfloat16": (online_softmax.soft_targets, SOFT, "int16", 168),
     "optioned-float32": (online_softmax.cross_entropy, OPTIONED, "float32", 96),
     "optioned smooth-float32": (online_softmax.soft_targets, SMOOTH_OPTIONED, "float32", 128),
+    "stats-float32": (online_softmax.cross_entropy_stats, STATS, "float32", 96),
+    "stats-bfloat16": (online_softmax.cross_entropy_stats, STATS, "int16", 96),
     "optioned soft-bfloat16": (online_softmax.soft_targets, SOFT_OPTIONED, "int16", 168),
 }
 
