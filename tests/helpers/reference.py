@@ -182,12 +182,14 @@ def stats(x, target=None, ignore_index=-100):
     with np.errstate(all="ignore"):
         lse, logp = log_sum_exp(rows)[..., 0], log_softmax(rows)
         p = np.exp(logp)
+        top = rows.max(axis=-1)
         entropy = np.where(p == 0, 0, -p * logp).sum(axis=-1)
     results = [np.where(keep, lse, 0), None, np.where(keep, rows.argmax(axis=-1), -1), None, np.where(keep, entropy, 0)]
     if target is not None:
         hit = np.where(keep, target, 0).astype(np.int64)[..., None]
-        results[1] = np.where(keep, np.take_along_axis(logp, hit, -1)[..., 0], 0)
-        results[3] = keep & (np.take_along_axis(rows, hit, -1)[..., 0] == rows.max(axis=-1))
+        log_prob = np.where(np.isnan(logp).any(axis=-1), np.nan, np.take_along_axis(logp, hit, -1)[..., 0])
+        results[1] = np.where(keep, log_prob, 0)
+        results[3] = keep & (np.take_along_axis(rows, hit, -1)[..., 0] == top)
     return tuple(results)
 
 
