@@ -30,9 +30,10 @@ lse, ...      (positions,)        statistics, one number per position: of the co
 ``cross_entropy_soft``            loss = M log s + sum q (m - x);  out = upstream (M p - q), where q = w (a y + b) for probabilities y
                                   (target, scale and spread are None); for smoothed class numbers (y is None) q = spread w, plus scale
                                   at the target
-``cross_entropy_stats``           lse = L, log_prob = -(log s + (m - x[target])), argmax = the first maximum (the first nan, where there is one),
-                                  correct = (x[target] == max x, nan is none), entropy = log s + sum exp(x - m) (m - x) / s, where
-                                  0 inf = 0; 0, 0, -1, False, 0 where scale is 0. target, scale, log_prob and correct may be None together
+``cross_entropy_stats``           lse = L;  log_prob = -(log s + (m - x[target]));  entropy = log s + sum exp(x - m) (m - x) / s, where
+                                  0 inf = 0;  argmax: the first nan, otherwise the first maximum;  correct = (x[target] is max x), False
+                                  in a row with nan. Where scale is 0: 0, 0, 0, -1, False. A call without targets has None for target,
+                                  scale, log_prob and correct
 ``row_scale``                     scale = hit w[target], spread = share, 0 where ignored. Gives the sum of w[target], how many targets are
                                   out of range, and where the first one is. A scale of one number is set to ``hit``: it is right if
                                   the sum equals the number of positions

@@ -76,7 +76,9 @@ def test_rows(case):
         assert code.registers * p.threads * p.min_blocks <= 65536, note
         if stored != "float64" and not is_summed(kernel, constants):
             assert not code.doubles, (note, code.doubles)
-        inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows, cross_entropy_stats_rows) else 3 if kernel is softmax_backward_rows else 2  # y twice
+        inputs = (
+            1 if kernel in (log_softmax_rows, cross_entropy_rows, cross_entropy_stats_rows) else 3 if kernel is softmax_backward_rows else 2
+        )  # y twice
         if p.width > 1 and kernel is not soft_target_rows:
             stats = kernel is cross_entropy_stats_rows
             loss = (kernel, constants) == LOSS

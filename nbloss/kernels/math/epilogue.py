@@ -69,7 +69,8 @@ def make(compile, select, equal):
     @compile
     def slope(weight, log_s, top, options):
         """D = 2 lam L H. A number of its own: as the difference of H + D and H it would be lost for a small lam."""
-        return weight * ((options.lse_square_scale + options.lse_square_scale) * log_sum_exp(log_s, top))  # a literal 2.0 would be float64 on CUDA
+        twice = options.lse_square_scale + options.lse_square_scale  # a literal 2.0 would be float64 on CUDA
+        return weight * (twice * log_sum_exp(log_s, top))
 
     # ------------------------------ class numbers ------------------------------
 

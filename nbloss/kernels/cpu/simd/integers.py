@@ -159,10 +159,9 @@ def _stored_lanes(convert, integer):
             with builder.if_else(builder.icmp_signed(">=", count, _I64(value.lanes))) as (whole, part):
                 with whole:
                     builder.store(vector, address, align=1)
-                with part:  # lane by lane: AVX2 has no masked store of bytes
-                    with cgutils.for_range(builder, count) as loop:
-                        number = builder.extract_element(vector, builder.trunc(loop.index, _I32))
-                        builder.store(number, element_address(builder, base, builder.add(offset, loop.index)), align=1)
+                with part, cgutils.for_range(builder, count) as loop:  # lane by lane: AVX2 has no masked store of bytes
+                    number = builder.extract_element(vector, builder.trunc(loop.index, _I32))
+                    builder.store(number, element_address(builder, base, builder.add(offset, loop.index)), align=1)
             return context.get_dummy_value()
 
         return types.void(types.CPointer(integer), types.intp, types.intp, value), codegen

@@ -361,18 +361,6 @@ def any_true(typingctx, mask):
     return types.boolean(mask), codegen
 
 
-@intrinsic
-def first_true(typingctx, mask):
-    """The first lane in which the mask is true; the number of lanes if there is none."""
-
-    def codegen(context, builder, sig, args):
-        bits = builder.zext(builder.bitcast(args[0], ir.IntType(mask.lanes)), _I64)
-        stop = builder.or_(bits, _I64(1 << mask.lanes))
-        return builder.cttz(stop, ir.IntType(1)(1))
-
-    return types.intp(mask), codegen
-
-
 def _reduce_halves(builder, value, lanes_, combine):
     """Combine the upper half of the lanes with the lower half until one lane is left: the tree of every horizontal reduction."""
     while lanes_ > 1:

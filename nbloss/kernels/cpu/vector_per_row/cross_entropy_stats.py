@@ -13,9 +13,10 @@ from nbloss.kernels.cpu.epilogue import entropy_of_row, log_prob_of_target, log_
 from nbloss.kernels.cpu.simd.integers import widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, position_pointer, row_step, start_if_given
-from nbloss.kernels.cpu.simd.vec import any_true, equal, first_true, insert_lane, mask_or, reduce_add, select
+from nbloss.kernels.cpu.simd.vec import equal, insert_lane, maximum, reduce_add, reduce_max, select
 from nbloss.kernels.cpu.simd.vecmath import log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
+from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
 from nbloss.kernels.cpu.vector_per_row.confident import keep_exponentials, kept_gaps, kept_rest
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
@@ -27,6 +28,8 @@ from nbloss.kernels.cpu.vector_per_row.reduce import (
 )
 from nbloss.kernels.math.epilogue import CONFIDENT
 
+SEARCHED = SUM_BLOCK_CLASSES + 64  # elements: a block, and what is left of a row after its last whole group of four vectors
+
 
 @njit(**INLINE)
 def _row_counts(scales, p):
@@ -37,19 +40,21 @@ def _row_counts(scales, p):
 
 
 @njit(**INLINE)
-def _first_equal(x, n, m, j):
-    """The first element of a row from element j on that equals m; there is one."""
+def _first_equal(x, n, m, start, down):
+    """The first element of a row, from element ``start`` on, that equals m; there is one. ``down`` holds 0, -1, -2, ...
+
+    A block is searched without a branch, whose outcome a processor could not predict.
+    """
     width, top = lanes(x), splat(x, m)
-    while j + 4 * width <= n:
-        first, second = equal(load(x, j), top), equal(load(x, j + width), top)
-        third, fourth = equal(load(x, j + 2 * width), top), equal(load(x, j + 3 * width), top)
-        if any_true(mask_or(mask_or(first, second), mask_or(third, fourth))):
-            break
-        j += 4 * width
-    while j < n - width and not any_true(equal(load(x, j), top)):
-        j = min_int(j + width, n - width)
-    j = min_int(j, n - width)
-    return j + first_true(equal(load(x, j), top))
+    while True:
+        best = splat(x, -np.inf)
+        for j in range(start, min_int(n, start + SEARCHED), width):
+            at = min_int(j, n - width)
+            best = maximum(select(equal(load(x, at), top), load(down, 0) - (at - start), -np.inf), best)
+        found = reduce_max(best)
+        if found > -np.inf:
+            return start - np.int64(found)
+        start += SEARCHED
 
 
 @njit(**INLINE)
@@ -67,7 +72,9 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
     base = pointer(x, 0)
     width = lanes(base)
     near, pitch, keeping = rows_per_group(width, n), exp_buffer_size(base, n), False
-    tops, starts, maxima, gaps, means, kept = carve(base, (2 * width, 2 * width, width, width, width, near * pitch))
+    tops, starts, maxima, gaps, means, down, kept = carve(base, (2 * width, 2 * width, width, width, width, width, near * pitch))
+    for lane in range(width):
+        put(down, lane, -lane)
     ring = 2 * width - 1
     rest = splat(base, 0.0)
     store(maxima, 0, rest)  # lanes without a row must not hold subnormal numbers, which are slow
@@ -126,7 +133,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                         if target is not None:
                             put(hits, p + k, False)
                     else:
-                        at = _first_equal(row, n, m, np.int64(get(starts, (p + k) & ring)))
+                        at = _first_equal(row, n, m, np.int64(get(starts, (p + k) & ring)), down)
                     put(indices, p + k, at)
             for k in range(first, last):
                 if confident >> k & 1:

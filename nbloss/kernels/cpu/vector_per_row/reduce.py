@@ -241,7 +241,7 @@ def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y,
             block = select(less(before, peak), splat(x, start // SUM_BLOCK_CLASSES), block)
     whole = n // (4 * lanes(x)) * (4 * lanes(x))
     top = cast(x, _max_from(following, n, whole, repeat_x4(peak)))
-    if entropy is None:
+    if entropy is None or n <= SUM_BLOCK_CLASSES:
         return sums, total, gaps, top, 0
     first = np.int64(-reduce_max(-select(equal(peak, top), block, splat(x, whole // SUM_BLOCK_CLASSES))))
     return sums, total, gaps, top, first * SUM_BLOCK_CLASSES
