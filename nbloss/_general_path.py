@@ -11,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbloss._arguments import array_like, float_array, float_dtype, real_array
 from nbloss._fast_path import NO_GRADIENT
 from nbloss._options import checked_dim, checked_divisor
-from nbloss._problem import Problem, as_stored, delivered, output_array
+from nbloss._problem import NO_TARGET, Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
 
 _NUMBERS = (float, int, np.float32, np.float64)
@@ -60,6 +60,25 @@ def loss(
         if with_loss:
             value = problem.reduced(losses)
         done = value, None if result is None else backend.deliver(result)
+        if call is not None:
+            call.keep(done)
+        return done
+
+
+def stats(input, target, ignore_index, device):
+    """``(lse, log_prob, argmax, correct, entropy)`` of each row; without a target, log_prob and correct are None."""
+    call = _recorded(("cross_entropy_stats", ignore_index, device), None, input, target) if type(ignore_index) is int else None
+    done = call and call.replay()
+    if done:
+        return done
+    with select(device, input, target, call=call) as backend:
+        problem = Problem(backend, input, NO_TARGET if target is None else target, None, ignore_index, "none")
+        if problem.soft:
+            shape = problem.target_array.shape
+            raise TypeError(f"target should hold class numbers, of shape {problem.shape}; got probabilities, shape {shape}")
+        if target is not None:
+            problem.check_targets()
+        done = tuple([None if output is None else delivered(backend, output) for output in problem.stats()])
         if call is not None:
             call.keep(done)
         return done

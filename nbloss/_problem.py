@@ -122,6 +122,9 @@ def out_of_range(shape, classes, ignore_index, dtype, wrong, position, value):
 # ------------------------------ the problem ------------------------------
 
 
+NO_TARGET = object()  # instead of a target: of statistics that need none
+
+
 class Problem:
     """The logits or log-probabilities, the targets and the options of one loss, in the form that the kernels of a backend take."""
 
@@ -145,7 +148,9 @@ class Problem:
         self.classes = x.shape[self.axis]
         self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # the shape of the losses
         self.positions = math.prod(self.shape)
-        self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
+        self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
+        if target is not NO_TARGET:
+            self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
         self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
         self.sample_weight_array = self.sample_weight = None
         if sample_weight is not None:
@@ -230,6 +235,16 @@ class Problem:
             else:
                 kernels.cross_entropy(x, *given, *outputs)
         return losses
+
+    def stats(self):
+        """The outputs of the statistics of each row: ``(lse, log_prob, argmax, correct, entropy)``, None for those that need a target."""
+        dtypes = self.dtype, self.dtype, np.dtype(np.int64), np.dtype(np.bool_), self.dtype
+        given = True, self.target is not None, True, self.target is not None, True
+        outputs = [self.backend.new_output(self.shape, dtype) if has else None for dtype, has in zip(dtypes, given, strict=True)]
+        numbers = [None if output is None else self.backend.kernel_view(output).reshape(-1) for output in outputs]
+        for at, x, _ in self._pieces([as_stored(self.input)], None):
+            self.backend.kernels.cross_entropy_stats(x, at(self.target), self.mask, at(self.scale), *map(at, numbers))
+        return outputs
 
     def nll(self):
         """The losses of log-probabilities."""

@@ -61,6 +61,11 @@ def _none(x, y):
     F.nll_loss(x, y, reduction="none")
 
 
+def _stats(x, y):
+    F.cross_entropy_stats(x, y)
+    F.cross_entropy_stats(x)
+
+
 def _nll(x, y):
     F.nll_loss(x, y)
     F.nll_loss_backward(1.0, x, y)
@@ -77,6 +82,7 @@ CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "log_softmax": _log_softmax,
     "softmax": _softmax,
     "nll_loss": _nll,
+    "cross_entropy_stats": _stats,
 }
 
 

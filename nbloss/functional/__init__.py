@@ -1,13 +1,16 @@
 """The losses as functions, with the names and meanings of ``torch.nn.functional``."""
 
 from nbloss.functional._cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_value_and_grad
+from nbloss.functional._cross_entropy_stats import Stats, cross_entropy_stats
 from nbloss.functional._log_softmax import log_softmax, log_softmax_backward
 from nbloss.functional._nll_loss import nll_loss, nll_loss_backward
 from nbloss.functional._softmax import softmax, softmax_backward
 
 __all__ = [
+    "Stats",
     "cross_entropy",
     "cross_entropy_backward",
+    "cross_entropy_stats",
     "cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_backward",

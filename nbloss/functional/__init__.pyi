@@ -1,11 +1,13 @@
-from typing import Any, Literal, Protocol, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = [
+    "Stats",
     "cross_entropy",
     "cross_entropy_backward",
+    "cross_entropy_stats",
     "cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_backward",
@@ -254,3 +256,12 @@ def cross_entropy_value_and_grad(
     out: _Array | None = None,
     device: str | None = None,
 ) -> tuple[_Array, _Array]: ...
+
+class Stats(NamedTuple):
+    lse: Any
+    log_prob: Any | None
+    argmax: Any
+    correct: Any | None
+    entropy: Any
+
+def cross_entropy_stats(input: _Like, target: _Like | None = None, *, ignore_index: int = -100, device: str | None = None) -> Stats: ...

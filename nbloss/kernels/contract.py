@@ -17,6 +17,7 @@ q             (outer, C, inner)   target distribution; M = sum of q over the cla
 options       RowOptions or None  options that act on a whole row (``math.epilogue``)
 upstream      (positions,) or 1   gradient of each loss, the division of a mean included
 loss, out     outputs             filled in place; ``out`` may be x; None asks for the losses alone
+lse, ...      (positions,)        statistics, one number per position: of the computed type, argmax int64, correct bool
 ============  ==================  ======================================================================================
 
 ================================  ======================================================================================
@@ -30,6 +31,10 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
 ``cross_entropy_soft``            loss = M log s + sum q (m - x);  out = upstream (M p - q), where q = w (a y + b) for probabilities y
                                   (target, scale and spread are None); for smoothed class numbers (y is None) q = spread w, plus scale
                                   at the target
+``cross_entropy_stats``           lse = L;  log_prob = -(log s + (m - x[target]));  entropy = log s + sum exp(x - m) (m - x) / s, where
+                                  0 inf = 0;  argmax: the first nan, otherwise the first maximum;  correct = (x[target] is max x), False
+                                  in a row with nan. Where scale is 0: 0, 0, 0, -1, False. A call without targets has None for target,
+                                  scale, log_prob and correct
 ``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
                                   w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
                                   one number is set to ``hit``: it is right if the sum equals the number of positions
@@ -45,6 +50,7 @@ whatever its logits are. Kernels rely on the checks of ``nbloss._problem``.
 KERNELS = (
     "cross_entropy",
     "cross_entropy_soft",
+    "cross_entropy_stats",
     "fused_loss",
     "fused_soft_loss",
     "log_softmax",

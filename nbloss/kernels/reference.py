@@ -175,6 +175,22 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
         _finish(counts, losses, gradient, g, loss, out)
 
 
+def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
+    rows = _rows(x)
+    counts = np.ones(lse.size, bool) if scale is None else np.broadcast_to(scale, lse.shape) != 0
+    with np.errstate(all="ignore"):
+        m, gap, e, s, _, log_s = _softmax(rows)
+        gaps = np.where(e == 0, 0, e * gap).sum(axis=1, keepdims=True)
+        lse[...] = np.where(counts, _formulas.log_sum_exp(log_s, m)[:, 0], 0)
+        entropy[...] = np.where(counts, _formulas.entropy_of_row(log_s, gaps / s)[:, 0], 0)
+        argmax[...] = np.where(counts, rows.argmax(axis=1), -1)
+        if target is not None:
+            hit = _classes(target, mask, counts)
+            own = np.take_along_axis(gap, hit, axis=1)
+            log_prob[...] = np.where(counts, _formulas.log_prob_of_target(log_s, own)[:, 0], 0)
+            correct[...] = counts & (np.take_along_axis(rows, hit, axis=1) == m)[:, 0]
+
+
 # ------------------------------ targets, sums, and a whole loss ------------------------------
 
 

@@ -53,6 +53,20 @@ def test_log_softmax(gpu, rng, dtype, shape):
 
 
 @SHAPES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_statistics(gpu, rng, dtype, shape):
+    x, target = problems.logits(rng, shape, dtype), problems.with_ignored(rng, problems.class_index(rng, shape), -100)
+    lse, log_prob, argmax, correct, entropy = reference.stats(x, target)
+    actual = F.cross_entropy_stats(x, target, device=gpu)
+    ulp, top = 8 * problems.eps(work(dtype)), np.abs(x.astype(float)).max(axis=1)
+    problems.assert_within(actual.lse, lse, ulp * (top + np.abs(lse)))
+    problems.assert_within(actual.log_prob, log_prob, ulp * np.abs(log_prob) + problems.tiny(work(dtype)))
+    problems.assert_within(actual.entropy, entropy, 2 * ulp * np.abs(entropy) + problems.tiny(work(dtype)))
+    np.testing.assert_array_equal(actual.argmax, argmax)
+    np.testing.assert_array_equal(actual.correct, correct)
+
+
+@SHAPES
 @pytest.mark.parametrize("margin", [5.25, 20.125, 60.3])
 def test_a_confident_row_keeps_its_digits(gpu, rng, shape, margin):
     x = problems.logits(rng, shape, np.float32, 0.3)

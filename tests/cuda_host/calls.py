@@ -46,6 +46,8 @@ CALLS = {
     ),
     "cross_entropy_backward": lambda x, y, p, w, g: F.cross_entropy_backward(1.0, x, y),
     "cross_entropy_backward per row": lambda x, y, p, w, g: F.cross_entropy_backward(g, x, y, reduction="none"),
+    "cross_entropy_stats": lambda x, y, p, w, g: F.cross_entropy_stats(x, y, ignore_index=3),
+    "cross_entropy_stats without a target": lambda x, y, p, w, g: F.cross_entropy_stats(x),
     "nll_loss": lambda x, y, p, w, g: F.nll_loss(x, y),
     "nll_loss probabilities": lambda x, y, p, w, g: F.nll_loss(x, p),
     "nll_loss_backward": lambda x, y, p, w, g: F.nll_loss_backward(1.0, x, y),

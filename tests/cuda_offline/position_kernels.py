@@ -22,6 +22,7 @@ def signature(make, stored, summed=False):
         "log_softmax_backward": (x, x, x),
         "softmax_backward": (x, x, x),
         "cross_entropy": (x, "*int64", INT, r, *results),
+        "cross_entropy_stats": (x, "*int64", INT, r, r, r, "*int64", "*uint8", r),
         "soft_targets": (x, r, r, real, real, "*int64", INT, r, r, *results),
     }[make.__name__] + ends
 
@@ -45,6 +46,7 @@ def compiled(make, stored, capability, *constants, classes=None, width=1):
 # The constants of kernels are probabilities, or gradient, (soft,) optioned, summed.
 LOSS, GRADIENT, OPTIONED, SUMMED = (False, False, False), (True, False, False), (True, True, False), (True, False, True)
 SMOOTH, SOFT = (True, False, False, False), (True, True, False, False)
+STATS = (True,)  # with targets
 SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, True, False), (True, True, True, False)
 
 # ------------------------------ the table of docs/gpu.md ------------------------------

@@ -10,6 +10,7 @@ import cubins
 
 from nbloss.kernels.cuda.rows import row_per_thread
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
+from nbloss.kernels.cuda.rows.cross_entropy_stats import cross_entropy_stats_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
@@ -23,6 +24,7 @@ LOG_SOFTMAX, SOFTMAX = (log_softmax_rows, (False,)), (log_softmax_rows, (True,))
 BACKWARD, SOFTMAX_BACKWARD = (log_softmax_backward_rows, ()), (softmax_backward_rows, ())
 LOSS, GRADIENT = (cross_entropy_rows, (False, False, False)), (cross_entropy_rows, (True, False, False))
 OPTIONED, SUMMED = (cross_entropy_rows, (True, True, False)), (cross_entropy_rows, (True, False, True))
+STATS, UNTARGETED_STATS = (cross_entropy_stats_rows, (True,)), (cross_entropy_stats_rows, (False,))
 SOFT, SMOOTH = (soft_target_rows, (True, True, False, False)), (soft_target_rows, (True, False, False, False))
 SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True, False)), (soft_target_rows, (True, False, True, False))
 
@@ -45,12 +47,13 @@ def signature(kernel, constants, stored):
         log_softmax_backward_rows: (x, x, x, *[INT] * 5),
         softmax_backward_rows: (x, x, x, *[INT] * 5),
         cross_entropy_rows: (x, "*int64", INT, r, *results, *[INT] * 4),
+        cross_entropy_stats_rows: (x, "*int64", INT, r, r, r, "*int64", "*uint8" if constants == (True,) else "*int64", r, *[INT] * 4),
     }[kernel]
 
 
 def planned(kernel, stored, classes, capability):
-    """The plan for many rows; `rows.launches` calls only the kernels of soft targets heavy."""
-    return plan.rows(stored, 10**5, classes, True, capability, 132, kernel is soft_target_rows)
+    """The plan for many rows, as `rows.launches` asks for it: the kernels of soft targets and of statistics are heavy."""
+    return plan.rows(stored, 10**5, classes, True, capability, 132, kernel in (soft_target_rows, cross_entropy_stats_rows))
 
 
 def compiled(kernel, constants, stored, p, capability):

@@ -10,6 +10,7 @@ from position_kernels import (
     SMOOTH_OPTIONED,
     SOFT,
     SOFT_OPTIONED,
+    STATS,
     SUMMED,
     chosen_width,
     compiled,
@@ -34,6 +35,8 @@ HELD = {
     "soft-float32-32": (in_registers.soft_targets, SOFT, "float32", 32, 255, None, 1, 88),
     "optioned-float32-21": (in_registers.cross_entropy, OPTIONED, "float32", 21, 80, 3, 1, 72),
     "optioned smooth-float32-21": (in_registers.soft_targets, SMOOTH_OPTIONED, "float32", 21, 120, None, 1, 88),
+    "stats-float32-21": (in_registers.cross_entropy_stats, STATS, "float32", 21, 80, 4, 4, 88),
+    "stats-float16-32": (in_registers.cross_entropy_stats, STATS, "uint16", 32, 128, 4, 4, 88),
     "optioned soft-bfloat16-32": (in_registers.soft_targets, SOFT_OPTIONED, "int16", 32, 255, None, 1, 88),
 }
 
@@ -48,7 +51,7 @@ def test_classes_in_registers(case):
         assert code.registers <= registers, note
         assert constants == SUMMED or not code.doubles, (note, code.doubles)
         assert len(code.instructions) <= instructions * classes, (note, len(code.instructions))
-        written = 0 if constants == LOSS else classes
+        written = 0 if constants in (LOSS, STATS) else classes
         assert code.count("STG") <= written + stores + 1, (note, code.count("STG"))
         if loads is not None:
             assert code.count("LDG") <= classes + loads, (note, code.count("LDG"))
@@ -105,6 +108,8 @@ CHUNKED = {
     "soft-bfloat16": (online_softmax.soft_targets, SOFT, "int16", 168),
     "optioned-float32": (online_softmax.cross_entropy, OPTIONED, "float32", 96),
     "optioned smooth-float32": (online_softmax.soft_targets, SMOOTH_OPTIONED, "float32", 128),
+    "stats-float32": (online_softmax.cross_entropy_stats, STATS, "float32", 96),
+    "stats-bfloat16": (online_softmax.cross_entropy_stats, STATS, "int16", 96),
     "optioned soft-bfloat16": (online_softmax.soft_targets, SOFT_OPTIONED, "int16", 168),
 }
 

@@ -14,7 +14,9 @@ from row_kernels import (
     SOFT_OPTIONED,
     SOFTMAX,
     SOFTMAX_BACKWARD,
+    STATS,
     SUMMED,
+    UNTARGETED_STATS,
     compiled,
     compiled_row_per_thread,
     is_summed,
@@ -22,6 +24,7 @@ from row_kernels import (
 )
 
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
+from nbloss.kernels.cuda.rows.cross_entropy_stats import cross_entropy_stats_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
@@ -55,6 +58,12 @@ CASES = {
     "optioned-float32-128256": (OPTIONED, "float32", 128256, 45),
     "optioned soft-bfloat16-4096": (SOFT_OPTIONED, "int16", 4096, 80),
     "optioned smooth-float32-1000": (SMOOTH_OPTIONED, "float32", 1000, 80),
+    "stats-float32-10": (STATS, "float32", 10, 60),
+    "stats-float32-1000": (STATS, "float32", 1000, 60),
+    "stats-bfloat16-32768": (STATS, "int16", 32768, 60),
+    "stats-float32-128256": (STATS, "float32", 128256, 60),
+    "stats-float64-1000": (STATS, "float64", 1000, 200),
+    "untargeted stats-float32-4096": (UNTARGETED_STATS, "float32", 4096, 60),
 }
 
 
@@ -69,12 +78,15 @@ def test_rows(case):
         assert code.registers * p.threads * p.min_blocks <= 65536, note
         if stored != "float64" and not is_summed(kernel, constants):
             assert not code.doubles, (note, code.doubles)
-        inputs = 1 if kernel in (log_softmax_rows, cross_entropy_rows) else 3 if kernel is softmax_backward_rows else 2  # y twice
+        inputs = (
+            1 if kernel in (log_softmax_rows, cross_entropy_rows, cross_entropy_stats_rows) else 3 if kernel is softmax_backward_rows else 2
+        )  # y twice
         if p.width > 1 and kernel is not soft_target_rows:
+            stats = kernel is cross_entropy_stats_rows
             loss = (kernel, constants) == LOSS
             passes = 1 if p.resident else 2 if loss or kernel is log_softmax_backward_rows else 3
             assert code.count("LDG", ".128") == p.vectors * inputs * passes, note
-            writes = 0 if loss else 2 if kernel is cross_entropy_rows else 1  # zeros have stores of their own
+            writes = 0 if loss or stats else 2 if kernel is cross_entropy_rows else 1  # zeros have stores of their own
             stores = code.count("STG", ".128")
             assert stores == p.vectors * writes or (writes == 2 and not p.resident and stores > p.vectors), note  # their loop is unrolled
             if p.resident and inputs == 1:

@@ -139,3 +139,18 @@ def cross_entropy(
     if reduction == "none":
         return losses.reshape(outer, inner), out
     return reduced(losses, report, reduction, float(outer * inner)), out
+
+
+def cross_entropy_stats(x, target=None, ignore_index=-100):
+    """``(lse, log_prob, argmax, correct, entropy)`` of (outer, C, inner) logits, each (outer, inner); None for those without a target."""
+    outer, classes, inner = x.shape
+    count, real = outer * inner, work(x.dtype)
+    lse, entropy, argmax = unwritten(count, real), unwritten(count, real), unwritten(count, np.int64)
+    given, log_prob, correct = (None, 0, None), None, None
+    if target is not None:
+        scale, _, _ = row_scale(target, classes, x.dtype, ignore_index=ignore_index)
+        log_prob, correct = unwritten(count, real), np.full(count, 77, np.uint8).view(np.bool_)
+        given = *signed(target)[:2], scale
+    results = lse, log_prob, argmax, correct, entropy
+    kernels.cross_entropy_stats(stored(x), *given, *results)
+    return tuple(a if a is None else a.reshape(outer, inner) for a in results)

@@ -30,6 +30,7 @@ CASES = 5  # cases of one test that run; a simulated thread takes a millisecond,
 ALL_CASES = (  # tests of which all cases run
     "test_the_node_gives_what_onnx_expects",
     "test_pytorch_s_own_samples_give_its_values_and_gradients",
+    "test_statistics_of_each_kernel",
     "test_the_square_of_the_log_sum_exp",
 )
 

@@ -85,6 +85,36 @@ def test_device_arrays_in_and_out(rng, dtype, shape):
     close(to_host(F.nll_loss_backward(1.0, log_p, dy)), F.nll_loss_backward(1.0, to_host(log_p), y), 8)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_statistics(rng, dtype, shape):
+    x, y = logits(rng, shape, dtype), class_index(rng, shape, np.int32)
+    if y.ndim:
+        y.flat[0] = -100
+    for target in (y, None):
+        expected = F.cross_entropy_stats(x, target)
+        on_device = F.cross_entropy_stats(to_device(x), target if target is None else to_device(target))
+        for found in (F.cross_entropy_stats(x, target, device="cuda"), F.Stats(*[a if a is None else to_host(a) for a in on_device])):
+            for a, e in zip(found, expected, strict=True):
+                assert (a is None) == (e is None)
+                if a is not None and e.dtype.kind == "f":
+                    close(a, e, 8)
+                elif a is not None:
+                    np.testing.assert_array_equal(a, e)
+                    assert a.dtype == e.dtype
+        assert all(a is None or isinstance(a, nbloss.DeviceArray) for a in on_device)
+
+
+def test_a_bad_target_of_statistics():
+    x, y = np.zeros((4, 5), np.float32), np.array([0, 7, 1, 7])
+    with refused(IndexError, "target", "7", "(1,)", "2 of 4"):
+        F.cross_entropy_stats(x, y, device="cuda")
+    found = F.cross_entropy_stats(to_device(x), to_device(y))
+    np.testing.assert_array_equal(to_host(found.argmax), [0, -1, 0, -1])  # a bad target counts as ignored
+    with refused(IndexError, "target", "7", "(1,)", "2 of 4"):
+        nbloss.check_device_errors()
+
+
 def test_probability_targets(rng):
     shape = (3, 5, 2)
     x, y, w = logits(rng, shape), probabilities(rng, shape), np.linspace(1, 2, 5)

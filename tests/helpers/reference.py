@@ -194,6 +194,24 @@ def lse_square_sizes(
     return reduced(loss, divisor, reduction), classes_back(gradient, x)
 
 
+def stats(x, target=None, ignore_index=-100):
+    """``(lse, log_prob, argmax, correct, entropy)`` of each row; None where there is no target. The entropy is -Σ_c p_c log p_c."""
+    rows = classes_last(x)
+    keep = np.ones(rows.shape[:-1], bool) if target is None else np.asarray(target) != ignore_index
+    with np.errstate(all="ignore"):
+        lse, logp = log_sum_exp(rows)[..., 0], log_softmax(rows)
+        p = np.exp(logp)
+        top = rows.max(axis=-1)
+        entropy = np.where(p == 0, 0, -p * logp).sum(axis=-1)
+    results = [np.where(keep, lse, 0), None, np.where(keep, rows.argmax(axis=-1), -1), None, np.where(keep, entropy, 0)]
+    if target is not None:
+        hit = np.where(keep, target, 0).astype(np.int64)[..., None]
+        log_prob = np.where(np.isnan(logp).any(axis=-1), np.nan, np.take_along_axis(logp, hit, -1)[..., 0])
+        results[1] = np.where(keep, log_prob, 0)
+        results[3] = keep & (np.take_along_axis(rows, hit, -1)[..., 0] == top)
+    return tuple(results)
+
+
 # ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
 
 

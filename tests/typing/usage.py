@@ -49,6 +49,8 @@ def functions(chosen: Literal["mean", "none"]) -> None:
     assert_type(F.log_softmax_backward(x, x), Array)
     assert_type(F.softmax([[1, 2]], 1, dtype=np.float32), Array)
     assert_type(F.softmax_backward(x, F.softmax(x), out=out), Array)
+    assert_type(F.cross_entropy_stats(x, y, ignore_index=-1), F.Stats)
+    assert_type(F.cross_entropy_stats([[1.0, 2.0]]), F.Stats)
     assert_type(F.cross_entropy([[1.0, 2.0]], [0]), Number)
     loss, grad = F.cross_entropy_value_and_grad(x, y)
     print(float(loss) + 1.0, x - 0.1 * grad)
@@ -100,6 +102,7 @@ def wrong() -> None:
     F.log_softmax_backward(x)  # type: ignore
     F.softmax(x, axis=1)  # type: ignore
     F.softmax_backward(x)  # type: ignore
+    F.cross_entropy_stats(x, y, w)  # type: ignore
     F.softmax_cross_entropy(x, y)  # type: ignore
     nbloss.CrossEntropyLoss(reduction="avg")  # type: ignore
     nbloss.CrossEntropyLoss(-100)(x)  # type: ignore

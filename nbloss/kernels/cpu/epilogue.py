@@ -17,3 +17,6 @@ soft_gradient = _formulas.soft_gradient
 soft_elsewhere = _formulas.soft_elsewhere
 smoothed_at_target = _formulas.smoothed_at_target
 smoothed_loss = _formulas.smoothed_loss
+log_sum_exp = _formulas.log_sum_exp
+log_prob_of_target = _formulas.log_prob_of_target
+entropy_of_row = _formulas.entropy_of_row

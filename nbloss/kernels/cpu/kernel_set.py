@@ -11,7 +11,7 @@ from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.tuning import SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
 
-WRITTEN = {"loss", "out"}
+WRITTEN = {"loss", "out", "lse", "log_prob", "argmax", "correct", "entropy"}
 
 
 def _run(operation, variant, arguments, inputs, result, options=None):
@@ -55,9 +55,13 @@ def rows(operation, *arrays):
         jit.keep(key, (jit.kernel(choice, (out.dtype, False)), choice.grain.elements))
 
 
+def _scale_of_rows(scale, count, classes):
+    """The scale as the kernels for this number of classes take it."""
+    return np.full(count, scale[0]) if scale.size < count and not choose.one_scale_for_all(classes) else scale
+
+
 def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
-    if scale.size < loss.size and not choose.one_scale_for_all(x.shape[1]):
-        scale = np.full(loss.size, scale[0])
+    scale = _scale_of_rows(scale, loss.size, x.shape[1])
     _class_numbers(x, target, mask, scale, None, None, options, upstream, loss, out)
 
 
@@ -77,6 +81,13 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
     given = w, a, b, options, upstream, loss
     variant = y.dtype, w is None, options is None
     _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), [x, y], out)
+
+
+def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
+    if target is not None:
+        scale, correct = _scale_of_rows(scale, lse.size, x.shape[1]), correct.view(np.uint8)
+    given = target, mask, scale, lse, log_prob, argmax, correct, entropy
+    _run("cross_entropy_stats", (target is None,), lambda x, out: (x, *given), [x], None)
 
 
 def _of_type(options, dtype):

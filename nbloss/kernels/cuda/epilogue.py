@@ -27,6 +27,9 @@ soft_loss = _formulas.soft_loss
 soft_factors = _formulas.soft_factors
 soft_gradient = _formulas.soft_gradient
 smoothed_at_target = _formulas.smoothed_at_target
+log_sum_exp = _formulas.log_sum_exp
+log_prob_of_target = _formulas.log_prob_of_target
+entropy_of_row = _formulas.entropy_of_row
 
 
 @device

@@ -76,6 +76,10 @@ class KernelSet:
         if x.size:
             _launches(x).cross_entropy_soft(self, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out)
 
+    def cross_entropy_stats(self, x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
+        if x.size:
+            _launches(x).cross_entropy_stats(self, x, target, mask, scale, lse, log_prob, argmax, correct, entropy)
+
     row_scale = targets.row_scale
     weight_sum = targets.weight_sum
     weigh = targets.weigh

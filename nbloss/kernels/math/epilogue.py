@@ -47,21 +47,30 @@ class Formulas(NamedTuple):
     soft_elsewhere: object
     smoothed_at_target: object
     smoothed_loss: object
+    log_sum_exp: object
+    log_prob_of_target: object
+    entropy_of_row: object
 
 
 def make(compile, select, equal):
     """The formulas, for a backend's decorator ``compile``, its ``select(mask, a, b)`` and its ``equal(a, b)``; numbers or vectors."""
 
     @compile
+    def log_sum_exp(log_s, top):
+        """L."""
+        return top + log_s
+
+    @compile
     def penalty(weight, log_s, top, options):
         """H lam L^2."""
-        lse = top + log_s
+        lse = log_sum_exp(log_s, top)
         return weight * (options.lse_square_scale * lse * lse)
 
     @compile
     def slope(weight, log_s, top, options):
         """D = 2 lam L H. A number of its own: as the difference of H + D and H it would be lost for a small lam."""
-        return weight * ((options.lse_square_scale + options.lse_square_scale) * (top + log_s))  # a literal 2.0 would be float64 on CUDA
+        twice = options.lse_square_scale + options.lse_square_scale  # a literal 2.0 would be float64 on CUDA
+        return weight * (twice * log_sum_exp(log_s, top))
 
     # ------------------------------ class numbers ------------------------------
 
@@ -129,6 +138,18 @@ def make(compile, select, equal):
         of_target = select(equal(hit, hit - hit), hit, hit * gap)  # 0 for a weight of 0, even if the gap is inf
         return soft_loss(hit + spread, log_s, of_target + share * gaps, top, options)
 
+    # ------------------------------ statistics ------------------------------
+
+    @compile
+    def log_prob_of_target(log_s, gap):
+        """log p[y], where gap = m - x[y]: the loss of weight 1, negated; +0 where the loss is 0."""
+        return (log_s - log_s) - (log_s + gap)  # a literal 0.0 would be float64 on CUDA
+
+    @compile
+    def entropy_of_row(log_s, mean_gap):
+        """-sum p log p, where mean_gap = sum p (m - x): both terms are at least 0, so a confident row keeps its digits."""
+        return log_s + mean_gap
+
     return Formulas(
         index_loss,
         index_factor,
@@ -139,4 +160,7 @@ def make(compile, select, equal):
         soft_elsewhere,
         smoothed_at_target,
         smoothed_loss,
+        log_sum_exp,
+        log_prob_of_target,
+        entropy_of_row,
     )

@@ -11,6 +11,7 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, OPTIONS
 from nbloss.kernels.cpu.simd.pointers import chunk_from_lines, min_int, pointer
 from nbloss.kernels.cpu.simd.workspace import free
 from nbloss.kernels.cpu.vector_per_row import cross_entropy as index_targets
+from nbloss.kernels.cpu.vector_per_row import cross_entropy_stats as stats
 from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
 from nbloss.kernels.cpu.vector_per_row import nll_soft as nll_soft_of_rows
 from nbloss.kernels.cpu.vector_per_row import soft_targets
@@ -28,6 +29,8 @@ _softmax, _softmax_backward = _njit(probabilities_of_rows.softmax), _njit(probab
 _nll_soft, _nll_soft_backward = _njit(nll_soft_of_rows.nll_soft), _njit(nll_soft_of_rows.nll_soft_backward)
 
 _cross_entropy, _cross_entropy_soft = _njit(index_targets.cross_entropy), _njit(soft_targets.cross_entropy_soft)
+
+_cross_entropy_stats = _njit(stats.cross_entropy_stats)
 
 
 @_njit
@@ -100,6 +103,16 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
     free(logits)
     free(probabilities)
     free(result)
+
+
+def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, lo, hi):
+    first, end, size = _range(x, None, None, lo, hi)
+    logits = buffer(x, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        rows = rows_in(x, logits, p, stop)
+        _cross_entropy_stats(rows, target, mask, scale, lse, log_prob, argmax, correct, entropy, p, stop)
+    free(logits)
 
 
 def nll_soft(logp, y, w, loss, lo, hi):

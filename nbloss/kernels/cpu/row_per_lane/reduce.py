@@ -15,8 +15,8 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, splat, store
-from nbloss.kernels.cpu.simd.vec import demote, equal, extract_x4, fma, maximum, promote, repeat_x4, select
-from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, rounding_error
+from nbloss.kernels.cpu.simd.vec import at_least, demote, equal, extract_x4, fma, maximum, promote, repeat_x4, select
+from nbloss.kernels.cpu.simd.vecmath import ZERO_EXP_ARGUMENT, exp_scale, exp_scaled, rounding_error
 
 
 @njit(**INLINE)
@@ -109,8 +109,8 @@ def _one_class(tile, c, m, keep, ties):
 
 
 @njit(**INLINE)
-def _four_classes(tile, c, maxima, keep, ties):
-    """``(ties, sum of the exponentials that are added, x - m)`` of the classes c to c + 3."""
+def _four_terms(tile, c, maxima, keep, ties):
+    """``(ties, the four exponentials that are added, x - m)`` of the classes c to c + 3."""
     v = load_x4(tile, c * lanes(tile))
     t = v - maxima
     e = exp_scaled(t, rounding_error(v, maxima, t))
@@ -120,6 +120,13 @@ def _four_classes(tile, c, maxima, keep, ties):
     ties, second = _count_ties(extract_x4(t, 1), extract_x4(e, 1), ties)
     ties, third = _count_ties(extract_x4(t, 2), extract_x4(e, 2), ties)
     ties, fourth = _count_ties(extract_x4(t, 3), extract_x4(e, 3), ties)
+    return ties, first, second, third, fourth, t
+
+
+@njit(**INLINE)
+def _four_classes(tile, c, maxima, keep, ties):
+    """``(ties, sum of the exponentials that are added, x - m)`` of the classes c to c + 3."""
+    ties, first, second, third, fourth, t = _four_terms(tile, c, maxima, keep, ties)
     return ties, (first + second) + (third + fourth), t
 
 
@@ -142,6 +149,31 @@ def tile_sums(tile, n, m, keep):
         total = total + promote(added)
     rest = total * inverse_scale + promote(ties)
     return demote(rest + 1.0, m), demote(rest, m)
+
+
+@njit(**INLINE)
+def entropy_sums(tile, m, n):
+    """``(s, rest, sum e (m - x))`` of each lane, where e = exp(x - m)."""
+    inverse_scale = 1.0 / np.float64(exp_scale(get(tile, 0)))
+    zero, maxima = splat(tile, 0.0), repeat_x4(m)
+    ties = zero - 1.0
+    total, gaps, c = promote(zero), zero, 0
+    while c + 4 <= n:
+        ties, first, second, third, fourth, t = _four_terms(tile, c, maxima, None, ties)
+        total = total + promote((first + second) + (third + fourth))
+        t = at_least(t, ZERO_EXP_ARGUMENT)
+        lower = fma(second, extract_x4(t, 1), first * extract_x4(t, 0))
+        gaps = gaps - fma(fourth, extract_x4(t, 3), fma(third, extract_x4(t, 2), lower))
+        c += 4
+    if c < n:
+        added = zero
+        while c < n:
+            ties, e, t = _one_class(tile, c, m, None, ties)
+            added, gaps = added + e, fma(-e, at_least(t, ZERO_EXP_ARGUMENT), gaps)
+            c += 1
+        total = total + promote(added)
+    rest = total * inverse_scale + promote(ties)
+    return demote(rest + 1.0, m), demote(rest, m), gaps / exp_scale(get(tile, 0))
 
 
 @njit(**INLINE)

@@ -14,7 +14,11 @@ HALF = types.uint16
 
 BFLOAT = types.int16
 
-COMPUTE = {types.float32: types.float32, types.float64: types.float64, HALF: types.float32, BFLOAT: types.float32, types.int64: types.int64}
+COMPUTE = {
+    **{same: same for same in (types.float32, types.float64, types.int64, types.uint8)},
+    HALF: types.float32,
+    BFLOAT: types.float32,
+}
 
 F16C = "+f16c" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 

@@ -147,6 +147,42 @@ def widen_to_int64(base, mask, count, buffer):
     return _widen_to_int64(base, mask, count, buffer)
 
 
+def _stored_lanes(convert, integer):
+    """An intrinsic that stores the first ``count`` lanes of a float vector as integers of the type ``integer``."""
+
+    @intrinsic
+    def store_lanes(typingctx, base, offset, count, value):
+        def codegen(context, builder, sig, args):
+            base, offset, count, floats = args
+            vector = convert(builder, floats, value.lanes)
+            address = builder.bitcast(element_address(builder, base, offset), vector.type.as_pointer())
+            with builder.if_else(builder.icmp_signed(">=", count, _I64(value.lanes))) as (whole, part):
+                with whole:
+                    builder.store(vector, address, align=1)
+                with part, cgutils.for_range(builder, count) as loop:  # lane by lane: AVX2 has no masked store of bytes
+                    number = builder.extract_element(vector, builder.trunc(loop.index, _I32))
+                    builder.store(number, element_address(builder, base, builder.add(offset, loop.index)), align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.CPointer(integer), types.intp, types.intp, value), codegen
+
+    return store_lanes
+
+
+def _as_int64(builder, floats, lanes):
+    """Through int32, for which every processor has instructions."""
+    return builder.sext(builder.fptosi(floats, ir.VectorType(_I32, lanes)), ir.VectorType(_I64, lanes))
+
+
+def _as_flags(builder, floats, lanes):
+    return builder.zext(builder.fcmp_ordered("!=", floats, ir.Constant(floats.type, None)), ir.VectorType(ir.IntType(8), lanes))
+
+
+# ``store(base, offset, count, value)``: whole numbers below 2**31 as int64; 1 where the number is not 0 as uint8.
+store_int64 = _stored_lanes(_as_int64, types.int64)
+store_flags = _stored_lanes(_as_flags, types.uint8)
+
+
 @intrinsic
 def get_integer(typingctx, base, offset):
     """Load one integer, as int64; the caller applies the mask."""

@@ -199,6 +199,17 @@ def minimum(typingctx, a, bound):
     return a(a, bound), codegen
 
 
+@intrinsic
+def at_least(typingctx, a, bound):
+    """The larger of ``a`` and a number; nan propagates."""
+
+    def codegen(context, builder, sig, args):
+        bottom = as_vector(context, builder, args[1], bound, a)
+        return builder.select(builder.fcmp_ordered(">", bottom, args[0]), bottom, args[0])
+
+    return a(a, bound), codegen
+
+
 def _comparison(op):
     @intrinsic
     def compare(typingctx, a, b):

@@ -95,6 +95,7 @@ EXP_SCALE32, EXP_SCALE64 = 2.0**SCALE32, 2.0**SCALE64
 UNSHIFTED_SCALE32 = float(np.float32(ROOTS_FACTOR)) * EXP_SCALE32
 
 MAX_EXP_ARGUMENT = 60.0  # the scaled exponential of any t up to this is finite in both types
+ZERO_EXP_ARGUMENT = -800.0  # the scaled exponential of any t up to this is 0 in both types
 
 # Larger arguments of ``exp_unshifted`` are replaced by these: the results are finite, and exceed the ``unshifted_bounds``.
 MAX_UNSHIFTED32, MAX_UNSHIFTED64 = 64.5, 620.0

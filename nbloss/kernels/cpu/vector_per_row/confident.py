@@ -99,3 +99,23 @@ def kept_rest(x, n, m, keep, at):
         sums = sums + promote(last_lanes(last, n - whole))
     put(keep, at, exp_scale(m))
     return reduce_add(sums) / np.float64(exp_scale(m))
+
+
+@njit(**INLINE)
+def _gap_terms(x, j, top, keep):
+    """e (m - x) of a vector in float64; 0 where e is 0, even if x is -inf."""
+    e = load(keep, j)
+    return promote(e) * promote(where_nonzero(e, top - load(x, j)))
+
+
+@njit(**INLINE)
+def kept_gaps(x, n, m, keep):
+    """The sum of e (m - x) in float64, from the exponentials e in ``keep``."""
+    width, top = lanes(x), splat(x, m)
+    whole = n // width * width
+    sums = promote(splat(x, 0.0))
+    for j in range(0, whole, width):
+        sums = sums + _gap_terms(x, j, top, keep)
+    if whole < n:
+        sums = sums + last_lanes(_gap_terms(x, n - width, top, keep), n - whole)
+    return reduce_add(sums) / np.float64(exp_scale(m))

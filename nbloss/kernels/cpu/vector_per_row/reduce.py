@@ -20,17 +20,21 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import cast, lanes, load, load_as, load_x4, splat, store
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, prefetch_read, prefetch_write
 from nbloss.kernels.cpu.simd.vec import (
+    at_least,
+    equal,
     extract_x4,
     fma,
     last_lanes,
+    less,
     maximum,
     promote,
     reduce_add,
     reduce_max,
     repeat_x4,
+    select,
     where_nonzero,
 )
-from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled
+from nbloss.kernels.cpu.simd.vecmath import ZERO_EXP_ARGUMENT, exp_scale, exp_scaled
 from nbloss.kernels.cpu.tuning import ROW_GROUP_ELEMENTS, ROW_PREFETCH_ELEMENTS, SUM_BLOCK_CLASSES
 
 
@@ -138,9 +142,35 @@ def _typed_add_targets(q, t, count, total, gaps):
     return lambda q, t, count, total, gaps: _add_vectors(_last(q, count), t, total, gaps)
 
 
+def _add_exp_times_t(e, t, gaps):
+    """``gaps`` plus e t of a vector or of a wide vector, where e is the exponential of t; 0 where e is 0, even if t is -inf."""
+
+
 @njit(**INLINE)
-def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, b):
-    """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak)``.
+def _add_one(e, t, gaps):
+    return fma(e, at_least(t, ZERO_EXP_ARGUMENT), gaps)
+
+
+@njit(**INLINE)
+def _add_four(e, t, gaps):
+    gaps = _add_one(extract_x4(e, 1), extract_x4(t, 1), _add_one(extract_x4(e, 0), extract_x4(t, 0), gaps))
+    return _add_one(extract_x4(e, 3), extract_x4(t, 3), _add_one(extract_x4(e, 2), extract_x4(t, 2), gaps))
+
+
+@overload(_add_exp_times_t, jit_options=INLINE)
+def _typed_add_exp_times_t(e, t, gaps):
+    return (lambda e, t, gaps: _add_four(e, t, gaps)) if e.lanes > gaps.lanes else (lambda e, t, gaps: _add_one(e, t, gaps))
+
+
+@njit(**INLINE)
+def _largest_of_four(v):
+    """The maxima of four vectors, lane by lane. Of rows with nan, it may be any of their numbers."""
+    return maximum(maximum(extract_x4(v, 0), extract_x4(v, 1)), maximum(extract_x4(v, 2), extract_x4(v, 3)))
+
+
+@njit(**INLINE)
+def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, w, y, a, b):
+    """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak)``; with ``entropy`` (not None), q is the exponential.
 
     Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``. The last vector of a row overlaps the
     one before it. Its lanes that are not new add 0.
@@ -158,7 +188,9 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, 
             store(keep, j, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
-        peak = maximum(load_x4(following, j), peak)
+        if entropy is not None:
+            gaps = _add_exp_times_t(e, t, gaps)
+        peak = maximum(_largest_of_four(load_x4(following, j)), peak)
         even = (even + extract_x4(e, 0)) + extract_x4(e, 2)
         odd = (odd + extract_x4(e, 1)) + extract_x4(e, 3)
         j += 4 * width
@@ -171,6 +203,8 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, 
             store(keep, j, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
+        if entropy is not None:
+            gaps = _add_exp_times_t(e, t, gaps)
         even, odd = odd, even + e
         j += width
     if j < stop:
@@ -180,28 +214,51 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, 
             store(keep, stop - width, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(stop - width, t, w, y, a, b), t, stop - j, total, gaps)
+        if entropy is not None:
+            gaps = _add_exp_times_t(last_lanes(e, stop - j), t, gaps)
         even = even + last_lanes(e, stop - j)
     return promote(even + odd), promote(total), promote(gaps), peak
 
 
 @njit(**INLINE)
-def row_soft_sums(x, n, m, keep, ahead, out, following, soft, w, y, a, b):
-    """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following)``; the sums are float64 vectors.
+def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y, a, b):
+    """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following, first)``; the sums are float64 vectors.
 
-    Without ``soft`` (None), the second and the third are 0. The distribution q is that of ``target_vector``; 1 without w and y, whose
-    sum is not taken.
+    With ``entropy``, no element of row ``following`` before ``first`` is its maximum, and one that is not far behind is.
+    The weights q are the scaled exponentials with ``entropy`` (not None), and those of ``target_vector`` with ``soft``: 1 without w and
+    y, whose sum is not taken. Without both, the second and the third sum are 0.
     """
     zero = promote(splat(x, 0.0))
     sums, total, gaps = zero, zero, zero
-    peak = repeat_x4(splat(x, -np.inf))
+    peak, block = splat(x, -np.inf), splat(x, 0.0)
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
-        block_sums, block_total, block_gaps, peak = _block(x, start, stop, m, keep, ahead, out, following, peak, soft, w, y, a, b)
+        before = peak
+        block_sums, block_total, block_gaps, peak = _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, w, y, a, b)
         sums = sums + block_sums
-        if soft is not None:
-            total, gaps = total + block_total, gaps + block_gaps
-    most = 4 * lanes(x)
-    return sums, total, gaps, cast(x, _max_from(following, n, n // most * most, peak))
+        total, gaps = total + block_total, gaps + block_gaps
+        if entropy is not None:
+            block = select(less(before, peak), splat(x, start // SUM_BLOCK_CLASSES), block)
+    whole = n // (4 * lanes(x)) * (4 * lanes(x))
+    top = cast(x, _max_from(following, n, whole, repeat_x4(peak)))
+    if entropy is None or n <= SUM_BLOCK_CLASSES:
+        return sums, total, gaps, top, 0
+    first = np.int64(-reduce_max(-select(equal(peak, top), block, splat(x, whole // SUM_BLOCK_CLASSES))))
+    return sums, total, gaps, top, first * SUM_BLOCK_CLASSES
+
+
+@njit(**INLINE)
+def row_soft_sums(x, n, m, keep, ahead, out, following, soft, w, y, a, b):
+    """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following)``, where q is that of ``target_vector``."""
+    sums, total, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, None, soft, w, y, a, b)
+    return sums, total, gaps, top
+
+
+@njit(**INLINE)
+def row_entropy_sums(x, n, m, keep, ahead, following):
+    """``(sums of the scaled exponentials e, sums of e (x - m), maximum of row following, element to search it from)``."""
+    sums, _, gaps, top, first = row_weighted_sums(x, n, m, keep, ahead, None, following, True, None, None, None, 0.0, 0.0)
+    return sums, gaps, top, first
 
 
 @njit(**INLINE)

@@ -11,7 +11,7 @@ front of them the online softmax takes the number of classes. The other argument
 from nbloss.kernels.cuda.channels_first import online_softmax, positions, registers
 from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.runtime import launch
-from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments
+from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments, stats_arguments
 from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES, THREADS_WITH_128_REGISTERS
 
@@ -75,3 +75,9 @@ def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, opti
     summed, total = sum_arguments(kernels, x, loss, blocks(loss.size))
     arguments = x, y if soft else w, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out), *total
     _run(kernels, registers.soft_targets, online_softmax.soft_targets, x, (out is not None, soft, options is not None, summed), arguments)
+
+
+def cross_entropy_stats(kernels, x, *given):
+    x = c_ordered(kernels, x)
+    targeted, arguments = stats_arguments(*given)
+    _run(kernels, registers.cross_entropy_stats, online_softmax.cross_entropy_stats, x, (targeted,), (x, *arguments))

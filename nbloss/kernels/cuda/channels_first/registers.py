@@ -24,9 +24,12 @@ from nbloss.kernels.cuda.channels_first.arithmetic import make_soft_target
 from nbloss.kernels.cuda.channels_first.positions import Positions, get_in_column, put_in_column
 from nbloss.kernels.cuda.compensated import add_compensated, add_product
 from nbloss.kernels.cuda.epilogue import (
+    entropy_of_row,
     index_at_target,
     index_factor,
     index_loss,
+    log_prob_of_target,
+    log_sum_exp,
     options_reader,
     smoothed_at_target,
     soft_factors,
@@ -35,7 +38,7 @@ from nbloss.kernels.cuda.epilogue import (
 )
 from nbloss.kernels.cuda.exp import EXP, EXP_OF_POSITION, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put
+from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put, put_integer
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
 
@@ -304,5 +307,49 @@ def soft_targets(classes, kind, sm80, gradient, soft, optioned, summed):
                     put(out, base + c * inner, zero if is_zero else d * g)
         if summed:
             sum_by_last_block(loss, count, report, divides, blocks, total_loss)
+
+    return kernel
+
+
+def cross_entropy_stats(classes, kind, sm80, targeted):
+    """Log-sum-exp, log-probability, argmax, correct and entropy. m is nan if any logit is nan; the first nan is then the argmax."""
+    real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
+    larger = maximum if sm80 else maximum_old
+    zero, lowest, inverse, one = real(0), real(-np.inf), real(1 / unit), real(1)
+
+    def kernel(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, inner, count):
+        p = thread_position()
+        if p < count:
+            base = position_offset(p, classes, inner)
+            held = cuda.local.array(classes, real)
+            m = lowest
+            for c in range(classes):
+                held[c] = get(x, base + c * inner)
+                m = larger(m, held[c])
+            even, odd, ties, gaps, first = zero, zero, -one, zero, -1
+            for c in range(classes):
+                v = held[c]
+                e = exp_shifted(v, m)
+                tie = v == m
+                ties += one if tie else zero
+                if c % 2:
+                    odd += zero if tie else e
+                else:
+                    even += zero if tie else e
+                gaps += e * (m - v) if e != zero else zero  # 0 inf is 0
+                if first < 0 and (tie or v != v):
+                    first = c
+            rest = (even + odd) * inverse + ties + (m - m)
+            counts = True
+            if targeted:
+                counts = get(scale, p) != zero
+            log_s = log1p(rest)
+            put(lse, p, log_sum_exp(log_s, m) if counts else zero)
+            put(entropy, p, entropy_of_row(log_s, gaps * inverse / (rest + one)) if counts else zero)
+            put_integer(argmax, p, first if counts else -1)
+            if targeted:
+                x_y = get(x, base + (integer(target, p) & mask) * inner) if counts else zero
+                put(log_prob, p, log_prob_of_target(log_s, m - x_y) if counts else zero)
+                put_integer(correct, p, 1 if counts and x_y == m else 0)
 
     return kernel

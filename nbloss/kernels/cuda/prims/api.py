@@ -14,7 +14,7 @@ what one register holds of a vector: one float64, one float32, or two half numbe
 ``vector_in_block``                 ``vector`` there, and ``put_vector_in_block``
 ``move(p, i, q, j)``                q[j] = p[i] as stored; either may be in shared memory
 ``get_shared(p, i)``                load what other blocks have just written: it bypasses the L1 cache
-``integer(p, i)``                   load a signed integer of any size as int64;  ``put_integer(p, i, v)`` stores an int64
+``integer(p, i)``                   load a signed integer of any size as int64;  ``put_integer(p, i, v)`` stores the lower bits of an int64
 ``vector(p, i)``                    load 16 aligned bytes as a tuple of words;  ``put_vector(p, i, words)``
 ``short_vector(p, i)``              the same with 8 bytes;  ``put_short_vector(p, i, words)``
 ``unpack(p, word)``                 the numbers of a word (a tuple of 1 or 2);  ``pack(p, numbers)``, ``pack_old`` before sm_80

@@ -167,7 +167,8 @@ def integer(typingctx, p, i):
 @intrinsic
 def put_integer(typingctx, p, i, v):
     def codegen(context, builder, sig, args):
-        builder.store(args[2], builder.gep(args[0], [args[1]]), align=8)
+        value = args[2] if p.dtype.bitwidth == 64 else builder.trunc(args[2], ir.IntType(p.dtype.bitwidth))
+        builder.store(value, builder.gep(args[0], [args[1]]), align=p.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(p, types.int64, types.int64), codegen

@@ -22,11 +22,12 @@ offset                address of the first input in elements, modulo the element
 from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.rows import row_per_thread
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
+from nbloss.kernels.cuda.rows.cross_entropy_stats import cross_entropy_stats_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import launch, plan
-from nbloss.kernels.cuda.runtime.arguments import gradient_arguments, option_arguments
+from nbloss.kernels.cuda.runtime.arguments import gradient_arguments, option_arguments, stats_arguments
 from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
@@ -142,3 +143,9 @@ def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, opti
     arguments = x, y, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out)
     constants = out is not None, soft, options is not None
     _run(kernels, soft_target_rows, constants, [x, y], out, arguments, heavy=True, losses=loss)
+
+
+def cross_entropy_stats(kernels, x, *given):
+    x = _contiguous_rows(kernels, x)
+    targeted, arguments = stats_arguments(*given)
+    _run(kernels, cross_entropy_stats_rows, (targeted,), [x], None, (x, *arguments), heavy=True)

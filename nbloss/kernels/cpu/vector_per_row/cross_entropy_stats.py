@@ -1,0 +1,157 @@
+"""Statistics of contiguous rows, vectors along each row, in one pass: log-sum-exp, log-probability, argmax, correct, entropy.
+
+The loop and the sums are those of ``cross_entropy`` without a gradient, so log-probabilities are its losses, to the last bit.
+
+m ignores nan, but the argmax is NumPy's: the first nan wins. A row with nan is found by its sum, which is nan.
+"""
+
+import numpy as np
+from numba import njit
+
+from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.epilogue import entropy_of_row, log_prob_of_target, log_sum_exp
+from nbloss.kernels.cpu.simd.integers import widen_to_int64
+from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
+from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, position_pointer, row_step, start_if_given
+from nbloss.kernels.cpu.simd.vec import equal, insert_lane, maximum, reduce_add, reduce_max, select
+from nbloss.kernels.cpu.simd.vecmath import log1p
+from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
+from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
+from nbloss.kernels.cpu.vector_per_row.confident import keep_exponentials, kept_gaps, kept_rest
+from nbloss.kernels.cpu.vector_per_row.reduce import (
+    exp_buffer_size,
+    prefetch_distance,
+    row_entropy_sums,
+    row_max,
+    row_total,
+    rows_per_group,
+)
+from nbloss.kernels.math.epilogue import CONFIDENT
+
+SEARCHED = SUM_BLOCK_CLASSES + 64  # elements: a block, and what is left of a row after its last whole group of four vectors
+
+
+@njit(**INLINE)
+def _row_counts(scales, p):
+    """Whether row p counts; without targets, every row does."""
+    if scales is None:
+        return True
+    return get(scales, p) != 0
+
+
+@njit(**INLINE)
+def _first_equal(x, n, m, start, down):
+    """The first element of a row, from element ``start`` on, that equals m; there is one. ``down`` holds 0, -1, -2, ...
+
+    A block is searched without a branch, whose outcome a processor could not predict.
+    """
+    width, top = lanes(x), splat(x, m)
+    while True:
+        best = splat(x, -np.inf)
+        for j in range(start, min_int(n, start + SEARCHED), width):
+            at = min_int(j, n - width)
+            best = maximum(select(equal(load(x, at), top), load(down, 0) - (at - start), -np.inf), best)
+        found = reduce_max(best)
+        if found > -np.inf:
+            return start - np.int64(found)
+        start += SEARCHED
+
+
+@njit(**INLINE)
+def _first_nan(x, n):
+    """The first element of a row that is nan; n if there is none."""
+    j = 0
+    while j < n and get(x, j) == get(x, j):
+        j += 1
+    return j
+
+
+def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, lo, hi):
+    """Fill the statistics. ``target``, ``scale``, ``log_prob`` and ``correct`` are None in a call without targets."""
+    n = x.shape[1]
+    base = pointer(x, 0)
+    width = lanes(base)
+    near, pitch, keeping = rows_per_group(width, n), exp_buffer_size(base, n), False
+    tops, starts, maxima, gaps, means, down, kept = carve(base, (2 * width, 2 * width, width, width, width, width, near * pitch))
+    for lane in range(width):
+        put(down, lane, -lane)
+    ring = 2 * width - 1
+    rest = splat(base, 0.0)
+    store(maxima, 0, rest)  # lanes without a row must not hold subnormal numbers, which are slow
+    store(gaps, 0, rest)
+    store(means, 0, rest)
+    targets, scales, log_probs, hits = start_if_given(target), start_if_given(scale), start_if_given(log_prob), start_if_given(correct)
+    indices = pointer(argmax, 0)
+    ahead = prefetch_distance(n, row_step(x), near)
+    terms, gap_terms, widened = stack_alloc(np.float64, 256), stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
+    for p in range(lo, hi, width):
+        count = min_int(width, hi - p)
+        if target is not None:
+            classes = widen_to_int64(offset(targets, p), mask, count, widened)
+        for first in range(0, count, near):
+            last, confident = min_int(count, first + near), 0
+            for k in range(first, last):
+                if _row_counts(scales, p + k):
+                    row = position_pointer(x, p + k)
+                    if p + k < lo + near or not _row_counts(scales, p + k - near):
+                        put(tops, (p + k) & ring, row_max(row, n))
+                        put(starts, (p + k) & ring, 0)
+                    m = get(tops, (p + k) & ring)
+                    put(maxima, k, m)
+                    if target is not None:
+                        x_y = get(row, get(classes, k))
+                        put(gaps, k, m - x_y)
+                        put(hits, p + k, x_y == m)
+                else:
+                    put(indices, p + k, -1)
+                    if target is not None:
+                        put(hits, p + k, False)
+            for k in range(first, last):
+                if _row_counts(scales, p + k):
+                    row, m, later = position_pointer(x, p + k), get(tops, (p + k) & ring), p + k + near
+                    following = position_pointer(x, later) if later < hi and _row_counts(scales, later) else row
+                    if keeping:
+                        sums, gap_sums, top, start = row_entropy_sums(row, n, m, offset(kept, (k - first) * pitch), ahead, following)
+                    else:
+                        sums, gap_sums, top, start = row_entropy_sums(row, n, m, None, ahead, following)
+                    store(terms, k * width, sums)
+                    store(gap_terms, k * width, gap_sums)
+                    put(tops, later & ring, top)
+                    put(starts, later & ring, start)
+            for k in range(first, last):
+                if _row_counts(scales, p + k):
+                    m = get(maxima, k)
+                    sums = load_float64(terms, k * width, rest)
+                    total = row_total(sums, m)
+                    confident |= np.int64(total < CONFIDENT) << k
+                    rest = insert_lane(rest, k, cast(base, total - 1.0))
+                    put(means, k, -reduce_add(load_float64(gap_terms, k * width, rest)) / reduce_add(sums))
+                    row, at = position_pointer(x, p + k), 0
+                    missing = _first_nan(row, n) if total != total else n
+                    if missing < n:
+                        at = missing
+                        if target is not None:
+                            put(hits, p + k, False)
+                    else:
+                        at = _first_equal(row, n, m, np.int64(get(starts, (p + k) & ring)), down)
+                    put(indices, p + k, at)
+            for k in range(first, last):
+                if confident >> k & 1:
+                    row, m, keep = position_pointer(x, p + k), get(maxima, k), offset(kept, (k - first) * pitch)
+                    if not keeping:
+                        keep_exponentials(row, n, m, keep)
+                    without_max = kept_rest(row, n, m, keep, get(indices, p + k))
+                    rest = insert_lane(rest, k, cast(base, without_max))
+                    put(means, k, kept_gaps(row, n, m, keep) / (without_max + 1.0))
+            keeping = keeping or confident != 0
+        top, gap, log_s = load(maxima, 0), load(gaps, 0), log1p(rest)
+        lse_of_rows, entropy_of_rows = log_sum_exp(log_s, top), entropy_of_row(log_s, load(means, 0))
+        if scale is None:
+            store_n(pointer(lse, 0), p, count, lse_of_rows)
+            store_n(pointer(entropy, 0), p, count, entropy_of_rows)
+        else:
+            nothing = equal(load_n(scales, p, count, 0.0), 0.0)
+            store_n(pointer(lse, 0), p, count, select(nothing, 0.0, lse_of_rows))
+            store_n(pointer(entropy, 0), p, count, select(nothing, 0.0, entropy_of_rows))
+            store_n(log_probs, p, count, select(nothing, 0.0, log_prob_of_target(log_s, gap)))
+    free(tops)
