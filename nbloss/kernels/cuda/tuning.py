@@ -71,7 +71,8 @@ REGISTER_MAX_CLASSES = 32
 POSITIONS_ACCESS_BYTES = (16, 8)
 
 # Bytes of logits that a thread with several positions holds, by the bytes of a number. With 512 such threads on a multiprocessor, each with
-# 128 registers, nothing spills but log_softmax of float16 on sm_100; 64 KB or more are in flight (float64: 48). From register counts of the compiler, 2026-11.
+# 128 registers, nothing spills but log_softmax of float16 on sm_100; 64 KB or more are in flight (float64: 48). From register counts of the
+# compiler, 2026-11.
 POSITIONS_MAX_BYTES = {2: 168, 4: 256, 8: 128}
 
 # Classes of the online softmax whose loads are in flight together, each in a register. From register counts of the compiler, 2026-11.
