@@ -229,6 +229,23 @@ def put_weight(draw, case, rng, count):
         lay(draw, case, "weight", (rng.integers(0 if fault < 20 else 1, 9, count) / (1 if dtype is np.int32 else 4)).astype(dtype))
 
 
+def put_sample_weight(draw, case, rng, losses):
+    """Weights of rows that every dtype holds exactly, some of them 0 or negative."""
+    fault = draw(st.integers(0, 30))
+    if fault < 15:
+        return
+    dtype = draw(st.sampled_from([*FLOATS, np.int32]))
+    if fault == 15:
+        case.arguments["sample_weight"] = np.ones(draw(st.sampled_from([(*losses, 2), (1, *losses)])))
+        case.errors.add(ValueError)
+    elif fault == 16:
+        case.arguments["sample_weight"] = np.zeros(losses, draw(st.sampled_from(["c8", "O", "U3"])))
+        case.errors.add(TypeError)
+    else:
+        own = rng.integers(-8 if fault < 20 else 0, 9, losses) / (1 if dtype is np.int32 else 4)
+        lay(draw, case, "sample_weight", np.asarray(own).astype(dtype))
+
+
 def option(draw, case, name, good, bad, one_in=25):
     """A keyword; ``bad`` is (value, exception) pairs."""
     if chance(draw, one_in):
@@ -325,6 +342,8 @@ BAD_REDUCTION = [(v, ValueError) for v in ("MEAN", "", "avg", 3, np.nan, True, [
 BAD_SMOOTHING = [(v, ValueError) for v in (-0.1, 1.1, np.nan, np.inf, -np.inf, -1)]
 BAD_SMOOTHING += [(v, TypeError) for v in ("0.1", None, 1j, [0.1], np.ones(1))]
 BAD_SCALE = [(v, ValueError) for v in (-0.1, np.nan, np.inf, -1)] + [(v, TypeError) for v in ("0.1", None, 1j, [0.1], np.ones(1))]
+BAD_DIVISOR = [(v, ValueError) for v in (0, -1, np.nan, np.inf, 0.0)] + [(v, TypeError) for v in ("2", 1j, [2.0], np.ones(1))]
+BAD_EMPTY = [(v, ValueError) for v in ("", "NAN", 0, None, np.nan, ["zero"])]
 BAD_DEVICE = [(v, ValueError) for v in ("tpu", "", "cuda:x", 3)]
 
 
@@ -422,6 +441,11 @@ def _draw_loss(draw, case, rng, dtype):
         case.errors.add(ValueError)
     put_weight(draw, case, rng, count)
     reduction = option(draw, case, "reduction", st.sampled_from(["mean", "sum", "none", None]), BAD_REDUCTION)
+    put_sample_weight(draw, case, rng, losses)
+    divisors = [None, None, 3, 2.5, np.int64(7), np.float32(0.5), np.array(4.0)] if reduction == "mean" else [None]
+    if option(draw, case, "divisor", st.sampled_from(divisors), BAD_DIVISOR) is not None and reduction != "mean":
+        case.errors.add(ValueError)
+    option(draw, case, "empty", st.sampled_from(["nan", "nan", "zero"]), BAD_EMPTY)
     if case.function.startswith("cross"):
         good = st.sampled_from([0.0, 0.0, 0.1, 1.0, 0, True, np.float32(0.5), np.array(0.25)])
         option(draw, case, "label_smoothing", good, BAD_SMOOTHING)

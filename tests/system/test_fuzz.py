@@ -99,7 +99,7 @@ def check_memory(case, out, before):
 
 def options_of(case):
     """The options as the oracle takes them."""
-    names = ("weight", "ignore_index", "reduction", "label_smoothing")
+    names = ("weight", "ignore_index", "reduction", "label_smoothing", "sample_weight", "divisor", "empty")
     options = {n: case.plain.get(n, case.arguments[n]) for n in names if n in case.arguments}
     if "label_smoothing" in options:
         options["label_smoothing"] = float(options["label_smoothing"])
@@ -121,7 +121,7 @@ def distribution_of(case):
     )
 
 
-DISTRIBUTION = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0}
+DISTRIBUTION = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0, "sample_weight": None, "divisor": None}
 
 
 def not_numbers(rows, axis=-1):
@@ -141,7 +141,8 @@ def check_loss(case, loss):
     assert loss.dtype == work(x.dtype)
     assert np.shape(loss) == (rows_shape(x.shape) if reduction in ("none", None) else ())
     if class_count(x.shape) == 0:  # then there are no rows
-        np.testing.assert_array_equal(loss, np.zeros(rows_shape(x.shape)) if np.ndim(loss) else {"sum": 0, "mean": np.nan}[reduction])
+        over, none = case.arguments["divisor"] or 0, np.zeros(rows_shape(x.shape))
+        np.testing.assert_array_equal(loss, reference.reduced(none, over, reduction, case.arguments["empty"]))
         return
     q, keep, divisor = distribution_of(case)
     rows = logp = reference.classes_last(x)
@@ -160,7 +161,7 @@ def check_loss(case, loss):
             more = lam * np.abs(q).sum(axis=-1) * (bound * bound)[..., 0]
             sizes = sizes + np.where(keep & np.isfinite(more), more, 0)
         tolerance = sizes * eps(work(x.dtype)) * (8 + np.sqrt(class_count(x.shape)) / 4)
-        expected = reference.reduced(losses, divisor, reduction)
+        expected = reference.reduced(losses, divisor, reduction, case.arguments["empty"])
         if reduction not in ("none", None):
             tolerance = tolerance.sum() / (np.abs(divisor) if reduction == "mean" else 1) + np.abs(expected) * 2 * eps(work(x.dtype))
     close(loss, expected, tolerance + 2 * tiny(work(x.dtype)))
@@ -178,7 +179,7 @@ def check_gradient(case, gradient):
         close(gradient, expected, np.abs(expected) * 4 * eps(x.dtype) + floor(x.dtype))
         return
     q, keep, divisor = distribution_of(case)
-    upstream = reference.upstream(g, keep.shape, divisor, case.arguments["reduction"])
+    upstream = reference.upstream(g, keep.shape, divisor, case.arguments["reduction"], case.arguments["empty"])
     rows = reference.classes_last(x)
     with np.errstate(all="ignore"):
         p = np.exp(reference.log_softmax(rows))
