@@ -25,16 +25,6 @@ def per_thread(classes, inner, arrays):
 
 
 @device
-def get_in_column(column, i):
-    return column[i]
-
-
-@device
-def put_in_column(column, i, number):
-    column[i] = number
-
-
-@device
 def _get_one(p, i):
     return (get(p, i),)
 

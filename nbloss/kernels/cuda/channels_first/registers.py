@@ -1,8 +1,7 @@
 """Strided classes that fit into the registers of one thread. Every kernel is compiled for one number of classes.
 
 Threads of `log_softmax` and `cross_entropy` take ``width`` neighbouring positions (see ``positions``), one after the other. Those of the
-other kernels take one. ``make_log_softmax`` and ``make_cross_entropy`` are the arithmetic of one position, also for short contiguous rows
-(``rows.row_per_thread``).
+other kernels take one. What they compute for a position is in ``row_in_registers``.
 
 ======  ====================================================================================================
 symbol  meaning
@@ -21,12 +20,10 @@ from numba import cuda
 from numba.cuda import types
 
 from nbloss.kernels.cuda.channels_first.arithmetic import make_soft_target
-from nbloss.kernels.cuda.channels_first.positions import Positions, get_in_column, put_in_column
+from nbloss.kernels.cuda.channels_first.positions import Positions
 from nbloss.kernels.cuda.compensated import add_compensated, add_product
 from nbloss.kernels.cuda.epilogue import (
     entropy_of_row,
-    index_at_target,
-    index_factor,
     index_loss,
     log_prob_of_target,
     log_sum_exp,
@@ -36,51 +33,12 @@ from nbloss.kernels.cuda.epilogue import (
     soft_gradient,
     soft_loss,
 )
-from nbloss.kernels.cuda.exp import EXP, EXP_OF_POSITION, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
+from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put, put_integer
+from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_old, put, put_integer
+from nbloss.kernels.cuda.row_in_registers import LOW_BITS, make_cross_entropy, make_log_softmax
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
-
-LOW_BITS = 0x7FFFFFFF  # of a class number, which is below REGISTER_MAX_CLASSES: 32 bits take half as many instructions as 64
-
-
-def make_log_softmax(classes, kind, sm80, probabilities, exponentials=EXP_OF_POSITION, read=get_in_column, write=put_in_column):
-    """``position(x, out, base, inner)`` for one position, whose classes are at base + c inner.
-
-    It writes (x - m) - log s; with ``probabilities`` exp(x - m) / s. ``read`` and ``write`` are ``get`` and ``put`` for the memory of x and
-    out, and ``exponentials`` is a table of ``exp``.
-    """
-    real, (reference, exp_of_row, unit, inverse) = REAL_TYPE[kind], exponentials[kind]
-    larger = maximum if sm80 else maximum_old
-    zero, one, lowest = real(0), real(1), real(-np.inf)
-
-    @device
-    def position(x, out, base, inner):
-        held = cuda.local.array(classes, real)
-        m = lowest
-        for c in range(classes):
-            held[c] = read(x, base + c * inner)
-            m = larger(m, held[c])
-        ref = reference(m)
-        even, odd, ties = zero, zero, real(classes - 1)
-        for c in range(classes):
-            v = held[c]
-            e = exp_of_row(v, ref)
-            smaller = one if v < m else zero
-            ties -= smaller
-            if c % 2:
-                odd += e * smaller
-            else:
-                even += e * smaller
-            if probabilities:
-                held[c] = unit(ref) if v == m else e
-        rest = (even + odd) * inverse(ref) + ties + (m - m)
-        term = one / (rest + one) * inverse(ref) if probabilities else log1p(rest)
-        for c in range(classes):
-            write(out, base + c * inner, held[c] * term if probabilities else (held[c] - m) - term)
-
-    return position
 
 
 def log_softmax(classes, kind, sm80, width, probabilities):
@@ -145,68 +103,6 @@ def softmax_backward(classes, kind, sm80):
                 put(out, base + c * inner, held[c] * ((upstream[c] - total) - low))
 
     return kernel
-
-
-def make_cross_entropy(
-    classes, kind, sm80, gradient,
-    exponentials=EXP_OF_POSITION, read=get_in_column, write=put_in_column, read_upstream=get_in_column, indexed=False,
-):  # fmt: skip
-    """``position(x, base, inner, y, weight, upstream, at, options, loss, p, out)`` for one position, whose classes are at base + c inner.
-
-    It writes loss p, and with ``gradient`` the gradient. y is the target, or any number if weight is 0. The upstream gradient is
-    read_upstream(upstream, at). ``indexed``: reading and writing the target's class once more costs less than comparing every class with
-    the target, because the classes are in shared memory. The others are those of ``make_log_softmax``.
-    """
-    real, (reference, exp_of_row, unit, inverse) = REAL_TYPE[kind], exponentials[kind]
-    larger = maximum if sm80 else maximum_old
-    zero, one, lowest = real(0), real(1), real(-np.inf)
-
-    @device
-    def position(x, base, inner, y, weight, upstream, at, options, loss, p, out):
-        held = cuda.local.array(classes, real)
-        m = lowest
-        for c in range(classes):
-            held[c] = read(x, base + c * inner)
-            m = larger(m, held[c])
-        ref = reference(m)
-        even, odd, ties = zero, zero, real(classes - 1)
-        x_y, e_y = m, zero if indexed else unit(ref)
-        if indexed:
-            if weight != zero:
-                x_y = read(x, base + y * inner)
-            e_y = exp_of_row(x_y, ref)
-        for c in range(classes):
-            v = held[c]
-            e = exp_of_row(v, ref)
-            smaller = one if v < m else zero
-            ties -= smaller
-            if c % 2:
-                odd += e * smaller
-            else:
-                even += e * smaller
-            if not indexed and c == y:
-                x_y, e_y = v, e
-            held[c] = e
-        rest = (even + odd) * inverse(ref) + ties + (m - m)
-        s = rest + one
-        value, log_s = zero, zero
-        if weight != zero:
-            log_s = log1p(rest)
-            value = index_loss(weight, log_s, m - x_y, m, options)
-        put(loss, p, value)
-        if gradient:
-            coef = weight * read_upstream(upstream, at)
-            is_zero = weight == zero or coef == zero
-            factor = zero if is_zero else index_factor(coef, log_s, m, options) / s * inverse(ref)  # no exponential is inf or nan
-            own = e_y * inverse(ref)
-            at_target = index_at_target(coef, s - own if x_y < m else rest, own, s, log_s, m, options)
-            at_target = zero if is_zero else at_target
-            for c in range(classes):
-                write(out, base + c * inner, at_target if not indexed and c == y else held[c] * factor)
-            if indexed and not is_zero:
-                write(out, base + y * inner, at_target)
-
-    return position
 
 
 def cross_entropy(classes, kind, sm80, width, gradient, optioned, summed):

@@ -1,4 +1,4 @@
-"""Short contiguous rows: a thread works on each row, with the arithmetic of ``channels_first.registers``.
+"""Short contiguous rows: a thread works on each row, with the arithmetic of ``row_in_registers``.
 
 The rows of a block are one range of memory. The block moves it through shared memory, so that neighbouring threads access neighbouring
 addresses: with ``width`` > 1 in vectors of 16 bytes. A thread then reads its row from there, and writes its results in the same place.
@@ -9,7 +9,6 @@ import numpy as np
 from numba import cuda
 from numba.cuda import types
 
-from nbloss.kernels.cuda.channels_first import registers
 from nbloss.kernels.cuda.epilogue import options_reader
 from nbloss.kernels.cuda.exp import EXP_OF_ROW
 from nbloss.kernels.cuda.indexing import thread_position
@@ -28,6 +27,7 @@ from nbloss.kernels.cuda.prims.api import (
     vector,
     vector_in_block,
 )
+from nbloss.kernels.cuda.row_in_registers import LOW_BITS, make_cross_entropy, make_log_softmax
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
@@ -130,7 +130,7 @@ def log_softmax(stored, classes, width, sm80, probabilities):
     """(x - m) - log s; with ``probabilities`` exp(x - m) / s."""
     block = BlockOfRows(stored, classes, width)
     write = put_in_block if sm80 else put_in_block_old
-    position = registers.make_log_softmax(classes, block.kind, sm80, probabilities, EXP_OF_ROW, get_in_block, write)
+    position = make_log_softmax(classes, block.kind, sm80, probabilities, EXP_OF_ROW, get_in_block, write)
     stored_type, numbers, load, store = block.type, block.numbers, block.load, block.store
 
     def kernel(x, out, count):
@@ -149,7 +149,7 @@ def cross_entropy(stored, classes, width, sm80, gradient, optioned, summed):
     """Losses of class numbers, and with ``gradient`` their gradient."""
     block = BlockOfRows(stored, classes, width)
     write = put_in_block if sm80 else put_in_block_old
-    position = registers.make_cross_entropy(classes, block.kind, sm80, gradient, EXP_OF_ROW, get_in_block, write, get, indexed=True)
+    position = make_cross_entropy(classes, block.kind, sm80, gradient, EXP_OF_ROW, get_in_block, write, get, indexed=True)
     read_options = options_reader(optioned)
     stored_type, numbers, load, store = block.type, block.numbers, block.load, block.store
 
@@ -161,7 +161,7 @@ def cross_entropy(stored, classes, width, sm80, gradient, optioned, summed):
         barrier()
         p = thread_position()
         if p < count:
-            y = np.int32(integer(target, p) & mask & registers.LOW_BITS)  # any number where the row is ignored
+            y = np.int32(integer(target, p) & mask & LOW_BITS)  # any number where the row is ignored
             options = read_options(lse_square_scale)
             position(cells, _row_in_block() * classes, 1, y, get(scale, p), upstream, p * upstream_stride, options, loss, p, cells)
         if gradient:
