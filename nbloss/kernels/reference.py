@@ -242,7 +242,7 @@ def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_i
     divisor, wrong, _ = row_scale(target, mask, wide, w, own, *constants, scale, spread)
     if wrong or (over == 0 and not divisor > 0 and not unweighted):
         return NOT_DONE, None, None
-    empty = over == 0 and divisor == 0
+    empty = loss is not None and over == 0 and divisor == 0
     divisor = over or divisor
     upstream = _divided(g, divisor, weight.dtype)
     losses = np.empty(count, weight.dtype) if sums or loss is None else loss

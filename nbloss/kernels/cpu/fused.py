@@ -29,7 +29,7 @@ from nbloss.kernels.cpu.compile.pipeline import INLINE, INLINE_ONLY, OPTIONS
 from nbloss.kernels.cpu.per_target.nll import nll, nll_backward, nll_sums
 from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.per_target.sums import largest_negated, row_sum
-from nbloss.kernels.cpu.per_target.targets import row_scale
+from nbloss.kernels.cpu.per_target.targets import row_scale, weigh
 from nbloss.kernels.cpu.per_target.zeros import zero_rows
 from nbloss.kernels.cpu.row_per_lane.cross_entropy import cross_entropy as row_per_lane
 from nbloss.kernels.cpu.row_per_lane.soft_targets import cross_entropy_soft as soft_targets_per_lane
@@ -50,7 +50,7 @@ def _njit(body):
     return njit(**OPTIONS, **INLINE_ONLY)(body)
 
 
-_added, _row_scale, _row_sum, _positive_logp = _njit(added), _njit(row_scale), _njit(row_sum), _njit(positive_logp)
+_added, _row_sum, _positive_logp, _row_scale, _weigh = map(_njit, (added, row_sum, positive_logp, row_scale, weigh))
 
 _row_scale_parallel, _zero_rows = _njit(parallel_kernel(row_scale)), _njit(parallel_kernel(zero_rows))
 
@@ -116,14 +116,6 @@ def _typed_number_or(share, otherwise):
 def _buffer(share, base, count):
     """An array of ``count`` numbers where there is a ``share``."""
     return as_array(base, count)
-
-
-@_njit
-def _weigh(values, sample_weight, out):
-    """out = sample_weight * values (one number, or one per row), and 0 where the sample weight is 0."""
-    for k in range(sample_weight.size):
-        own = sample_weight[k]
-        out[k] = own * values[0 if values.size == 1 else k] if own != 0.0 else out.dtype.type(0.0)
 
 
 @_njit

@@ -136,3 +136,10 @@ def row_scale(target, mask, wide, weight, sample_weight, classes, ignore_index, 
                         put(spreads, k, share if is_counted(get(run_targets, k), ignore_index, wide) else 0.0)
         totals[start // group] = total if sampled or weight.size > 0 else np.float64(counted)
         wrong[start // group] = outside
+
+
+def weigh(values, sample_weight, out):
+    """out = sample_weight * values (one number, or one per row), and 0 where the sample weight is 0."""
+    for k in range(sample_weight.size):
+        own = sample_weight[k]
+        out[k] = own * values[0 if values.size == 1 else k] if own != 0.0 else out.dtype.type(0.0)
