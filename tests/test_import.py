@@ -17,7 +17,7 @@ from nbloss._docstrings import documented
 MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss"]
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
-    "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad",
+    "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad", "cross_entropy_stats", "Stats",
 ]  # fmt: skip
 OTHERS = [
     "functional",
@@ -41,6 +41,8 @@ SIGNATURES = {
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, grad_output=1.0, out=None, device=None",
+    "cross_entropy_stats": "input, target=None, *, ignore_index=-100, device=None",
+    "Stats": "lse, log_prob, argmax, correct, entropy",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', device=None, reuse_grad=False, size_average=None, reduce=None",

@@ -21,7 +21,7 @@ ignore_index : int, default -100
 class Stats(NamedTuple):
     """One number per row of logits: what `cross_entropy_stats` returns.
 
-    Attributes
+    Parameters
     ----------
     lse : floating or ndarray
         The log-sum-exp, log sum_c exp(x_c).
@@ -33,6 +33,12 @@ class Stats(NamedTuple):
         Whether no logit is larger than that of the target. False where a logit is nan.
     entropy : floating or ndarray
         The entropy of the softmax, -sum_c p_c log p_c.
+
+    Examples
+    --------
+    >>> import nbloss.functional as F
+    >>> F.cross_entropy_stats([2.0, 2.0], 1)._fields
+    ('lse', 'log_prob', 'argmax', 'correct', 'entropy')
     """
 
     lse: Any
