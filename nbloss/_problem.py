@@ -129,7 +129,7 @@ class Problem:
     """The logits or log-probabilities, the targets and the options of one loss, in the form that the kernels of a backend take."""
 
     def __init__(
-        self, backend, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty,
+        self, backend, input, target, weight, ignore_index, reduction, sample_weight=None, divisor=None, empty="nan",
         label_smoothing=0.0, lse_square_scale=0.0,
     ):  # fmt: skip
         self.backend = backend
