@@ -127,9 +127,10 @@ def loss(
     if type(target) is not ndarray:
         options = ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, lse_square_scale
         return _listed_loss(operation, input, target, weight, options, g, out, with_loss)
+    shape, dtype = input.shape, input.dtype  # an attribute of an array is slow: each makes an object
     key = (
-        operation, input.shape, input.dtype, target.shape, target.dtype, ignore_index, reduction, empty, smoothing, lse_square_scale,
-        device, weight is None, sample_weight is None, type(g), with_loss,
+        operation, shape, dtype, target.shape, target.dtype, ignore_index, reduction, empty, smoothing, lse_square_scale, device,
+        weight is None, sample_weight is None, type(g), with_loss,
     )  # fmt: skip
     try:
         ready = jit.ready.get(key)
@@ -141,16 +142,16 @@ def loss(
         ready = jit.ready.get(key)
     if ready is None:
         return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
-    kernel, count, losses, no_weights, as_stored, as_seen, mask, wide, view, sums, over = ready
+    kernel, count, losses, real, no_weights, hit, share, as_stored, as_seen, mask, wide, view, sums, over = ready
     if weight is None:
         w = no_weights
-    elif _fits_classes(weight, input.shape[1], no_weights.dtype):
+    elif _fits_classes(weight, shape[1], real):
         w = weight
     else:
         return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
     rows = no_weights
     if sample_weight is not None:
-        rows = _of_rows(sample_weight, target.shape, no_weights.dtype, out)
+        rows = _of_rows(sample_weight, target.shape, real, out)
         if rows is None:
             return None
     if divisor is not None:
@@ -158,32 +159,33 @@ def loss(
         if over is None:
             return None
     x, y, into, result = input, target, None, None
-    if type(g) is ndarray:
-        if not _fits_rows(g, target.shape, no_weights.dtype):
-            return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
-        g = g.reshape(-1)
     if g is NO_GRADIENT:
         g = 0.0
-    elif out is None:
-        into = result = np.empty(input.shape, input.dtype) if in_order else CPU.new_output(input.shape, input.dtype, like=input)
-    elif _in_order(out, input.shape, input.dtype) or (not in_order and _writable(out, input.shape, input.dtype)):
-        into = result = out
     else:
-        return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
+        if out is None:
+            into = result = np.empty(shape, dtype) if in_order else CPU.new_output(shape, dtype, like=input)
+        elif _in_order(out, shape, dtype) or (not in_order and _writable(out, shape, dtype)):
+            into = result = out
+        else:
+            return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
+        if type(g) is ndarray:
+            if not _fits_rows(g, target.shape, real):
+                return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
+            g = g.reshape(-1)
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_seen is not None:
         y = y.view(as_seen)
-    if view == TRANSPOSED:
-        x, into = x.T[None], None if into is None else into.T[None]
-    elif view is not None:
-        x, into, y = x.reshape(view), None if into is None else into.reshape(view), y.reshape(-1)
+    if view is not None:
+        if view == TRANSPOSED:
+            x, into = x.T[None], None if into is None else into.T[None]
+        else:
+            x, into, y = x.reshape(view), None if into is None else into.reshape(view), y.reshape(-1)
     if losses:
-        losses = np.empty(losses, no_weights.dtype)
-    share = smoothing / input.shape[1] if smoothing else None
+        losses = np.empty(losses, real)
     done = kernel(
-        x, y, mask, wide, w, rows, ignore_index, 1.0 - smoothing, share, weight if smoothing else None, None, sums, over, g, losses,
-        into, count, count, 1, 0,
+        x, y, mask, wide, w, rows, ignore_index, hit, share, weight if smoothing else None, None, sums, over, g, losses, into,
+        count, count, 1, 0,
     )  # fmt: skip
     if done != DONE and not _finished(done, losses, empty):
         return None
@@ -306,10 +308,10 @@ def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_seen is not None:
         y = y.view(as_seen)
-    view, arrays = None, [x, into, y if soft else None]
-    ordered = all(a is None or a.flags.c_contiguous for a in arrays)
+    view = None
+    ordered = x.flags.c_contiguous and (into is None or into.flags.c_contiguous) and (not soft or y.flags.c_contiguous)
     if axes > 2 or not ordered:
-        views = layouts.whole(1, arrays)
+        views = layouts.whole(1, [x, into, y if soft else None])
         if views is None:
             return None
         x, into, y = views[0], views[1], views[2] if soft else y
@@ -328,8 +330,9 @@ def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
         if kernel is not None and not copied and not options and fits_key:
             size = losses if losses is None else losses.size
             view = asked if asked == TRANSPOSED else view if axes > 2 else None
-            jit.keep(key, (kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, default))
-    if not _finished(done, losses, empty):
+            real, hit, share = no_weights.dtype, 1.0 - smoothing, smoothing / classes if smoothing else None
+            jit.keep(key, (kernel, count, size, real, no_weights, hit, share, as_stored, as_seen, mask, wide, view, sums, default))
+    if done != DONE and not _finished(done, losses, empty):
         return None
     if not with_loss:
         return None, result

@@ -28,8 +28,6 @@ from nbloss.kernels.cpu.vector_per_row.reduce import (
 )
 from nbloss.kernels.math.epilogue import CONFIDENT
 
-SEARCHED = SUM_BLOCK_CLASSES + 64  # elements: a block, and what is left of a row after its last whole group of four vectors
-
 
 @njit(**INLINE)
 def _row_counts(scales, p):
@@ -46,15 +44,16 @@ def _first_equal(x, n, m, start, down):
     A block is searched without a branch, whose outcome a processor could not predict.
     """
     width, top = lanes(x), splat(x, m)
-    while True:
+    while start < n:
         best = splat(x, -np.inf)
-        for j in range(start, min_int(n, start + SEARCHED), width):
+        for j in range(start, min_int(n, start + SUM_BLOCK_CLASSES), width):
             at = min_int(j, n - width)
             best = maximum(select(equal(load(x, at), top), load(down, 0) - (at - start), -np.inf), best)
         found = reduce_max(best)
         if found > -np.inf:
             return start - np.int64(found)
-        start += SEARCHED
+        start += SUM_BLOCK_CLASSES
+    return n - 1  # another thread has changed the row meanwhile
 
 
 @njit(**INLINE)
