@@ -33,21 +33,26 @@ SIGNATURES = {
     "log_softmax_backward": "grad_output, output, dim=-1, *, out=None, device=None",
     "softmax": "input, dim=-1, *, dtype=None, out=None, device=None",
     "softmax_backward": "grad_output, output, dim=-1, *, out=None, device=None",
-    "nll_loss": "input, target, weight=None, *, ignore_index=-100, reduction='mean', device=None",
-    "nll_loss_backward": "grad_output, input, target, weight=None, *, ignore_index=-100, reduction='mean', out=None, device=None",
-    "cross_entropy": "input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, device=None",
+    "nll_loss": "input, target, weight=None, *, "
+    "ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', device=None",
+    "nll_loss_backward": "grad_output, input, target, weight=None, *, "
+    "ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', out=None, device=None",
+    "cross_entropy": "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "sample_weight=None, divisor=None, empty='nan', device=None",
     "cross_entropy_backward": "grad_output, input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "sample_weight=None, divisor=None, empty='nan', out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, grad_output=1.0, out=None, device=None",
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "cross_entropy_stats": "input, target=None, *, ignore_index=-100, device=None",
     "Stats": "lse, log_prob, argmax, correct, entropy",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
-    "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', device=None, reuse_grad=False, size_average=None, reduce=None",
-    "CrossEntropyLoss": "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', divisor=None, empty='nan', "
     "device=None, reuse_grad=False, size_average=None, reduce=None",
+    "CrossEntropyLoss": "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "divisor=None, empty='nan', device=None, reuse_grad=False, size_average=None, reduce=None",
 }
 
 
@@ -103,7 +108,7 @@ def test_a_command_s_help_begins_with_what_it_does(command, capsys):
 def test_the_signatures_of_modules_are_real():
     for module in (nbloss.NLLLoss, nbloss.CrossEntropyLoss):
         for name in ("forward", "__call__"):
-            assert list(inspect.signature(getattr(module, name)).parameters) == ["self", "input", "target"]
+            assert list(inspect.signature(getattr(module, name)).parameters) == ["self", "input", "target", "sample_weight", "divisor"]
     assert list(inspect.signature(nbloss.LogSoftmax.__call__).parameters) == ["self", "input"]
     with pytest.raises(TypeError, match="target"):
         nbloss.CrossEntropyLoss()([[1.0, 2.0]])
