@@ -153,10 +153,15 @@ def weight_array(backend, value, shape, axis, rows, dtype):
         return array
     hint = ""
     if axis == 1 and array.shape in (rows, rows[:1]):
-        hint = (
-            '. Weights of the rows are no class weights: multiply the losses of reduction="none" by them, '
-            'and give them as grad_output of the _backward function with reduction="none"'
-        )
+        hint = ". Weights of the rows are no class weights: use sample_weight="
     elif len(shape) > 2 and array.shape == shape[-1:]:
         hint = ", which fits if the last axis of input holds the classes: use np.moveaxis(input, -1, 1)"
     raise ValueError(f"weight should have shape {shape[axis : axis + 1]}, one per class; got {array.shape}{hint}")
+
+
+def sample_weight_array(backend, value, rows, dtype):
+    """The weights of rows, whose losses have the shape ``rows``, in the dtype of the arithmetic."""
+    array = real_array(backend, "sample_weight", value, dtype)
+    if array.shape != rows:
+        raise ValueError(f"sample_weight should have the loss's shape {rows}; got {array.shape}")
+    return array

@@ -28,7 +28,8 @@ ignore_index : int, default -100
     Rows with this target do not count: their loss is 0 and their gradient is exactly 0, whatever their logits are.""",
     "reduction": """\
 reduction : {"mean", "sum", "none"}, default "mean"
-    "mean" divides by the total weight of the rows that count (probabilities: by the number of rows). None means "none".""",
+    "mean" divides by the total weight of the rows that count (probabilities: by the number of rows), or by ``divisor``. None means
+    "none".""",
     "label_smoothing": """\
 label_smoothing : float in [0, 1], default 0.0
     The part e of the target that is spread evenly over all classes: Szegedy et al., "Rethinking the Inception Architecture for Computer
@@ -39,6 +40,19 @@ lse_square_scale : float, default 0.0
     gradient: L_i = log sum_c exp(x_ic), and M_i is the row's total target weight (w[y_i] for plain class numbers). This is the z-loss of
     Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways" (2022), https://arxiv.org/abs/2204.02311; FlashAttention and Liger
     Kernel use this name.""",
+    "sample_weight": """\
+sample_weight : array_like, shape of the loss, optional
+    A weight for each row, of any real dtype: it multiplies the row's loss, its gradient, and its part of what "mean" divides by (the
+    weighted mean of scikit-learn; Keras divides by the number of rows, ``divisor=N``). A row with weight 0 has loss 0 and gradient exactly
+    0, whatever its logits are. Weights of ignored rows are not read. Weights may be negative; a "mean" over weights of negative sum
+    is nan.""",
+    "divisor": """\
+divisor : float, optional
+    What "mean" divides by, a positive finite number, such as the number of targets in all micro-batches of a step. None is the default
+    of ``reduction``.""",
+    "empty": """\
+empty : {"nan", "zero"}, default "nan"
+    What a "mean" is where its divisor is 0: if no row counts, or all weights are 0. With "zero" its gradients are 0, too.""",
     "dim": """\
 dim : int, default -1
     The axis of the classes.""",

@@ -10,19 +10,20 @@ them.
 """
 
 from math import inf
+from sys import float_info
 
 import numpy as np
 from numpy import ndarray
 
 from nbloss._arguments import float_kind
-from nbloss._options import REDUCTIONS
+from nbloss._options import EMPTY, REDUCTIONS
 from nbloss._problem import overlaps_itself, signed_view
 from nbloss._warnings import warn_of_positive
 from nbloss.backends import select
 from nbloss.backends.cpu import CPU
-from nbloss.kernels import layouts
-from nbloss.kernels.contract import DONE, POSITIVE
-from nbloss.kernels.cpu.choose import SUMS_MAX_CLASSES, TRANSPOSED
+from nbloss.kernels import contract, layouts
+from nbloss.kernels.contract import DONE
+from nbloss.kernels.cpu.choose import TRANSPOSED, adds
 from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
 from nbloss.kernels.math.epilogue import RowOptions
@@ -115,7 +116,7 @@ def along_axis(operation, inputs, dim, out):
 
 
 def loss(
-    operation, input, target, weight, ignore_index, reduction, device,
+    operation, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
     smoothing=0.0, lse_square_scale=0.0, g=NO_GRADIENT, out=None, with_loss=True,
 ):  # fmt: skip
     """``(loss, gradient)`` of "cross_entropy" or "nll"; None if the general path must take the call.
@@ -125,12 +126,11 @@ def loss(
     if type(input) is not ndarray or type(ignore_index) is not int or not select.cpu_is_default:
         return None
     if type(target) is not ndarray:
-        return _listed_loss(
-            operation, input, target, weight, ignore_index, reduction, device, smoothing, lse_square_scale, g, out, with_loss
-        )
+        options = ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, lse_square_scale
+        return _listed_loss(operation, input, target, weight, options, g, out, with_loss)
     key = (
-        operation, input.shape, input.dtype, target.shape, target.dtype, ignore_index, reduction, smoothing, lse_square_scale, device,
-        weight is None, type(g), with_loss,
+        operation, input.shape, input.dtype, target.shape, target.dtype, ignore_index, reduction, empty, smoothing, lse_square_scale,
+        device, weight is None, sample_weight is None, type(g), with_loss,
     )  # fmt: skip
     try:
         ready = jit.ready.get(key)
@@ -141,18 +141,27 @@ def loss(
         key = *key, input.strides, None if type(out) is not ndarray else out.strides
         ready = jit.ready.get(key)
     if ready is None:
-        return _checked_loss(key, input, target, weight, g, out)
-    kernel, count, losses, no_weights, as_stored, as_seen, mask, wide, view, sums, divides = ready
+        return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
+    kernel, count, losses, no_weights, as_stored, as_seen, mask, wide, view, sums, over = ready
     if weight is None:
         w = no_weights
     elif _fits_classes(weight, input.shape[1], no_weights.dtype):
         w = weight
     else:
-        return _checked_loss(key, input, target, weight, g, out)
+        return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
+    rows = no_weights
+    if sample_weight is not None:
+        rows = _of_rows(sample_weight, target.shape, no_weights.dtype, out)
+        if rows is None:
+            return None
+    if divisor is not None:
+        over = _divisor(divisor, over)
+        if over is None:
+            return None
     x, y, into, result = input, target, None, None
     if type(g) is ndarray:
         if not _fits_rows(g, target.shape, no_weights.dtype):
-            return _checked_loss(key, input, target, weight, g, out)
+            return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
         g = g.reshape(-1)
     if g is NO_GRADIENT:
         g = 0.0
@@ -161,7 +170,7 @@ def loss(
     elif _in_order(out, input.shape, input.dtype) or (not in_order and _writable(out, input.shape, input.dtype)):
         into = result = out
     else:
-        return _checked_loss(key, input, target, weight, g, out)
+        return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
     if as_stored is not None:
         x, into = x.view(as_stored), None if into is None else into.view(as_stored)
     if as_seen is not None:
@@ -174,19 +183,26 @@ def loss(
         losses = np.empty(losses, no_weights.dtype)
     share = smoothing / input.shape[1] if smoothing else None
     done = kernel(
-        x, y, mask, wide, w, ignore_index, 1.0 - smoothing, share, weight if smoothing else None, None, sums, divides, g, losses,
+        x, y, mask, wide, w, rows, ignore_index, 1.0 - smoothing, share, weight if smoothing else None, None, sums, over, g, losses,
         into, count, count, 1, 0,
     )  # fmt: skip
-    if done != DONE:
-        if not done:
-            return None
-        warn_of_positive()
+    if done != DONE and not _finished(done, losses, empty):
+        return None
     if not with_loss:
         return None, result
     return losses[0] if sums else losses.reshape(target.shape), result
 
 
-def _listed_loss(operation, input, target, weight, ignore_index, reduction, device, smoothing, lse_square_scale, g, out, with_loss):
+def _finished(done, losses, empty):
+    """Whether a kernel has done its work, as its answer says. Warns of log-probabilities above 0, and writes the mean of no rows."""
+    if done == contract.POSITIVE:
+        warn_of_positive()
+    elif done == contract.EMPTY:
+        losses[0] = EMPTY[empty]
+    return done
+
+
+def _listed_loss(operation, input, target, weight, options, g, out, with_loss):
     """`loss` of a list of class numbers, or of one: a row of classes becomes a batch of one row."""
     if not isinstance(target, (list, int, np.integer)):
         return None
@@ -194,13 +210,12 @@ def _listed_loss(operation, input, target, weight, ignore_index, reduction, devi
         y = np.asarray(target)
     except (TypeError, ValueError, OverflowError):
         return None
-    options = reduction, device, smoothing, lse_square_scale, g
     if y.dtype.kind not in "iu" or y.ndim != max(input.ndim - 1, 0) or (out is not None and type(out) is not ndarray):
         return None
     if y.ndim:
-        return loss(operation, input, y, weight, ignore_index, *options, out, with_loss)
+        return loss(operation, input, y, weight, *options, g, out, with_loss)
     batch_of_out = out if out is None or out.ndim != 1 else out[None]
-    done = loss(operation, input[None], y[None], weight, ignore_index, *options, batch_of_out, with_loss)
+    done = loss(operation, input[None], y[None], weight, *options, g, batch_of_out, with_loss)
     if done is None:
         return None
     value, gradient = done
@@ -213,9 +228,25 @@ def _fits_classes(weight, classes, dtype):
     return type(weight) is ndarray and weight.dtype == dtype and weight.shape == (classes,) and weight.flags.num & C_ALIGNED == C_ALIGNED
 
 
-def _checked_loss(key, input, target, weight, g, out):
+def _of_rows(array, shape, dtype, out):
+    """Sample weights as the kernels take them; None if the general path must take them, also where ``out`` may share their memory."""
+    if type(array) is not ndarray or array.shape != shape or array.dtype.kind not in "iuf" or not array.dtype.isnative:
+        return None
+    if out is not None and np.may_share_memory(array, out):
+        return None
+    return np.ascontiguousarray(array, dtype).reshape(-1)
+
+
+def _divisor(divisor, over):
+    """A divisor of the mean, in place of ``over``; None if the general path must take it: where it is no mean (``over`` is not 0), too."""
+    if type(divisor) not in (int, float, np.int64, np.float64, np.float32) or over or not 0 < divisor <= float_info.max:
+        return None
+    return float(divisor)
+
+
+def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
     """`loss` with all checks. It keeps what a small call needs to run again with fewer."""
-    operation, shape, dtype, _, _, ignore_index, reduction, smoothing, lam, device, _, _, with_loss, *strides = key
+    operation, shape, dtype, _, _, ignore_index, reduction, empty, smoothing, lam, device, _, _, _, with_loss, *strides = key
     if type(reduction) is not str or type(smoothing) is not float or type(lam) is not float or (device is not None and device != "cpu"):
         return None
     known = _known.get((dtype, target.dtype)) or _describe(dtype, target.dtype)
@@ -224,12 +255,16 @@ def _checked_loss(key, input, target, weight, g, out):
         return None
     as_stored, no_weights, soft, as_seen, mask, wide = known
     sums, divides = REDUCTIONS[reduction]
+    default = over = 0.0 if divides else 1.0
+    if divisor is not None:
+        over = _divisor(divisor, over)
+    if over is None or type(empty) is not str or empty not in EMPTY:
+        return None
     classes = shape[1]
     loss_shape = shape[:1] if axes == 2 else shape[:1] + shape[2:]
     count = input.size // (classes or 1)
-    only_sum = (
-        sums and g is NO_GRADIENT and not soft and classes <= SUMS_MAX_CLASSES[operation]
-    )  # it needs no array of losses: any number of rows
+    # it needs no array of losses: any number of rows
+    only_sum = not soft and adds(operation, classes, sums and g is NO_GRADIENT, sample_weight is not None)
     if not count or not classes or (count > FUSED_MAX_ROWS and not only_sum):
         return None
     y, w, into, result = target, weight, None, None
@@ -245,6 +280,11 @@ def _checked_loss(key, input, target, weight, g, out):
         if type(weight) is not ndarray or weight.shape != (classes,) or weight.dtype.kind not in "iuf" or not weight.dtype.isnative:
             return None
         w = np.ascontiguousarray(weight, no_weights.dtype)
+    rows = no_weights
+    if sample_weight is not None:
+        rows = _of_rows(sample_weight, loss_shape, no_weights.dtype, out)
+        if rows is None:
+            return None
     if g is not NO_GRADIENT:
         g = _upstream(g, None if sums else loss_shape, no_weights.dtype)
         if g is None:
@@ -275,20 +315,19 @@ def _checked_loss(key, input, target, weight, g, out):
     losses = np.empty(1 if only_sum else count, no_weights.dtype) if with_loss or operation != "nll" else None
     kernels, g, options = CPU.kernels, 0.0 if g is NO_GRADIENT else g, RowOptions(lam) if lam else None
     if soft:
-        done = kernels.fused_soft_loss(x, y, w, 1.0 - smoothing, smoothing / classes, options, sums, divides, g, losses, into)
+        done = kernels.fused_soft_loss(x, y, w, 1.0 - smoothing, smoothing / classes, rows, options, sums, over, g, losses, into)
     else:
         done, kernel, asked = kernels.fused_loss(
-            operation, x, y, mask, wide, no_weights if w is None else w, ignore_index, smoothing, options, sums, divides, g, losses, into
-        )
+            operation, x, y, mask, wide, no_weights if w is None else w, rows, ignore_index, smoothing, options, sums, over, g, losses,
+            into,
+        )  # fmt: skip
         fits_key = axes == 2 if strides or asked == TRANSPOSED else ordered  # a call in C order may have written an ``out`` that is not
         if kernel is not None and not copied and not options and fits_key:
             size = losses if losses is None else losses.size
             view = asked if asked == TRANSPOSED else view if axes > 2 else None
-            jit.keep(key, (kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, divides))
-    if not done:
+            jit.keep(key, (kernel, count, size, no_weights, as_stored, as_seen, mask, wide, view, sums, default))
+    if not _finished(done, losses, empty):
         return None
-    if done == POSITIVE:
-        warn_of_positive()
     if not with_loss:
         return None, result
     return losses[0] if sums else losses.reshape(loss_shape), result

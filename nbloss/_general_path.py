@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss._arguments import array_like, float_array, float_dtype, real_array
 from nbloss._fast_path import NO_GRADIENT
-from nbloss._options import checked_dim
+from nbloss._options import checked_dim, checked_divisor
 from nbloss._problem import Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
 
@@ -29,21 +29,24 @@ def _recorded(options, number, *arrays):
 
 
 def loss(
-    operation, input, target, weight, ignore_index, reduction, device,
+    operation, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
     smoothing=0.0, lse_square_scale=0.0, g=NO_GRADIENT, out=None, with_loss=True,
 ):  # fmt: skip
     """``(loss, gradient)`` of "cross_entropy" or "nll", as `_fast_path.loss`. It raises the errors of bad arguments."""
     upstream = None if g is NO_GRADIENT else g
     number = type(g) in _NUMBERS
-    call = None
+    call, over = None, checked_divisor(divisor, reduction)
     if type(ignore_index) is int and type(smoothing) is float and type(lse_square_scale) is float:
-        options = operation, ignore_index, reduction, device, smoothing, lse_square_scale, g is NO_GRADIENT, with_loss
-        call = _recorded(options, float(g) if number else None, input, target, weight, None if number else upstream, out)
-        done = call and call.replay()
+        options = operation, ignore_index, reduction, over is None, empty, device, smoothing, lse_square_scale, g is NO_GRADIENT, with_loss
+        arrays = input, target, weight, sample_weight, None if number else upstream, out
+        call = _recorded(options, float(g) if number else None, *arrays)
+        done = call and call.replay(over)
         if done:
             return done
-    with select(device, input, target, weight, upstream, out, call=call) as backend:
-        problem = Problem(backend, input, target, weight, ignore_index, reduction, smoothing, lse_square_scale)
+    with select(device, input, target, weight, sample_weight, upstream, out, call=call) as backend:
+        problem = Problem(
+            backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing, lse_square_scale
+        )  # fmt: skip
         result = gradient = value = None
         if g is not NO_GRADIENT:
             result, gradient = problem.gradient(out, g)

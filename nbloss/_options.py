@@ -22,6 +22,9 @@ REDUCTIONS = {
     "none": (False, False),
 }
 
+# What a mean is, and what its gradients are multiplied by, where there is nothing to divide by.
+EMPTY = {"nan": math.nan, "zero": 0.0}
+
 
 def checked_dim(dim):
     """An axis as an int. NumPy checks its range."""
@@ -92,9 +95,30 @@ def checked_lse_square_scale(lse_square_scale):
     return value
 
 
+def checked_divisor(divisor, reduction):
+    """A positive finite float, or None."""
+    if divisor is None:
+        return None
+    name = checked_reduction(reduction)
+    if name != "mean":
+        raise ValueError(f"divisor should be None unless reduction is 'mean'; got reduction={name!r}")
+    value = _number("divisor", ", positive and finite", divisor)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"divisor should be a positive finite number; got {divisor}")
+    return value
+
+
+def checked_empty(empty):
+    """A key of `EMPTY`."""
+    if not isinstance(empty, str) or empty not in EMPTY:
+        raise ValueError(f"empty should be 'nan' or 'zero'; got {empty!r}")
+    return empty
+
+
 CHECKS = {
     "ignore_index": checked_ignore_index,
     "reduction": checked_reduction,
     "label_smoothing": checked_label_smoothing,
     "lse_square_scale": checked_lse_square_scale,
+    "empty": checked_empty,
 }

@@ -1,6 +1,6 @@
 """Checks the arrays of a call, and turns the call into what the kernels take. All errors are raised before anything is written.
 
-A call becomes (outer, C, inner) views and a few numbers per position (``nbloss.kernels.contract``). They include the weight, ignore_index,
+A call becomes (outer, C, inner) views and a few numbers per position (``nbloss.kernels.contract``). They include the weights, ignore_index,
 label smoothing, the reduction and the upstream gradient, so the kernels need none of these (docs/how-it-works/). ``nbloss._options`` checks
 the options.
 """
@@ -10,8 +10,17 @@ from functools import cache, partial
 
 import numpy as np
 
-from nbloss._arguments import float_array, float_kind, real_array, target_array, weight_array
-from nbloss._options import REDUCTIONS, checked_ignore_index, checked_label_smoothing, checked_lse_square_scale, checked_reduction
+from nbloss._arguments import float_array, float_kind, real_array, sample_weight_array, target_array, weight_array
+from nbloss._options import (
+    EMPTY,
+    REDUCTIONS,
+    checked_divisor,
+    checked_empty,
+    checked_ignore_index,
+    checked_label_smoothing,
+    checked_lse_square_scale,
+    checked_reduction,
+)
 from nbloss._warnings import any_positive, warn_of_positive
 from nbloss.kernels.math.epilogue import RowOptions
 
@@ -116,12 +125,17 @@ def out_of_range(shape, classes, ignore_index, dtype, wrong, position, value):
 class Problem:
     """The logits or log-probabilities, the targets and the options of one loss, in the form that the kernels of a backend take."""
 
-    def __init__(self, backend, input, target, weight, ignore_index, reduction, label_smoothing=0.0, lse_square_scale=0.0):
+    def __init__(
+        self, backend, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty,
+        label_smoothing=0.0, lse_square_scale=0.0,
+    ):  # fmt: skip
         self.backend = backend
         self.input = x = float_array(backend, "input", input)
         if x.ndim == 0:
             raise ValueError("input should have a class axis, shape (C,) or (N, C, ...); got a scalar")
         self.sums, self.divides = REDUCTIONS[checked_reduction(reduction)]
+        self.over = checked_divisor(divisor, reduction) or 0.0  # what a mean is divided by; 0: by the weights of the rows that count
+        self.empty = EMPTY[checked_empty(empty)]
         self.ignore_index = checked_ignore_index(ignore_index)
         self.smoothing = checked_label_smoothing(label_smoothing)
         lam = checked_lse_square_scale(lse_square_scale)
@@ -133,6 +147,10 @@ class Problem:
         self.positions = math.prod(self.shape)
         self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
         self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
+        self.sample_weight_array = self.sample_weight = None
+        if sample_weight is not None:
+            self.sample_weight_array = sample_weight_array(backend, sample_weight, self.shape, self.dtype)
+            self.sample_weight = backend.flat(self.sample_weight_array)
         # What is known before the targets are checked: the upstream gradient, if it is a number, and whether the caller gets a sum.
         self.upstream_number, self.wants_sum = None, False
         if self.classes == 0 and self.positions:
@@ -143,7 +161,7 @@ class Problem:
     def check_targets(self):
         """Check the targets, and set ``scale``, ``spread`` and the divisor of the mean. Raises if a target is out of range."""
         if self.soft:
-            self.divisor = self.positions
+            self.divisor = self.backend.divisor_of_rows(self) if self.divides else None
             return self
         backend, target = self.backend, self.target_array
         seen, self.mask, wide = signed_view(target.dtype)
@@ -153,7 +171,7 @@ class Problem:
         share = self.smoothing / self.classes if self.classes else 0.0
         weight = None if self.weight is None else backend.flat(self.weight)
         self.scale, self.divisor = backend.row_scale(
-            self, self.target, self.mask, wide, weight, self.classes, self.ignore_index,
+            self, self.target, self.mask, wide, weight, self.sample_weight, self.classes, self.ignore_index,
             1.0 - self.smoothing, share, self.spread,
         )  # fmt: skip
         return self
@@ -164,7 +182,15 @@ class Problem:
         return partial(out_of_range, self.shape, self.classes, self.ignore_index, self.target_array.dtype)
 
     def upstream(self, grad_output):
-        """The upstream gradient, the division of a mean included: one number, or one per position."""
+        """The upstream gradient, with the division of a mean and the sample weights of soft targets: one number, or one per position."""
+        g = self._unweighted_upstream(grad_output)
+        if not self.soft or self.sample_weight is None:
+            return g
+        weighed = self.backend.scratch(self.positions, self.dtype)
+        self.backend.kernels.weigh(g, self.sample_weight, weighed)
+        return weighed
+
+    def _unweighted_upstream(self, grad_output):
         if type(grad_output) is float:
             return self.backend.upstream(grad_output, self)
         shape = () if self.sums else self.shape
@@ -195,7 +221,7 @@ class Problem:
             w, a, b = self.class_weights(), 1.0 - self.smoothing, self.smoothing / max(self.classes, 1)
             for at, x, y, out in self._pieces([as_stored(self.input), self.soft_targets()], gradient):
                 kernels.cross_entropy_soft(x, y, w, a, b, None, 0, None, None, self.options, at(upstream), at(losses), out)
-            return losses
+            return self._weighed(losses)
         w = self.class_weights() if self.smoothing > 0 else None
         for at, x, out in self._pieces([as_stored(self.input)], gradient):
             given, outputs = (at(self.target), self.mask, at(self.scale)), (self.options, at(upstream), at(losses), out)
@@ -212,11 +238,17 @@ class Problem:
             w = self.class_weights()
             for at, x, y, _ in self._pieces([as_stored(self.input), self.soft_targets()], None):
                 kernels.nll_soft(x, y, w, at(losses))
-            return losses
+            return self._weighed(losses)
         for at, x, _ in self._pieces([as_stored(self.input)], None):
             kernels.nll(x, at(self.target), self.mask, at(self.scale), at(losses))
-        if self.weight is None and self.backend.reads_results and any_positive(losses, self.input.dtype):
+        if self.weight is None and self.sample_weight is None and self.backend.reads_results and any_positive(losses, self.input.dtype):
             warn_of_positive()
+        return losses
+
+    def _weighed(self, losses):
+        """Losses of soft targets, times the sample weights."""
+        if self.sample_weight is not None:
+            self.backend.kernels.weigh(losses, self.sample_weight, losses)
         return losses
 
     def nll_backward(self, grad_output, gradient):
@@ -254,6 +286,7 @@ class Problem:
     def gradient(self, out, grad_output=None):
         """The array of the gradient, for the caller and for the kernels."""
         upstream = grad_output if isinstance(grad_output, np.ndarray) else None
-        others = [("target", self.target_array), ("weight", self.weight), ("grad_output", upstream)]
+        others = [("target", self.target_array), ("weight", self.weight), ("sample_weight", self.sample_weight_array)]
+        others.append(("grad_output", upstream))
         result = output_array(self.backend, out, self.input, [("input", self.input)], others)
         return result, as_stored(self.backend.kernel_view(result))

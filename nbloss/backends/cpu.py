@@ -10,7 +10,7 @@ import numpy as np
 
 from nbloss import _fork_safety
 from nbloss.kernels import layouts
-from nbloss.kernels.math.rowmath import mean
+from nbloss.kernels.math import rowmath
 
 
 def _kernel_set():
@@ -96,26 +96,32 @@ class CpuBackend:
     def row_scale(self, problem, *arguments):
         """Check the targets: ``(scale, the divisor of the mean)``. Raises if one is out of range, before anything is written."""
         *given, spread = arguments
-        count = problem.positions
-        one = count > 1 and problem.weight is None and spread is None  # one scale is enough, unless a row is ignored
+        count, sampled = problem.positions, problem.sample_weight is not None
+        one = count > 1 and problem.weight is None and not sampled and spread is None  # one scale is enough, unless a row is ignored
         scale = self.scratch(1 if one else count, problem.dtype)
-        divisor, wrong, first = self.kernels.row_scale(*given, scale, spread)
+        weights, wrong, first = self.kernels.row_scale(*given, scale, spread)
         if wrong:
             raise problem.out_of_range(wrong, first, problem.target_array[np.unravel_index(first, problem.shape)])
-        if one and divisor < count:
+        if one and weights < count:
             scale = self.scratch(count, problem.dtype)
             self.kernels.row_scale(*given, scale, spread)
-        return scale, divisor
+        return scale, rowmath.divisor(weights, problem.over, sampled)
+
+    def divisor_of_rows(self, problem):
+        """The divisor of the mean of soft targets."""
+        if problem.sample_weight is None:
+            return rowmath.divisor(problem.positions, problem.over, False)
+        return rowmath.divisor(self.kernels.row_sum(problem.sample_weight), problem.over, True)
 
     def upstream(self, g, problem):
         """The upstream gradient of every position, the division of a mean included, as an array of one number."""
         g = float(g)
-        return np.array([mean(g, problem.divisor) if problem.divides else g]).astype(problem.dtype)
+        return np.array([rowmath.mean(g, problem.divisor, problem.empty) if problem.divides else g]).astype(problem.dtype)
 
     def reduced(self, losses, problem):
         """The sum or the mean of the losses."""
         total = self.kernels.row_sum(losses)
-        return problem.dtype.type(mean(total, problem.divisor) if problem.divides else total)
+        return problem.dtype.type(rowmath.mean(total, problem.divisor, problem.empty) if problem.divides else total)
 
 
 CPU = CpuBackend()

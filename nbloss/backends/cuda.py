@@ -15,11 +15,12 @@ from nbloss.backends import array_interop
 from nbloss.backends.cpu import CPU
 from nbloss.kernels import layouts
 from nbloss.kernels.cuda.runtime import memory, streams
-from nbloss.kernels.cuda.runtime.launch import Serial
+from nbloss.kernels.cuda.runtime.launch import Divisor, Serial
 from nbloss.kernels.cuda.runtime.memory import DeviceArray
 
-# Words of row_scale's report: the bits of the divisor, the number of bad targets, position and value of the first one, and a counter.
-REPORT = 5
+# Words of row_scale's report: the bits of the divisor, the number of bad targets, position and value of the first one, a counter, and the
+# bits of what a mean over a divisor of 0 is.
+REPORT = 6
 # Words of a device's error record: the call's serial number, the number of bad targets, position, value, classes, and 1 if all are written.
 ERRORS = 6
 REMEMBERED = 1024  # calls whose shapes are kept for the messages of late errors
@@ -210,11 +211,9 @@ class CudaBackend:
     def row_scale(self, problem, *arguments):
         *given, spread = arguments
         scale = self.scratch(problem.positions, problem.dtype)
-        self.report = self.kernels.scratch(REPORT, np.int64)
         if problem.positions == 0:
-            self._not_recorded()
-            memory.clear(self.report, self.stream)
-            return scale, self.report
+            return scale, _over(problem)
+        self.report = self.kernels.scratch(REPORT, np.int64)
         self.raising = problem.out_of_range
         if self.family is None:
             serial = Serial(0)
@@ -226,11 +225,19 @@ class CudaBackend:
         if problem.upstream_number is not None:
             self.prepared = self.kernels.scratch(1, problem.dtype)
             more = problem.upstream_number, problem.divides, self.prepared
-        self.kernels.row_scale(*given, scale, spread, self.report, self._record(), serial, *more)
+        mean = _over(problem), problem.empty
+        self.kernels.row_scale(*given, scale, spread, *mean, self.report, self._record(), serial, *more)
         if problem.wants_sum:
             self.result = self.new_output((), problem.dtype)
             self.kernels.sum_into = self.report, problem.divides, self.result.array.reshape(-1)
         return scale, self.report
+
+    def divisor_of_rows(self, problem):
+        if problem.over or problem.sample_weight is None or problem.positions == 0:
+            return _over(problem) or float(problem.positions)
+        report = self.kernels.scratch(REPORT, np.int64)
+        self.kernels.weight_sum(problem.sample_weight, problem.empty, report)
+        return report
 
     def _record(self):
         """The error record of the device, which keeps late errors. A call on NumPy arrays raises its own, and uses a temporary record."""
@@ -255,17 +262,23 @@ class CudaBackend:
             return self.prepared
         one = self.kernels.scratch(1, problem.dtype)
         report = problem.divisor if problem.divides and isinstance(problem.divisor, DeviceArray) else None
-        divisor = float(problem.divisor) if problem.divides and report is None else 1.0
+        divisor = problem.divisor if problem.divides and report is None else 1.0
         self.kernels.ratio(g if isinstance(g, DeviceArray) else float(g), report, divisor, one)
         return one
 
     def reduced(self, losses, problem):
         result, self.result = self.result or self.new_output((), problem.dtype), None  # see new_output: no cycle may keep it
         if not self.kernels.summed:
-            report, divisor = (problem.divisor, 1.0) if isinstance(problem.divisor, DeviceArray) else (None, float(problem.divisor))
-            self.kernels.reduced(losses, report, problem.divides, divisor, result.array.reshape(-1))
+            reported = isinstance(problem.divisor, DeviceArray)
+            report, divisor = (problem.divisor, 1.0) if reported else (None, problem.divisor if problem.divides else 1.0)
+            self.kernels.reduced(losses, report, problem.divides, divisor, problem.empty, result.array.reshape(-1))
         value = self.deliver(result)
         return value[()] if self.family is None else value
+
+
+def _over(problem):
+    """The divisor that the call gives for its mean; 0.0: the sum of the weights."""
+    return Divisor(problem.over) if problem.over else 0.0
 
 
 def check(wait):

@@ -107,9 +107,12 @@ class Call:
         self.late_error = None
         self.failed = False
 
-    def replay(self):
-        """The results of the call; None if there is no plan, or if ``out`` overlaps other arrays, which the general path must check."""
-        return None if self.plan is None else self.plan.run(self.arrays, self.addresses)
+    def replay(self, divisor=None):
+        """The results of the call; None if there is no plan, or if ``out`` overlaps other arrays, which the general path must check.
+
+        ``divisor`` is that of the mean, if the call gives one. Steps of a training divide by another number each time.
+        """
+        return None if self.plan is None else self.plan.run(self.arrays, self.addresses, divisor)
 
     # -------------------- recording --------------------
 
@@ -164,7 +167,8 @@ class Plan:
     attribute      meaning
     =============  ===============================================================================================
     steps          (function, what takes its arguments from the list), in order
-    constants      the first values; ``serials`` are the places of those that are replaced by a new serial number
+    constants      the first values; ``serials`` are the places of those that are replaced by a new serial number, ``divisors`` of
+                   those that are replaced by the divisor of the call
     derived        (place of an address, distance in bytes) of the last values
     new            (shape, dtype) of each new result
     results        where each result of the caller comes from; ``out`` is the place of one that the caller gave
@@ -225,9 +229,10 @@ class Plan:
         plan.steps = [(function, itemgetter(*map(number, places))) for function, places in steps]
         plan.constants = constants
         plan.serials = [n for n, constant in enumerate(constants) if type(constant) is launch.Serial]
+        plan.divisors = [n for n, constant in enumerate(constants) if type(constant) is launch.Divisor]
         return plan
 
-    def run(self, arrays, addresses):
+    def run(self, arrays, addresses, divisor):
         if self.out is not None and self._overlaps(addresses, self.results[self.out][1]):
             return None
         before = memory.enter(self.index)
@@ -242,6 +247,8 @@ class Plan:
                 serial = self.late_error()
                 for place in self.serials:
                     values[place] = serial
+            for place in self.divisors:
+                values[place] = divisor
             for function, chosen in self.steps:
                 function(*chosen(values))
         finally:

@@ -20,6 +20,7 @@ _Number: TypeAlias = np.floating[Any]
 _Sum: TypeAlias = Literal["mean", "sum"]
 _Each: TypeAlias = Literal["none"] | None
 _Reduction: TypeAlias = Literal["mean", "sum", "none"] | None
+_Empty: TypeAlias = Literal["nan", "zero"]
 
 class _OnDevice(Protocol):
     """An array on a GPU: PyTorch's, CuPy's, Numba's or nbloss's own. Results are of its kind."""
@@ -61,6 +62,9 @@ def nll_loss(
     *,
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> Any: ...
 @overload
@@ -71,6 +75,9 @@ def nll_loss(
     *,
     ignore_index: int = -100,
     reduction: _Sum = "mean",
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Number: ...
 @overload
@@ -81,6 +88,9 @@ def nll_loss(
     *,
     ignore_index: int = -100,
     reduction: _Each,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Array: ...
 @overload
@@ -92,6 +102,9 @@ def nll_loss_backward(
     *,
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     out: Any = None,
     device: str | None = None,
 ) -> Any: ...
@@ -104,6 +117,9 @@ def nll_loss_backward(
     *,
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     out: _Array | None = None,
     device: str | None = None,
 ) -> _Array: ...
@@ -117,6 +133,9 @@ def cross_entropy(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> Any: ...
 @overload
@@ -129,6 +148,9 @@ def cross_entropy(
     reduction: _Sum = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Number: ...
 @overload
@@ -141,6 +163,9 @@ def cross_entropy(
     reduction: _Each,
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     device: str | None = None,
 ) -> _Array: ...
 @overload
@@ -154,6 +179,9 @@ def cross_entropy_backward(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     out: Any = None,
     device: str | None = None,
 ) -> Any: ...
@@ -168,6 +196,9 @@ def cross_entropy_backward(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     out: _Array | None = None,
     device: str | None = None,
 ) -> _Array: ...
@@ -181,6 +212,9 @@ def cross_entropy_value_and_grad(
     reduction: _Reduction = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     grad_output: Any = 1.0,
     out: Any = None,
     device: str | None = None,
@@ -195,6 +229,9 @@ def cross_entropy_value_and_grad(
     reduction: _Sum = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     grad_output: ArrayLike = 1.0,
     out: _Array | None = None,
     device: str | None = None,
@@ -209,6 +246,9 @@ def cross_entropy_value_and_grad(
     reduction: _Each,
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: _Empty = "nan",
     grad_output: ArrayLike = 1.0,
     out: _Array | None = None,
     device: str | None = None,

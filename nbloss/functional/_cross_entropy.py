@@ -21,6 +21,9 @@ def cross_entropy(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     device: str | None = None,
 ) -> Any:
     """Cross entropy between logits and targets.
@@ -48,7 +51,8 @@ def cross_entropy(
     -----
     Every float32 loss is within 4 units in its own last place, also where p[i, y_i] is close to 1. Without rows that count, the mean is nan
     and the sum is 0. A mean over weights that sum to 0 is nan, and so are its gradients, even in rows whose loss is not 0 because of
-    smoothing. Results are the same bits for any number of threads. Meaning: ``torch.nn.functional.cross_entropy``.
+    smoothing. ``empty="zero"`` makes all of these 0. Results are the same bits for any number of threads. Meaning:
+    ``torch.nn.functional.cross_entropy``.
 
     Examples
     --------
@@ -59,7 +63,10 @@ def cross_entropy(
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
     np.float32(4.1223074e-09)
     """
-    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale
+    call = (
+        "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
+        label_smoothing, lse_square_scale,
+    )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
 
@@ -74,6 +81,9 @@ def cross_entropy_backward(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     out: NDArray[Any] | None = None,
     device: str | None = None,
 ) -> NDArray[Any]:
@@ -99,7 +109,10 @@ def cross_entropy_backward(
     >>> F.cross_entropy_backward(1.0, np.zeros((1, 2)), np.array([0]))
     array([[-0.5,  0.5]])
     """
-    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale, grad_output, out
+    call = (
+        "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
+        label_smoothing, lse_square_scale, grad_output, out,
+    )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call, with_loss=False))[1]
 
 
@@ -113,6 +126,9 @@ def cross_entropy_value_and_grad(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     grad_output: ArrayLike = 1.0,
     out: NDArray[Any] | None = None,
     device: str | None = None,
@@ -147,5 +163,8 @@ def cross_entropy_value_and_grad(
     >>> loss.round(4), grad
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
-    call = "cross_entropy", input, target, weight, ignore_index, reduction, device, label_smoothing, lse_square_scale, grad_output, out
+    call = (
+        "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
+        label_smoothing, lse_square_scale, grad_output, out,
+    )  # fmt: skip
     return _fast_path.loss(*call) or _general_path.loss(*call)

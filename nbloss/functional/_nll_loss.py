@@ -24,6 +24,9 @@ def nll_loss(
     *,
     ignore_index: int = -100,
     reduction: str | None = "mean",
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     device: str | None = None,
 ) -> Any:
     """Negative log-likelihood of log-probabilities.
@@ -49,7 +52,7 @@ def nll_loss(
     Notes
     -----
     Meaning: ``torch.nn.functional.nll_loss``. Without rows that count, the mean is nan and the sum is 0. A mean over weights that sum to 0
-    is nan.
+    is nan. ``empty="zero"`` makes both 0.
 
     Numbers above 0 at the targets are no log-probabilities; the input is probably logits. On the CPU, without class weights, the first such
     call of a process warns with ``nbloss.NotLogProbabilitiesWarning``.
@@ -61,7 +64,7 @@ def nll_loss(
     >>> F.nll_loss(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([1, -100])).round(4)
     np.float64(0.2877)
     """
-    call = "nll", input, target, weight, ignore_index, reduction, device
+    call = "nll", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
 
@@ -74,6 +77,9 @@ def nll_loss_backward(
     *,
     ignore_index: int = -100,
     reduction: str | None = "mean",
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
     out: NDArray[Any] | None = None,
     device: str | None = None,
 ) -> NDArray[Any]:
@@ -98,5 +104,6 @@ def nll_loss_backward(
     >>> F.nll_loss_backward(1.0, np.log([[0.25, 0.75]]), np.array([1]))
     array([[ 0., -1.]])
     """
-    call, rest = ("nll", input, target, weight, ignore_index, reduction, device), {"g": grad_output, "out": out, "with_loss": False}
+    call = "nll", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device
+    rest = {"g": grad_output, "out": out, "with_loss": False}
     return (_fast_path.loss(*call, **rest) or _general_path.loss(*call, **rest))[1]

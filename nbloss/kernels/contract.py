@@ -12,6 +12,7 @@ target        (positions,)        class numbers, any integer dtype, seen as sign
 scale         (positions,) or 1   weight of the target's class, 0 where the target is ignored; one number applies to all positions
 spread        (positions,)        what label smoothing gives every class, before class weights; 0 where the target is ignored
 w             (C,) or None        class weights; None: all are 1
+sample_weight (positions,)        weights of positions, or None: all are 1; those of ignored positions are not read
 q             (outer, C, inner)   target distribution; M = sum of q over the classes
 options       RowOptions or None  options that act on a whole row (``math.epilogue``)
 upstream      (positions,) or 1   gradient of each loss, the division of a mean included
@@ -29,9 +30,10 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
 ``cross_entropy_soft``            loss = M log s + sum q (m - x);  out = upstream (M p - q), where q = w (a y + b) for probabilities y
                                   (target, scale and spread are None); for smoothed class numbers (y is None) q = spread w, plus scale
                                   at the target
-``row_scale``                     scale = hit w[target], spread = share, 0 where ignored. Gives the sum of w[target], how many targets are
-                                  out of range, and where the first one is. A scale of one number is set to ``hit``: it is right if
-                                  the sum equals the number of positions
+``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
+                                  w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
+                                  one number is set to ``hit``: it is right if the sum equals the number of positions
+``weigh``                         out = sample_weight values, 0 where the weight is 0; ``values`` are per position or 1
 ``row_sum``                       sum over positions in float64, the same bits for any number of threads
 ``fused_loss`` (CPU)              ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one kernel
 ================================  ======================================================================================
@@ -56,8 +58,9 @@ KERNELS = (
     "rows",
     "softmax",
     "softmax_backward",
+    "weigh",
 )
 
 # What ``fused_loss`` and ``fused_soft_loss`` return: nothing was written; it was done; it was done, and a log-probability that the negative
-# log-likelihood picked is above 0.
-NOT_DONE, DONE, POSITIVE = 0, 1, 2
+# log-likelihood picked is above 0; it was done, and no row counts, so that the mean is nan.
+NOT_DONE, DONE, POSITIVE, EMPTY = 0, 1, 2, 3

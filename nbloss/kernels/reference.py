@@ -7,7 +7,7 @@ the contract; the last bit may differ from the compiled kernels. The code is nei
 
 import numpy as np
 
-from nbloss.kernels.contract import DONE, NOT_DONE, POSITIVE
+from nbloss.kernels.contract import DONE, EMPTY, NOT_DONE, POSITIVE
 from nbloss.kernels.math import epilogue
 from nbloss.kernels.math.rowmath import positive_logp
 
@@ -131,7 +131,8 @@ def nll_soft(logp, y, w, loss):
 
 def nll_soft_backward(y, w, upstream, out):
     with np.errstate(all="ignore"):
-        _write(-(_weighted(y, w) * upstream[:, None]), out)
+        g = upstream[:, None]
+        _write(np.where(g == 0, 0, -(_weighted(y, w) * g)), out)
 
 
 # ------------------------------ cross entropy ------------------------------
@@ -177,16 +178,23 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
 # ------------------------------ targets, sums, and a whole loss ------------------------------
 
 
-def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
+def row_scale(target, mask, wide, weight, sample_weight, classes, ignore_index, hit, share, scale, spread):
     y = target.astype(np.int64) & mask
     counts = (y != ignore_index) | (wide & (y < 0))
     wrong = counts & ((y < 0) | (y >= classes))
     w = np.ones(y.size) if weight is None else weight[np.where(counts & ~wrong, y, 0)].astype(float)
-    w = np.where(counts, w, 0)
-    scale[...] = hit * w if scale.size == w.size else hit
-    if spread is not None:
-        spread[...] = np.where(counts, share, 0)
+    own = np.where(counts, 1.0 if sample_weight is None else sample_weight.astype(float), 0)
+    with np.errstate(all="ignore"):
+        w = np.where(own == 0, 0, w * own)
+        scale[...] = hit * w if scale.size == w.size else hit
+        if spread is not None:
+            spread[...] = share * own
     return float(w.sum()), int(wrong.sum()), int(wrong.argmax()) if wrong.any() else -1
+
+
+def weigh(values, sample_weight, out):
+    with np.errstate(all="ignore"):
+        out[...] = np.where(sample_weight == 0, 0, values * sample_weight)
 
 
 def row_sum(values):
@@ -207,22 +215,25 @@ def _three_axes(*arrays):
     return [array[:, :, None] if isinstance(array, np.ndarray) and array.ndim == 2 else array for array in arrays]
 
 
-def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, options, sums, divides, g, loss, out):
+def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_index, smoothing, options, sums, over, g, loss, out):
     x, out = _three_axes(x, out)
     if not _may_be_written(out, x, target, weight, g):
         return NOT_DONE, None, None
     count, classes = target.size, x.shape[1]
     scale, spread = np.empty(count, weight.dtype), np.empty(count, weight.dtype) if smoothing else None
-    w = weight if weight.size else None
-    divisor, wrong, _ = row_scale(target, mask, wide, w, classes, ignore_index, 1.0 - smoothing, smoothing / classes, scale, spread)
-    if wrong or (divides and not divisor > 0 and w is not None):
+    w, own = (a if a.size else None for a in (weight, sample_weight))
+    unweighted, constants = w is None and own is None, (classes, ignore_index, 1.0 - smoothing, smoothing / classes)
+    divisor, wrong, _ = row_scale(target, mask, wide, w, own, *constants, scale, spread)
+    if wrong or (over == 0 and not divisor > 0 and not unweighted):
         return NOT_DONE, None, None
-    upstream = _divided(g, divisor if divides else 1.0, weight.dtype)
+    empty = over == 0 and divisor == 0
+    divisor = over or divisor
+    upstream = _divided(g, divisor, weight.dtype)
     losses = np.empty(count, weight.dtype) if sums or loss is None else loss
     result = DONE
     if operation == "nll":
         nll(x, target, mask, scale, losses)
-        if loss is not None and w is None and np.fmax.reduce(-losses) > positive_logp(x.itemsize):
+        if loss is not None and unweighted and np.fmax.reduce(-losses) > positive_logp(x.itemsize):
             result = POSITIVE
         if out is not None:
             nll_backward(target, mask, scale, upstream, out)
@@ -231,19 +242,27 @@ def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing
         cross_entropy_soft(x, None, w, 0.0, 0.0, target, mask, scale, spread, options, upstream, losses, out)
     else:
         cross_entropy(x, target, mask, scale, options, upstream, losses, out)
-    _sum_into(loss, losses, sums, divisor if divides else 1.0)
-    return result, None, None
+    _sum_into(loss, losses, sums, divisor)
+    return EMPTY if empty else result, None, None
 
 
-def fused_soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out):
+def fused_soft_loss(x, y, w, a, b, sample_weight, options, sums, over, g, loss, out):
     x, y, out = _three_axes(x, y, out)
     if not _may_be_written(out, x, y, *([] if w is None else [w]), g):
         return NOT_DONE
     count = x.shape[0] * x.shape[2]
+    divisor = over or (row_sum(sample_weight) if sample_weight.size else count)
+    if not divisor > 0:
+        return NOT_DONE
     losses = np.empty(count, loss.dtype) if sums else loss
-    upstream = _divided(g, count if divides else 1.0, loss.dtype)
+    upstream = _divided(g, divisor, loss.dtype)
+    if sample_weight.size:
+        given, upstream = upstream, np.empty_like(sample_weight)
+        weigh(given, sample_weight, upstream)
     cross_entropy_soft(x, y, 1.0 if w is None else w, a, b, None, 0, None, None, options, upstream, losses, out)
-    _sum_into(loss, losses, sums, count if divides else 1.0)
+    if sample_weight.size:
+        weigh(losses, sample_weight, losses)
+    _sum_into(loss, losses, sums, divisor)
     return DONE
 
 

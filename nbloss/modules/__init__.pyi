@@ -2,7 +2,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from numpy.typing import ArrayLike
 
-from nbloss.functional import _Array, _Each, _Number, _Reduction, _Sum
+from nbloss.functional import _Array, _Each, _Empty, _Number, _Reduction, _Sum
 
 __all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
@@ -33,10 +33,16 @@ class _Loss(_Module, Generic[_Result]):
     weight: ArrayLike | None
     ignore_index: int
     reduction: Literal["mean", "sum", "none"]
+    divisor: float | None
+    empty: _Empty
     @property
     def options(self) -> dict[str, Any]: ...
-    def __call__(self, input: ArrayLike, target: ArrayLike) -> _Result: ...
-    def forward(self, input: ArrayLike, target: ArrayLike) -> _Result: ...
+    def __call__(
+        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None
+    ) -> _Result: ...
+    def forward(
+        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None
+    ) -> _Result: ...
     def backward(self, grad_output: ArrayLike = 1.0) -> _Array: ...
 
 class NLLLoss(_Loss[_Result]):
@@ -47,6 +53,8 @@ class NLLLoss(_Loss[_Result]):
         *,
         ignore_index: int = -100,
         reduction: _Sum = "mean",
+        divisor: float | None = None,
+        empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: None = None,
@@ -59,6 +67,8 @@ class NLLLoss(_Loss[_Result]):
         *,
         ignore_index: int = -100,
         reduction: _Each,
+        divisor: float | None = None,
+        empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: None = None,
@@ -71,6 +81,8 @@ class NLLLoss(_Loss[_Result]):
         *,
         ignore_index: int = -100,
         reduction: _Reduction = "mean",
+        divisor: float | None = None,
+        empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: bool | None = None,
@@ -89,6 +101,8 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Sum = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        divisor: float | None = None,
+        empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: None = None,
@@ -103,6 +117,8 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Each,
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        divisor: float | None = None,
+        empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: None = None,
@@ -117,6 +133,8 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Reduction = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        divisor: float | None = None,
+        empty: _Empty = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: bool | None = None,

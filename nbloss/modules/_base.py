@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nbloss._options import CHECKS, refuses_axis
+from nbloss._options import CHECKS, checked_divisor, refuses_axis
 from nbloss.backends import select
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ class Module:
             and type(last) is np.ndarray
             and isinstance(like, np.ndarray)
             and (last.shape, last.dtype, last.flags.carray) == (like.shape, like.dtype, True)
-            and all(np.may_share_memory(a, last) is False if isinstance(a, np.ndarray) else a is None or np.isscalar(a) for a in arrays)
+            and all(
+                np.may_share_memory(a, last) is False if isinstance(a, np.ndarray) else a is None or np.isscalar(a)
+                for a in (*arrays, options.get("sample_weight"))
+            )
         )
         grad = backward(*arrays, **options, out=last if again else None)
         if self.reuse_grad:
@@ -114,39 +117,48 @@ class Loss(Module):
     _forward: Callable[..., Any]
     _backward: Callable[..., Any]
     _options: tuple[str, ...] = ("ignore_index", "reduction")  # the names of the attributes, in the order of the signature
+    _more: tuple[str, ...] = ("divisor", "empty")  # those of every loss that follow
+    divisor: float | None = None  # pickles of nbloss 0.1.0 do not have these two
+    empty: str = "nan"
 
-    def __init__(self, weight, size_average, reduce, device, reuse_grad, **options):
+    def __init__(self, weight, size_average, reduce, device, reuse_grad, divisor, **options):
         super().__init__(device, reuse_grad)
         self.weight = weight
         options["reduction"] = _modern(options["reduction"], size_average, reduce)
-        for name in self._options:
-            setattr(self, name, CHECKS[name](options[name]))
+        for name, value in options.items():
+            setattr(self, name, CHECKS[name](value))
+        self.divisor = checked_divisor(divisor, self.reduction)
 
     @property
     def options(self):
         """The keyword arguments of the functional form."""
-        return {name: getattr(self, name) for name in self._options} | {"device": self.device}
+        return {name: getattr(self, name) for name in (*self._options, *self._more)} | {"device": self.device}
 
-    def __call__(self, input: ArrayLike, target: ArrayLike) -> Any:
+    def __call__(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None) -> Any:
         """The same as `forward`."""
-        return self.forward(input, target)
+        return self.forward(input, target, sample_weight=sample_weight, divisor=divisor)
 
-    def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
-        """The loss of ``input`` and ``target``; shapes as in the functional form."""
-        value = type(self)._forward(input, target, self.weight, **self.options)
-        self._saved = input, target
+    def forward(self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None) -> Any:
+        """The loss of ``input`` and ``target``; shapes, and the meaning of ``sample_weight``, as in the functional form.
+
+        ``divisor`` replaces the module's for this call and its `backward`; it often is another number in each step.
+        """
+        of_call = {"sample_weight": sample_weight} | ({} if divisor is None else {"divisor": divisor})
+        value = type(self)._forward(input, target, self.weight, **self.options | of_call)
+        self._saved = input, target, of_call
         return value
 
     def backward(self, grad_output: ArrayLike = 1.0) -> Any:
         """Gradient with respect to the last forward's ``input``; ``grad_output`` has the loss's shape or is one number."""
-        input, target = self._saved_arrays()
-        return self._gradient(type(self)._backward, input, grad_output, input, target, self.weight, **self.options)
+        input, target, of_call = self._saved_arrays()
+        return self._gradient(type(self)._backward, input, grad_output, input, target, self.weight, **self.options | of_call)
 
     def extra_repr(self) -> str:
         """The options in the order of the signature; ``weight`` and the row options only where they are not the default."""
         shown = [] if self.weight is None else [f"weight=<{len(self.weight)} values>"]
         shown += [f"{name}={getattr(self, name)!r}" for name in Loss._options]
-        shown += [f"{name}={getattr(self, name)}" for name in self._options[len(Loss._options) :] if getattr(self, name)]
+        others = (*self._options[len(Loss._options) :], *self._more)
+        shown += [f"{name}={getattr(self, name)!r}" for name in others if getattr(self, name) != getattr(type(self), name)]
         return ", ".join(filter(None, [*shown, super().extra_repr()]))
 
 

@@ -40,6 +40,7 @@ class CrossEntropyLoss(Loss):
 
     _forward, _backward = F.cross_entropy, F.cross_entropy_backward
     _options = (*Loss._options, "label_smoothing", "lse_square_scale")
+    label_smoothing: float = 0.0
     lse_square_scale: float = 0.0  # pickles of nbloss 0.1.0 do not have it
 
     def __init__(
@@ -50,12 +51,14 @@ class CrossEntropyLoss(Loss):
         reduction: str | None = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        divisor: float | None = None,
+        empty: str = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: bool | None = None,
         reduce: bool | None = None,
     ):
         super().__init__(
-            weight, size_average, reduce, device, reuse_grad,
-            ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing, lse_square_scale=lse_square_scale,
+            weight, size_average, reduce, device, reuse_grad, divisor,
+            ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing, lse_square_scale=lse_square_scale, empty=empty,
         )  # fmt: skip

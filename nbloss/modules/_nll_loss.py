@@ -45,9 +45,13 @@ class NLLLoss(Loss):
         *,
         ignore_index: int = -100,
         reduction: str | None = "mean",
+        divisor: float | None = None,
+        empty: str = "nan",
         device: str | None = None,
         reuse_grad: bool = False,
         size_average: bool | None = None,
         reduce: bool | None = None,
     ):
-        super().__init__(weight, size_average, reduce, device, reuse_grad, ignore_index=ignore_index, reduction=reduction)
+        super().__init__(
+            weight, size_average, reduce, device, reuse_grad, divisor, ignore_index=ignore_index, reduction=reduction, empty=empty
+        )

@@ -31,17 +31,25 @@ CALLS = {
     "cross_entropy weights": lambda x, y, p, w, g: F.cross_entropy(x, y, w, ignore_index=3),
     "cross_entropy smoothing": lambda x, y, p, w, g: F.cross_entropy(x, y, label_smoothing=0.1),
     "cross_entropy lse_square_scale": lambda x, y, p, w, g: F.cross_entropy(x, y, lse_square_scale=1e-4),
+    "cross_entropy sample_weight": lambda x, y, p, w, g: F.cross_entropy(x, y, w, sample_weight=g, label_smoothing=0.1),
+    "cross_entropy divisor": lambda x, y, p, w, g: F.cross_entropy(x, y, divisor=100.0, empty="zero"),
+    "cross_entropy probabilities sample_weight": lambda x, y, p, w, g: F.cross_entropy(x, p, sample_weight=g),
     "cross_entropy probabilities": lambda x, y, p, w, g: F.cross_entropy(x, p),
     "cross_entropy_value_and_grad": lambda x, y, p, w, g: F.cross_entropy_value_and_grad(x, y),
     "cross_entropy_value_and_grad in place": lambda x, y, p, w, g: F.cross_entropy_value_and_grad(x, y, out=x),
     "cross_entropy_value_and_grad smoothing": lambda x, y, p, w, g: F.cross_entropy_value_and_grad(x, y, w, label_smoothing=0.1),
     "cross_entropy_value_and_grad probabilities": lambda x, y, p, w, g: F.cross_entropy_value_and_grad(x, p, w),
     "cross_entropy_value_and_grad scaled": lambda x, y, p, w, g: F.cross_entropy_value_and_grad(x, y, grad_output=1024.0),
+    "cross_entropy_value_and_grad sample_weight": lambda x, y, p, w, g: F.cross_entropy_value_and_grad(x, y, sample_weight=g, empty="zero"),
+    "cross_entropy_value_and_grad probabilities sample_weight": lambda x, y, p, w, g: F.cross_entropy_value_and_grad(
+        x, p, sample_weight=g, divisor=3.0, grad_output=2.0
+    ),
     "cross_entropy_backward": lambda x, y, p, w, g: F.cross_entropy_backward(1.0, x, y),
     "cross_entropy_backward per row": lambda x, y, p, w, g: F.cross_entropy_backward(g, x, y, reduction="none"),
     "nll_loss": lambda x, y, p, w, g: F.nll_loss(x, y),
     "nll_loss probabilities": lambda x, y, p, w, g: F.nll_loss(x, p),
     "nll_loss_backward": lambda x, y, p, w, g: F.nll_loss_backward(1.0, x, y),
+    "nll_loss_backward probabilities sample_weight": lambda x, y, p, w, g: F.nll_loss_backward(1.0, x, p, sample_weight=g),
     "nll_loss_backward probabilities": lambda x, y, p, w, g: F.nll_loss_backward(1.0, x, p),
 }
 

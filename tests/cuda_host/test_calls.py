@@ -102,6 +102,48 @@ def test_other_arrays_of_the_same_kind_are_read_and_written(name, recorded):
     assert used & {array.address for array in others}
 
 
+@pytest.mark.parametrize("target", ["class numbers", "probabilities"])
+def test_a_call_with_another_divisor_is_the_same_call(target, recorded):
+    """The divisor changes with each step of a training: it is the only argument that does."""
+    import nbloss.functional as F
+    from nbloss.backends import gpu_calls
+
+    x, y, p, *_ = arrays((64, 10))
+    y = p if target == "probabilities" else y
+    values = []
+    for divisor in (3.0, 5, np.int64(7)):
+        recorded.clear()
+        F.cross_entropy_value_and_grad(x, y, divisor=divisor)
+        values.append([v for line in recorded.lines("launch") for v in line.arguments])
+    assert len(gpu_calls._plans) == 1
+    for divisor, given in zip((3.0, 5.0, 7.0), values, strict=True):
+        bits = int(np.float64(divisor).view(np.int64))
+        assert divisor in given or bits in given
+        assert len(given) == len(values[0])
+    for bad in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="divisor should be a positive finite number"):
+            F.cross_entropy_value_and_grad(x, y, divisor=bad)
+    with pytest.raises(ValueError, match="got reduction='sum'"):
+        F.cross_entropy_value_and_grad(x, y, divisor=3.0, reduction="sum")
+
+
+def test_other_sample_weights_are_read_and_others_of_empty_are_another_call(recorded):
+    import nbloss.functional as F
+    from nbloss.backends import gpu_calls
+
+    x, y, _, _, first = arrays((64, 10))
+    *_, second = arrays((64, 10))
+    for own in (first, second):
+        F.cross_entropy(x, y, sample_weight=own)
+        recorded.clear()
+        F.cross_entropy(x, y, sample_weight=own)
+        assert own.address in [value for line in recorded.lines("launch") for value in line.arguments]
+    assert len(gpu_calls._plans) == 1
+    F.cross_entropy(x, y, sample_weight=first, empty="zero")
+    F.cross_entropy(x, y)
+    assert len(gpu_calls._plans) == 3
+
+
 def test_nothing_is_left_after_a_thousand_calls(recorded):
     given = arrays((64, 10))
     for call in CALLS.values():
@@ -167,7 +209,8 @@ def test_a_bad_option_is_refused_after_a_good_call(recorded):
 
     x, y, *_ = arrays((64, 10))
     F.cross_entropy(x, y)
-    for options in ({"ignore_index": -100.0}, {"label_smoothing": 2.0}, {"reduction": "avg"}, {"device": "cuda:7"}):
+    wrong = {"sample_weight": y.reshape((8, 8))}, {"empty": "none"}, {"divisor": 0}
+    for options in (*wrong, {"ignore_index": -100.0}, {"label_smoothing": 2.0}, {"reduction": "avg"}, {"device": "cuda:7"}):
         with pytest.raises((TypeError, ValueError, RuntimeError)):
             F.cross_entropy(x, y, **options)
 

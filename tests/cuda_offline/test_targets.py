@@ -9,15 +9,18 @@ from nbloss.kernels.cuda.runtime import build
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
 N, P, F, D = "int64", "*int64", "*float32", "*float64"
-CHECK_TARGETS = (N, N, F, N, N, "float64", "float64", F, F, N, D, P, P, "float64", N, F, P, N)
+MEAN = ("float64", "float64", P, "float64", N, F, P, N)
+CHECK_TARGETS = (N, N, F, F, N, N, "float64", "float64", F, F, N, D, P, *MEAN)
 SIZES_AND_STRIDES = (N,) * 15
 
 CASES = {
-    "check targets": (targets.check_targets, (True, True, False, True), ("*int8", *CHECK_TARGETS)),
-    "check targets, one block": (targets.check_targets, (False, False, True, False), (P, *CHECK_TARGETS)),
-    "finish check": (targets.finish_check, (True,), (P, N, N, N, D, P, N, P, "float64", N, F, P, N)),
+    "check targets": (targets.check_targets, (True, True, True, False, True), ("*int8", *CHECK_TARGETS)),
+    "check targets, one block": (targets.check_targets, (False, False, False, True, False), (P, *CHECK_TARGETS)),
+    "finish check": (targets.finish_check, (True, True), (P, N, N, N, D, P, N, *MEAN)),
+    "sum of weights": (targets.sum_weights, (), (F, N, "float64", P)),
+    "weigh": (targets.weigh_positions, (), (F, N, F, F, N)),
     "partial sums": (sums.partial_sums, (), (F, N, D)),
-    "final sum": (sums.final_sum, (True, True), (D, N, P, "float64", F)),
+    "final sum": (sums.final_sum, (True, True), (D, N, P, "float64", "float64", F)),
     "over divisor": (sums.over_divisor, (True, True), (F, "float64", P, "float64", F)),
     "nll": (nll.loss_at_target, (False,), ("*uint16", N, N, N, N, N, P, N, F, F, F, N, N, F, N)),
     "summed nll": (nll.loss_at_target, (True,), ("*uint16", N, N, N, N, N, P, N, F, F, P, N, N, F, N)),
@@ -31,7 +34,7 @@ CASES = {
     "copy of float64 to float16": (strided_copy.strided_copy, (2, "float", True), (D, N, N, "*uint16", N, *SIZES_AND_STRIDES)),
     "copy of uint64": (strided_copy.strided_copy, (2, "unsigned64", False), (P, N, N, F, N, *SIZES_AND_STRIDES)),
 }
-IN_FLOAT32 = ("nll", "nll backward, strided", "nll backward, rows", "soft nll backward", "copy of bits", "copy of floats")
+IN_FLOAT32 = ("nll", "nll backward, strided", "nll backward, rows", "soft nll backward", "weigh", "copy of bits", "copy of floats")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -56,21 +56,25 @@ def signed(target):
     return target.view(f"i{target.itemsize}").reshape(-1), (1 << bits) - 1 if bits < 64 else -1, bits == 64
 
 
-def row_scale(target, classes, dtype, weight=None, ignore_index=-100, label_smoothing=0.0, sticky=None, serial=1, upstream=()):
+def row_scale(
+    target, classes, dtype, weight=None, ignore_index=-100, label_smoothing=0.0, sticky=None, serial=1, upstream=(),
+    sample_weight=None, over=0.0, empty=np.nan,
+):  # fmt: skip
     """``(scale, spread or None, report)``. ``upstream``: the number, whether it is divided, and the array for the quotient."""
     view, mask, wide = signed(target)
     scale = unwritten(target.size, work(dtype))
     spread = unwritten(target.size, work(dtype)) if label_smoothing else None
-    report = unwritten(5, np.int64)
+    report = unwritten(6, np.int64)
     sticky = np.zeros(6, np.int64) if sticky is None else sticky
     hit, share = 1 - label_smoothing, label_smoothing / classes
-    kernels.row_scale(view, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial, *upstream)
+    given, ends = (view, mask, wide, weight, sample_weight, classes, ignore_index, hit, share), (over, empty, report, sticky, serial)
+    kernels.row_scale(*given, scale, spread, *ends, *upstream)
     return scale, spread, report
 
 
-def reduced(losses, report, reduction, divisor=1.0):
+def reduced(losses, report, reduction, divisor=1.0, empty=np.nan):
     out = unwritten((1,), losses.dtype)
-    kernels.reduced(losses, report, reduction == "mean", divisor, out)
+    kernels.reduced(losses, report, reduction == "mean", divisor, empty, out)
     return out[0]
 
 

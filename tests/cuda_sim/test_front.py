@@ -98,6 +98,54 @@ def test_probability_targets(rng):
     close(F.nll_loss_backward(2.0, log_p, y, w, device="cuda"), F.nll_loss_backward(2.0, log_p, y, w), 8)
 
 
+@pytest.mark.parametrize("kind", ["class numbers", "smoothed", "probabilities"])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 2)], ids=str)
+def test_sample_weights_and_divisors(rng, shape, kind):
+    """On host and device, of every dtype; rows of weight 0 may hold nan, and those of ignored rows are not read."""
+    x = logits(rng, (*shape[:1], 5, *shape[1:]))
+    y = probabilities(rng, x.shape) if kind == "probabilities" else class_index(rng, x.shape)
+    own = np.asarray(rng.integers(1, 9, shape) / 4)
+    if shape:
+        np.moveaxis(x, 1, -1)[(0,) * len(shape)], own.flat[0] = np.nan, 0
+        if kind != "probabilities":
+            y.flat[1], own.flat[1] = -100, np.nan
+    smoothing = 0.0 if kind == "class numbers" else 0.2
+    for options in ({}, {"divisor": 3.5}, {"reduction": "sum"}, {"reduction": "none"}):
+        options |= {"sample_weight": own, "label_smoothing": smoothing}
+        of_device = options | {"sample_weight": to_device(own)}
+        expected, expected_grad = F.cross_entropy_value_and_grad(x, y, **options, grad_output=2.0)
+        loss, grad = F.cross_entropy_value_and_grad(to_device(x), to_device(y), **of_device, grad_output=2.0)
+        close(to_host(loss), expected, 8)
+        close(to_host(grad), expected_grad, 8)
+        close(F.cross_entropy(x, y, **options, device="cuda"), expected, 8)
+        close(F.cross_entropy_backward(2.0, x, y, **options, device="cuda"), expected_grad, 8)
+        del options["label_smoothing"], of_device["label_smoothing"]
+        close(to_host(F.nll_loss(to_device(x), y, **of_device)), F.nll_loss(x, y, **options), 8)
+        close(to_host(F.nll_loss_backward(2.0, x, to_device(y), **of_device)), F.nll_loss_backward(2.0, x, y, **options), 8)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_mean_over_nothing(rng, on_device):
+    there = to_device if on_device else np.asarray
+    x, options = there(logits(rng, (4, 3))), {} if on_device else {"device": "cuda"}
+    y, p, ignored = there(np.zeros(4, int)), there(probabilities(rng, (4, 3))), there(np.full(4, -100))
+    none, signed = there(np.zeros(4)), there(np.float32([1, -1, 2, -2]))
+    for target, own in ((ignored, None), (y, none), (p, none), (y, signed), (p, signed)):
+        for empty, expected in (("nan", np.nan), ("zero", 0)):
+            loss, grad = F.cross_entropy_value_and_grad(x, target, sample_weight=own, empty=empty, **options)
+            np.testing.assert_array_equal(to_host(loss), expected)
+            np.testing.assert_array_equal(to_host(F.cross_entropy(x, target, sample_weight=own, empty=empty, **options)), expected)
+            np.testing.assert_array_equal(to_host(F.nll_loss(x, target, sample_weight=own, empty=empty, **options)), expected)
+            np.testing.assert_array_equal(to_host(grad), expected if own is signed else 0)
+        assert to_host(F.cross_entropy(x, ignored, divisor=2, **options)) == 0
+    for target in (there(np.zeros(0, int)), there(np.zeros((0, 3), np.float32))):
+        nothing = there(np.zeros((0, 3), np.float32))
+        assert np.isnan(to_host(F.cross_entropy(nothing, target, **options)))
+        assert to_host(F.cross_entropy(nothing, target, empty="zero", **options)) == 0
+        assert to_host(F.cross_entropy(nothing, target, sample_weight=there(np.zeros(0)), empty="zero", **options)) == 0
+        assert to_host(F.cross_entropy(nothing, target, divisor=2.0, **options)) == 0
+
+
 def test_the_upstream_gradient_may_be_a_number_or_an_array_on_host_or_device(rng):
     x, y = logits(rng, (4, 5)), class_index(rng, (4, 5))
     g = rng.normal(size=4).astype(np.float32)

@@ -15,6 +15,11 @@ def divisor(report):
     return report[:1].view(np.float64)[0]
 
 
+def report_of(divisor, empty=np.nan):
+    """A report without bad targets."""
+    return np.array([np.float64(divisor).view(np.int64), 0, -1, 0, 0, np.float64(empty).view(np.int64)])
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("count", COUNTS)
@@ -28,7 +33,58 @@ def test_row_scale(rng, count, weighted, smoothing):
     if smoothing:
         np.testing.assert_array_equal(spread, np.where(kept, np.float32(smoothing / 11), 0))
     assert divisor(report) == pytest.approx(each.sum(), rel=1e-15 * np.sqrt(count))
-    np.testing.assert_array_equal(report[1:], [0, -1, 0, 0])
+    np.testing.assert_array_equal(report[1:5], [0, -1, 0, 0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("count", [1, 130, 9001])
+def test_row_scale_of_sample_weights(rng, count, weighted, smoothing):
+    """Those of ignored rows are nan; a weight of 0 undoes a class weight of inf."""
+    w = rng.uniform(0.1, 2, 11).astype(np.float32) if weighted else None
+    target, own = problems.with_ignored(rng, rng.integers(0, 10, count), 4), rng.uniform(0, 2, count).astype(np.float32)
+    own[count // 2] = 0
+    if weighted:
+        w[10] = np.inf
+        target[count // 2] = 10
+    kept = target != 4
+    of_class = np.ones(count) if w is None else np.where(np.isinf(w), 0, w).astype(np.float64)[target]
+    each = np.where(kept, own.astype(np.float64) * of_class, 0)
+    own[~kept] = np.nan
+    scale, spread, report = calls.row_scale(target, 11, np.float32, w, 4, smoothing, sample_weight=own, empty=0.0)
+    np.testing.assert_array_equal(scale, ((1 - smoothing) * each).astype(np.float32))
+    if smoothing:
+        np.testing.assert_array_equal(spread, np.where(kept, smoothing / 11 * own.astype(np.float64), 0).astype(np.float32))
+    assert divisor(report) == pytest.approx(each.sum(), rel=1e-15 * np.sqrt(count), abs=0)
+    np.testing.assert_array_equal(report[1:], [0, -1, 0, 0, 0])
+    own[kept] = -own[kept] - 1
+    assert np.isnan(divisor(calls.row_scale(target, 11, np.float32, w, 4, smoothing, sample_weight=own)[2])) == kept.any()
+    report = calls.row_scale(target, 11, np.float32, w, 4, smoothing, sample_weight=own, over=2.5)[2]
+    assert divisor(report) == 2.5
+
+
+@pytest.mark.parametrize("count", [1, 4097, 9001])
+def test_the_report_of_soft_targets(rng, count):
+    own, report = rng.uniform(0, 2, count).astype(np.float32), calls.unwritten(6, np.int64)
+    calls.kernels.weight_sum(own, 0.0, report)
+    assert divisor(report) == pytest.approx(own.sum(dtype=np.float64), rel=1e-15 * np.sqrt(count))
+    assert report[1] == report[4] == report[5] == 0
+    calls.kernels.weight_sum(-own, np.nan, report)
+    assert np.isnan(divisor(report)) and np.isnan(report[5:].view(np.float64)[0])
+
+
+@pytest.mark.parametrize("dtype", WIDE_DTYPES)
+def test_weigh(rng, dtype):
+    values, own = rng.normal(size=300).astype(dtype), rng.integers(-3, 4, 300).astype(dtype)
+    values[own == 0] = np.nan
+    expected = np.where(own == 0, 0, values * own)
+    out = calls.unwritten(300, dtype)
+    calls.kernels.weigh(values, own, out)
+    np.testing.assert_array_equal(out, expected)
+    calls.kernels.weigh(values, own, values)
+    np.testing.assert_array_equal(values, expected)
+    calls.kernels.weigh(np.array([0.5], dtype), own, out)
+    np.testing.assert_array_equal(out, own * dtype(0.5))
 
 
 @pytest.mark.parametrize("count", [4096, 9001])
@@ -75,7 +131,7 @@ def test_bad_targets(rng, count, where, smoothing):
     sticky = np.zeros(6, np.int64)
     scale, spread, report = calls.row_scale(target, 5, np.float32, None, -100, smoothing, sticky, 17)
     first = bad[0]
-    np.testing.assert_array_equal(report[1:], [len(bad), first, target[first], 0])
+    np.testing.assert_array_equal(report[1:5], [len(bad), first, target[first], 0])
     np.testing.assert_array_equal(sticky, [17, len(bad), first, target[first], 5, 1])
     assert (scale[bad] == 0).all() and (not smoothing or (spread[bad] == 0).all())
     kept = (target != -100) & ~np.isin(np.arange(count), bad)
@@ -94,7 +150,7 @@ def test_bad_targets(rng, count, where, smoothing):
 def test_reduced(rng, dtype, count):
     """The sum is taken in float64: it is exact where float32 would round."""
     losses = rng.integers(0, 2**20, count).astype(dtype)
-    report = np.array([np.float64(7).view(np.int64), 0, -1, 0])
+    report = report_of(7)
     assert calls.reduced(losses, report, "sum") == dtype(losses.astype(np.float64).sum())
     assert calls.reduced(losses, report, "mean") == dtype(losses.astype(np.float64).sum() / 7)
     assert calls.reduced(losses, None, "mean", 3.0) == dtype(losses.astype(np.float64).sum() / 3)
@@ -105,15 +161,19 @@ def test_reduced(rng, dtype, count):
 
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_mean_over_nothing_is_nan(size):
-    report = np.array([np.float64(0).view(np.int64), 0, -1, 0])
+    report = report_of(0)
     assert np.isnan(calls.reduced(np.full(3, size, np.float32), report, "mean"))
     assert np.isnan(calls.upstream(float(size), report, "mean", np.float32))
     assert np.isnan(calls.reduced(np.zeros(0, np.float32), None, "mean", 0.0))
+    report = report_of(0, empty=0.0)
+    assert calls.reduced(np.full(3, size, np.float32), report, "mean") == 0
+    assert calls.upstream(float(size), report, "mean", np.float32) == 0
+    assert calls.reduced(np.zeros(0, np.float32), None, "mean", 0.0, empty=0.0) == 0
 
 
 @pytest.mark.parametrize("dtype", WIDE_DTYPES)
 def test_ratio(dtype):
-    report = np.array([np.float64(3).view(np.int64), 0, -1, 0])
+    report = report_of(3)
     for g in (-1.5, np.array([-1.5], dtype)):
         assert calls.upstream(g, report, "mean", dtype) == dtype(-1.5 / 3)
         assert calls.upstream(g, report, "sum", dtype) == dtype(-1.5)

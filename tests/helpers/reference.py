@@ -68,20 +68,32 @@ def is_probability(x, target):
     return np.asarray(target).shape == np.asarray(x).shape and np.asarray(target).dtype.kind not in "iub"
 
 
-def target_distribution(x, target, weight=None, ignore_index=-100, label_smoothing=0.0):
-    """The target distribution q (classes last), the rows that count, and what a mean divides by."""
+def target_distribution(x, target, weight=None, ignore_index=-100, label_smoothing=0.0, sample_weight=None, divisor=None):
+    """The target distribution q (classes last), the rows that count, and what a mean divides by: ``divisor``, or the sum of the weights.
+
+    A row with a sample weight of 0 does not count, and the sample weight of an ignored row is not read.
+    """
     x, target = np.asarray(x), np.asarray(target)
     count = x.shape[class_axis(x)]
     w = np.ones(count, WIDE) if weight is None else np.asarray(weight).astype(WIDE)
     eps = WIDE(label_smoothing)
     if is_probability(x, target):
         y = classes_last(target)
-        return w * (y * (1 - eps) + eps / count), np.ones(y.shape[:-1], bool), WIDE(np.prod(y.shape[:-1]))
-    keep = target != ignore_index
-    y = np.where(keep, target, 0).astype(np.int64)
-    hit = np.arange(count) == y[..., None]
-    q = np.where(keep[..., None], (1 - eps) * hit * w + (eps / count) * w, 0)
-    return q, keep, np.where(keep, w[y], 0).sum()
+        q, keep, own = w * (y * (1 - eps) + eps / count), np.ones(y.shape[:-1], bool), np.ones(y.shape[:-1], WIDE)
+    else:
+        keep = target != ignore_index
+        y = np.where(keep, target, 0).astype(np.int64)
+        hit = np.arange(count) == y[..., None]
+        q, own = (1 - eps) * hit * w + (eps / count) * w, w[y]
+    if sample_weight is not None:
+        of_rows = np.asarray(sample_weight).astype(WIDE)
+        keep = keep & (of_rows != 0)
+        of_rows = np.where(keep, of_rows, 0)
+        q, own = q * of_rows[..., None], own * of_rows
+    total = np.where(keep, own, 0).sum()
+    if sample_weight is not None and total < 0:  # a mean of such weights would turn the sign of the loss
+        total = WIDE(np.nan)
+    return np.where(keep[..., None], q, 0), keep, total if divisor is None else WIDE(divisor)
 
 
 def row_losses(logp, q, keep):
@@ -91,40 +103,43 @@ def row_losses(logp, q, keep):
     return np.where(keep, terms.sum(axis=-1), 0)
 
 
-def mean(total, weights):
-    """PyTorch's: over weights that sum to 0 nan, even if the rows count for something by their smoothing."""
+def mean(total, weights, empty="nan"):
+    """PyTorch's: over weights that sum to 0 nan, even if the rows count for something by their smoothing; 0 if ``empty`` says so."""
     with np.errstate(all="ignore"):
-        return total / weights if weights else total * WIDE(np.nan)
+        return total / weights if weights else np.full_like(total, np.nan if empty == "nan" else 0)
 
 
-def reduced(rows, divisor, reduction):
+def reduced(rows, divisor, reduction, empty="nan"):
     if reduction in (None, "none"):
         return rows
-    return mean(rows.sum(), divisor) if reduction == "mean" else rows.sum()
+    return mean(rows.sum(), divisor, empty) if reduction == "mean" else rows.sum()
 
 
-def upstream(grad_output, rows_shape, divisor, reduction):
+def upstream(grad_output, rows_shape, divisor, reduction, empty="nan"):
     """What one row's own loss is multiplied by."""
     with np.errstate(all="ignore"):
         g = np.asarray(grad_output).astype(WIDE)
-        g = mean(g, divisor) if reduction == "mean" else g
+        g = mean(g, divisor, empty) if reduction == "mean" else g
     return np.broadcast_to(g, rows_shape)
 
 
-def nll_loss(x, target, weight=None, *, ignore_index=-100, reduction="mean"):
-    q, keep, divisor = target_distribution(x, target, weight, ignore_index)
-    return reduced(row_losses(classes_last(x), q, keep), divisor, reduction)
+def nll_loss(x, target, weight=None, *, ignore_index=-100, reduction="mean", empty="nan", **of_rows):
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, **of_rows)
+    return reduced(row_losses(classes_last(x), q, keep), divisor, reduction, empty)
 
 
-def nll_loss_backward(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean"):
-    q, keep, divisor = target_distribution(x, target, weight, ignore_index)
-    g = upstream(grad_output, keep.shape, divisor, reduction)
+def nll_loss_backward(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", empty="nan", **of_rows):
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, **of_rows)
+    g = upstream(grad_output, keep.shape, divisor, reduction, empty)
     with np.errstate(all="ignore"):
         return classes_back(np.where(keep[..., None] & (q != 0), -q * g[..., None], 0), x)
 
 
-def cross_entropy(x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0):
-    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
+def cross_entropy(
+    x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0, empty="nan", **of_rows
+):
+    """``of_rows``: ``sample_weight`` and ``divisor``."""
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing, **of_rows)
     rows = classes_last(x)
     logp = log_softmax(rows)
     losses = row_losses(logp, q, keep)
@@ -132,15 +147,16 @@ def cross_entropy(x, target, weight=None, *, ignore_index=-100, reduction="mean"
         with np.errstate(all="ignore"):
             losses = losses + np.where(keep, WIDE(lse_square_scale) * q.sum(axis=-1) * log_sum_exp(rows)[..., 0] ** 2, 0)
     losses = np.where(keep & np.isnan(logp).any(axis=-1), np.nan, losses)
-    return reduced(losses, divisor, reduction)
+    return reduced(losses, divisor, reduction, empty)
 
 
 def cross_entropy_terms(
-    grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0
-):
+    grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0, empty="nan",
+    **of_rows,
+):  # fmt: skip
     """The two terms of the gradient, g·M·(1 + 2 λ L)·p and g·q; their magnitudes condition the difference."""
-    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
-    g = upstream(grad_output, keep.shape, divisor, reduction)[..., None]
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing, **of_rows)
+    g = upstream(grad_output, keep.shape, divisor, reduction, empty)[..., None]
     rows = classes_last(x)
     with np.errstate(all="ignore"):
         p = np.exp(log_softmax(rows))
@@ -157,12 +173,15 @@ def cross_entropy_backward(grad_output, x, target, weight=None, **options):
     return spread - hit
 
 
-def lse_square_sizes(grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale):
+def lse_square_sizes(
+    grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale, **of_rows
+):
     """How large the numbers are that the loss and the gradient of rows of finite logits are made of: (size of the loss, of the gradient).
 
     L = m + log s has an error of an ulp of A = |m| + log s, also where it is near 0: L² has one of an ulp of |L| A, and L one of A.
     """
-    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing)
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing, **of_rows)
+    q, divisor = np.abs(q), np.abs(divisor)
     g = np.abs(upstream(grad_output, keep.shape, divisor, reduction))[..., None]
     rows, scale = classes_last(x), WIDE(lse_square_scale)
     logp, total = log_softmax(rows), q.sum(axis=-1)

@@ -173,19 +173,24 @@ def one_scale_for_all(classes):
 # ------------------------------ the fused way ------------------------------
 
 
-# The fused kernels for at most this many classes add losses as they go, without an array of them.
-SUMS_MAX_CLASSES = {"nll": 2**63, "cross_entropy": LANES_MAX_CLASSES}
+def adds(operation, classes, only_sum, sampled):
+    """Whether a fused kernel adds losses as it goes, without an array of them. ``only_sum``: no gradient is asked for, and no losses.
+
+    "cross_entropy" does so for few classes, and "nll" without sample weights (``sampled``).
+    """
+    return only_sum and (not sampled if operation == "nll" else operation == "cross_entropy" and classes <= LANES_MAX_CLASSES)
 
 
-def fused(operation, inputs, out, sums, options=None):
-    """The Choice for a whole loss in one kernel; ``sums``: to one number.
+def fused(operation, inputs, out, sums, options=None, sampled=False):
+    """The Choice for a whole loss in one kernel; ``sums``: to one number; ``sampled``: with sample weights.
 
     "cross_entropy" and "cross_entropy_soft" have the kernels of `choose`, with steps before and after; "nll" is per target.
     """
     classes = inputs[0].shape[1]
+    only_sum = adds(operation, classes, sums and out is None, sampled)
     if operation == "nll":
-        return _fused_nll(sums and out is None, TARGET_READ_ELEMENTS if out is None else classes)
-    return _fused(choose(operation, inputs, out, options), sums and out is None and classes <= SUMS_MAX_CLASSES.get(operation, 0))
+        return _fused_nll(only_sum, TARGET_READ_ELEMENTS if out is None else classes)
+    return _fused(choose(operation, inputs, out, options), only_sum)
 
 
 @cache

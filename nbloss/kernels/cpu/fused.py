@@ -11,15 +11,16 @@ runs from cold caches. There are three kinds of fused kernels:
 ==========  ==========================================================================================================
 
 The kernels of class numbers take ``share`` and ``w`` for label smoothing (None: none): what it gives every class, and the class weights
-that multiply it. ``g`` is a number, or an array with a number per position. A kernel returns NOT_DONE, and has written nothing, if it does
-not apply (``contract.NOT_DONE``).
+that multiply it. ``weight`` and ``sample_weight`` are empty arrays where there are none. The sum of the losses and ``g`` are divided by
+``over``; 0.0: by the sum of the weights of the rows that count. ``g`` is a number, or an array with a number per position. What a kernel
+returns is in the contract (``NOT_DONE`` and others).
 """
 
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from nbloss.kernels.contract import DONE, NOT_DONE, POSITIVE
+from nbloss.kernels.contract import DONE, EMPTY, NOT_DONE, POSITIVE
 from nbloss.kernels.cpu.blocked import kernels as blocked
 from nbloss.kernels.cpu.channels_first.cross_entropy import cross_entropy as channels_first
 from nbloss.kernels.cpu.compile.build import parallel_kernel
@@ -118,6 +119,14 @@ def _buffer(share, base, count):
 
 
 @_njit
+def _weigh(values, sample_weight, out):
+    """out = sample_weight * values (one number, or one per row), and 0 where the sample weight is 0."""
+    for k in range(sample_weight.size):
+        own = sample_weight[k]
+        out[k] = own * values[0 if values.size == 1 else k] if own != 0.0 else out.dtype.type(0.0)
+
+
+@_njit
 def _reduce(loss, sums, count, totals, divisor):
     """Replace the first loss by the sum of all over ``divisor``, if that is asked for."""
     if loss is not None and sums:
@@ -129,16 +138,16 @@ def _reduce(loss, sums, count, totals, divisor):
 
 
 @_njit
-def _nothing_to_judge(loss, x, weight, count):
+def _nothing_to_judge(loss, x, judged, count):
     return DONE
 
 
 @_njit
-def _are_log_probabilities(loss, x, weight, count):
-    """POSITIVE if a picked log-probability is above 0; those of rows with class weights are not judged."""
+def _are_log_probabilities(loss, x, judged, count):
+    """POSITIVE if a picked log-probability is above 0; those of rows with weights are not ``judged``."""
     if loss is None:
         return DONE
-    if weight.size == 0 and largest_negated(pointer(loss, 0), count) > _positive_logp(x.itemsize):
+    if judged and largest_negated(pointer(loss, 0), count) > _positive_logp(x.itemsize):
         return POSITIVE
     return DONE
 
@@ -147,14 +156,16 @@ def _fused(run_rows, accepts_one_scale=True, judge=_nothing_to_judge):
     """A fused kernel around ``run_rows``, a parallel kernel for losses and gradients, which may accept one scale for all rows."""
 
     def loss_and_gradient(
-        x, target, mask, wide, weight, ignore_index, hit, share, w, options, sums, divides, g, loss, out, count, chunk, workers, loop
-    ):
+        x, target, mask, wide, weight, sample_weight, ignore_index, hit, share, w, options, sums, over, g, loss, out,
+        count, chunk, workers, loop,
+    ):  # fmt: skip
         if not (_fits(out, x) and _apart(out, target) and _apart(out, weight) and _apart_from_upstream(out, g)):
             return NOT_DONE
         groups = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS
         numbers, spreads, one = carve(pointer(x, 0), (count, count, 1))
         totals, wrong = as_array(stack_alloc(np.float64, _GROUPS), groups), as_array(stack_alloc(np.int64, _GROUPS), groups)
-        divisor, size = 0.0, 1 if accepts_one_scale and weight.size == 0 and share is None else count
+        unweighted = weight.size == 0 and sample_weight.size == 0
+        divisor, size = 0.0, 1 if accepts_one_scale and unweighted and share is None else count
         constant, spread = _number_or(share, 0.0), _buffer(share, spreads, count)
         check_loop, check_workers = loop, workers
         if count < PARALLEL_CHECK_MIN_ROWS:
@@ -167,30 +178,31 @@ def _fused(run_rows, accepts_one_scale=True, judge=_nothing_to_judge):
             scale = as_array(numbers, size)
             scale[0] = hit
             _row_scale_parallel(
-                target, mask, wide, weight, x.shape[1], ignore_index, hit, constant, scale, spread, totals, wrong, SUM_GROUP_ROWS,
-                count, SUM_GROUP_ROWS, check_workers, check_loop,
+                target, mask, wide, weight, sample_weight, x.shape[1], ignore_index, hit, constant, scale, spread, totals, wrong,
+                SUM_GROUP_ROWS, count, SUM_GROUP_ROWS, check_workers, check_loop,
             )  # fmt: skip
             divisor, outside = _added(totals), 0
             for k in range(groups):
                 outside += wrong[k]
-            if outside > 0 or (divides and not divisor > 0.0 and weight.size > 0):
+            if outside > 0 or (over == 0.0 and not divisor > 0.0 and not unweighted):
                 free(numbers)
                 return NOT_DONE
-            if weight.size == 0 and divisor == 0.0:  # every row is ignored
+            if unweighted and divisor == 0.0:  # every row is ignored
                 free(numbers)
+                if out is not None:
+                    _zero_rows(out, count, chunk, workers, loop)
                 if loss is not None:
                     for k in range(1 if sums else count):
                         loss[k] = 0.0
-                    if sums and divides:
+                    if over == 0.0:
                         loss[0] = np.nan
-                if out is not None:
-                    _zero_rows(out, count, chunk, workers, loop)
+                        return EMPTY
                 return DONE
-        if not divides:
-            divisor = 1.0
+        if over != 0.0:
+            divisor = over
         upstream = _upstream_of(g, as_array(one, 1), divisor)
         run_rows(x, target, mask, scale, spread, w, options, upstream, loss, out, count, chunk, workers, loop)
-        answer = judge(loss, x, weight, count)
+        answer = judge(loss, x, unweighted, count)
         _reduce(loss, sums, count, totals, divisor)
         free(numbers)
         return answer
@@ -228,7 +240,7 @@ loss_nll = _loss_kernel(_nll, "loss_nll", judge=_are_log_probabilities)
 def _sum_body(run_rows):
     """A kernel like ``per_target.nll.nll_sums``, of the losses of ``run_rows``, which accepts any targets and one scale for all rows."""
 
-    def sums(x, target, mask, wide, weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, lo, hi):
+    def sums(x, target, mask, wide, weight, sample_weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, lo, hi):
         size, base = target.size, pointer(x, 0)
         capacity = min_int(FUSED_SUM_ROWS, hi - lo) + 16  # the last vector of rows may extend beyond ``stop``
         losses, weights, spreads, single = carve(base, (capacity, capacity, capacity, 1))
@@ -238,12 +250,12 @@ def _sum_body(run_rows):
             stop, scale, divisor = min_int(hi, start + FUSED_SUM_ROWS), one, 0.0
             loss, scales = as_array(offset(losses, -start), size), as_array(offset(weights, -start), size)
             spread = _buffer(share, offset(spreads, -start), size)
-            if weight.size > 0 or share is not None:
+            if weight.size > 0 or sample_weight.size > 0 or share is not None:
                 scale = scales
             for attempt in range(2):
                 _row_scale(
-                    target, mask, wide, weight, x.shape[1], ignore_index, hit, constant, scale, spread, divisors, wrong, SUM_RUN_ROWS,
-                    start, stop,
+                    target, mask, wide, weight, sample_weight, x.shape[1], ignore_index, hit, constant, scale, spread, divisors, wrong,
+                    SUM_RUN_ROWS, start, stop,
                 )  # fmt: skip
                 if attempt or scale.size == size:
                     break
@@ -259,7 +271,9 @@ def _sum_body(run_rows):
     return sums
 
 
-def _nll_sum_body(x, target, mask, wide, weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, lo, hi):
+def _nll_sum_body(
+    x, target, mask, wide, weight, sample_weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, lo, hi
+):
     _nll_sums(x, target, mask, wide, weight, ignore_index, totals, divisors, wrong, positive, lo, hi)
 
 
@@ -268,8 +282,9 @@ def _sum_kernel(body, name):
     run_rows = _njit(parallel_kernel(body))
 
     def sum_of_losses(
-        x, target, mask, wide, weight, ignore_index, hit, share, w, options, sums, divides, g, loss, out, count, chunk, workers, loop
-    ):
+        x, target, mask, wide, weight, sample_weight, ignore_index, hit, share, w, options, sums, over, g, loss, out,
+        count, chunk, workers, loop,
+    ):  # fmt: skip
         runs = (count + SUM_RUN_ROWS - 1) // SUM_RUN_ROWS
         numbers = stack_alloc(np.float64, _ON_STACK)
         if 4 * runs > _ON_STACK:
@@ -278,15 +293,18 @@ def _sum_kernel(body, name):
         wrong, positive = as_array(offset(numbers, 2 * runs), runs), as_array(offset(numbers, 3 * runs), runs)
         zero_fill(offset(numbers, 3 * runs), runs)  # only the negative log-likelihood judges
         run_rows(
-            x, target, mask, wide, weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive, count, chunk, workers,
-            loop,
+            x, target, mask, wide, weight, sample_weight, ignore_index, hit, share, w, options, totals, divisors, wrong, positive,
+            count, chunk, workers, loop,
         )  # fmt: skip
         total, divisor, outside, above = _added(totals), _added(divisors), _added(wrong), _added(positive)
         if 4 * runs > _ON_STACK:
             free(numbers)
-        if outside > 0.0 or (divides and not divisor > 0.0 and weight.size > 0):
+        if outside > 0.0 or (over == 0.0 and not divisor > 0.0 and (weight.size > 0 or sample_weight.size > 0)):
             return NOT_DONE
-        loss[0] = total / divisor if divides else total
+        if over == 0.0 and divisor == 0.0:  # every row is ignored
+            loss[0] = np.nan
+            return EMPTY
+        loss[0] = total / (divisor if over == 0.0 else over)
         return POSITIVE if above > 0.0 else DONE
 
     sum_of_losses.__qualname__ = name
@@ -302,17 +320,29 @@ sum_channels_first = _sum_kernel(_sum_body(_njit(channels_first)), "sum_channels
 
 
 def _soft_kernel(body, name):
-    """The fused kernel ``name`` for losses of probabilities: there are no targets to check, and the divisor is the number of rows."""
+    """The fused kernel ``name`` for losses of probabilities: there are no targets to check, and each row without sample weight counts 1."""
     run_rows = _njit(parallel_kernel(body))
 
-    def soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out, count, chunk, workers, loop):
+    def soft_loss(x, y, w, a, b, sample_weight, options, sums, over, g, loss, out, count, chunk, workers, loop):
         if not (_fits(out, x) and _apart(out, y) and (w is None or _apart(out, w)) and _apart_from_upstream(out, g)):
             return NOT_DONE
-        one = alloc(pointer(x, 0), 1)
-        groups, divisor = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS, np.float64(count) if divides else 1.0
-        upstream = _upstream_of(g, as_array(one, 1), divisor)
+        groups, divisor = (count + SUM_GROUP_ROWS - 1) // SUM_GROUP_ROWS, np.float64(count) if over == 0.0 else over
+        totals = as_array(stack_alloc(np.float64, _GROUPS), groups)
+        if over == 0.0 and sample_weight.size > 0:
+            _row_sum(sample_weight, totals, SUM_GROUP_ROWS, 0, count)
+            divisor = _added(totals)
+            if not divisor > 0.0:
+                return NOT_DONE
+        one, weighed = carve(pointer(x, 0), (1, sample_weight.size))
+        given = _upstream_of(g, as_array(one, 1), divisor)
+        upstream = as_array(pointer(given, 0), given.size)
+        if sample_weight.size > 0:
+            upstream = as_array(weighed, count)
+            _weigh(given, sample_weight, upstream)
         run_rows(x, y, w, a, b, options, upstream, loss, out, count, chunk, workers, loop)
-        _reduce(loss, sums, count, as_array(stack_alloc(np.float64, _GROUPS), groups), divisor)
+        if sample_weight.size > 0:
+            _weigh(loss, sample_weight, loss)
+        _reduce(loss, sums, count, totals, divisor)
         free(one)
         return DONE
 

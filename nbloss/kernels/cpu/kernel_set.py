@@ -84,7 +84,7 @@ def _of_type(options, dtype):
     return options and type(options)(*map(dtype.type, options))
 
 
-def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread):
+def row_scale(target, mask, wide, weight, sample_weight, classes, ignore_index, hit, share, scale, spread):
     """Fill scale and spread.
 
     Returns (sum of the weights of the rows that count, how many targets are out of range, position of the first one or -1).
@@ -92,9 +92,9 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
     groups = -(-target.size // SUM_GROUP_ROWS)
     totals, wrong = np.zeros(groups), np.zeros(groups, np.int64)
     variant = scale.dtype, spread is None
-    if weight is None:
-        weight = np.empty(0, scale.dtype)
-    arguments = target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, SUM_GROUP_ROWS
+    nothing = np.empty(0, scale.dtype)
+    weights = nothing if weight is None else weight, nothing if sample_weight is None else sample_weight
+    arguments = target, mask, wide, *weights, classes, ignore_index, hit, share, scale, spread, totals, wrong, SUM_GROUP_ROWS
     run(choose.ROW_SCALE, variant, arguments, {"scale", "spread", "totals", "wrong"}, target.size)
     if scale.size < target.size:
         scale[0] = hit
@@ -114,6 +114,13 @@ def row_sum(values):
     return float(added(totals))
 
 
+def weigh(values, sample_weight, out):
+    """out = sample_weight * values, and 0 where the sample weight is 0: an operation per position, for which NumPy is fast enough."""
+    with np.errstate(all="ignore"):
+        np.multiply(values, sample_weight, out=out)
+    out[sample_weight == 0] = 0
+
+
 def nll(logp, target, mask, scale, loss):
     run(choose.NLL, (logp.dtype,), (logp, target, mask, scale, loss), {"loss"}, loss.size)
 
@@ -130,40 +137,41 @@ def nll_soft_backward(y, w, upstream, out):
     _run("nll_soft_backward", (y.dtype, w is None), lambda out, y, _: (y, w, upstream, out), [out, y], None)
 
 
-def _fused(operation, inputs, out, sums, options):
+def _fused(operation, inputs, out, sums, options, sampled=False):
     """The fused Choice, and the arrays as (outer, C, inner) in the view that it asks for."""
     inputs, out = [a if a.ndim == 3 else a[:, :, None] for a in inputs], out if out is None or out.ndim == 3 else out[:, :, None]
-    choice = choose.fused(operation, inputs, out, sums, options)
+    choice = choose.fused(operation, inputs, out, sums, options, sampled)
     if choice.view == choose.TRANSPOSED:
         inputs, out = [a.transpose(2, 1, 0) for a in inputs], None if out is None else out.transpose(2, 1, 0)
     return choice, inputs, out
 
 
-def fused_loss(operation, x, target, mask, wide, weight, ignore_index, smoothing, options, sums, divides, g, loss, out):
-    """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``. No class weights are an empty array.
+def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_index, smoothing, options, sums, over, g, loss, out):
+    """Fill ``loss`` and, with g times the gradient of their sum or mean, ``out``. No class weights or sample weights are an empty array.
 
-    The ``operation`` is "cross_entropy" or "nll". A sum (``divides``: by the weights that count) takes the place of the first loss. Without
-    a gradient it needs an array of one number, where ``choose.SUMS_MAX_CLASSES`` allows it. ``g`` is a number, or an array of a number per
-    position. Arrays may have two axes instead of three.
+    The ``operation`` is "cross_entropy" or "nll". A sum takes the place of the first loss. It is divided by ``over``, and so is ``g``, if
+    that is a number; 0.0: by the sum of the weights that count. Without a gradient it needs an array of one number, where ``choose.adds``
+    says so. ``g`` is a number, or an array of a number per position. Arrays may have two axes instead of three.
 
-    Returns ``(NOT_DONE, DONE or POSITIVE (contract), the kernel if a call of this size runs on one thread, its view)``. Nothing has been
-    written, NOT_DONE, where a target is out of range, a mean has no positive sum of weights, or ``out`` may share memory that it may not.
+    Returns ``(NOT_DONE, DONE, POSITIVE or EMPTY (contract), the kernel if a call of this size runs on one thread, its view)``. Nothing has
+    been written, NOT_DONE, where a target is out of range, a mean has no positive sum of weights, or ``out`` may share memory that it may
+    not. That ``out`` shares none with ``sample_weight`` is the caller's to check.
     """
     count, classes = target.size, x.shape[1]
     options = _of_type(options, weight.dtype)
-    choice, (x,), out = _fused(operation, [x], out, sums, options)
+    choice, (x,), out = _fused(operation, [x], out, sums, options, sample_weight.size > 0)
     share, w = (smoothing / classes, weight if weight.size else None) if smoothing else (None, None)
-    arguments = x, target, mask, wide, weight, ignore_index, 1.0 - smoothing, share, w, options, sums, divides, g, loss, out
+    arguments = x, target, mask, wide, weight, sample_weight, ignore_index, 1.0 - smoothing, share, w, options, sums, over, g, loss, out
     variant = x.dtype, out is None, loss is None, share is None, w is None, options is None, type(g) is float
     done = run(choice, variant, arguments, WRITTEN, count)
     small = count * choice.grain.elements < SERIAL_BELOW_ELEMENTS
     return done, jit.kernel(choice, variant) if small else None, choice.view
 
 
-def fused_soft_loss(x, y, w, a, b, options, sums, divides, g, loss, out):
+def fused_soft_loss(x, y, w, a, b, sample_weight, options, sums, over, g, loss, out):
     """As ``fused_loss``, for probabilities y in a float dtype of their own; ``w`` are class weights or None; q = w (a y + b)."""
     options = _of_type(options, loss.dtype)
     choice, (x, y), out = _fused("cross_entropy_soft", [x, y], out, sums, options)
-    arguments = x, y, w, a, b, options, sums, divides, g, loss, out
+    arguments = x, y, w, a, b, sample_weight, options, sums, over, g, loss, out
     variant = x.dtype, y.dtype, out is None, w is None, options is None, type(g) is float
     return run(choice, variant, arguments, WRITTEN, x.shape[0] * x.shape[2])

@@ -1,8 +1,8 @@
 """The contract (``nbloss.kernels.contract``) on DeviceArrays. Every launch is asynchronous, and nothing is read back.
 
-Differences from the CPU: ``row_scale`` writes its results to ``report``, from which ``ratio`` and ``reduced`` read them on the device, and
-``copy`` copies any array into C order. There is no ``fused_loss``: it saves the time of calls on the CPU, which here overlaps with the work
-of the device.
+Differences from the CPU: ``row_scale`` writes its results to ``report``, from which ``ratio`` and ``reduced`` read them on the device.
+``weight_sum`` writes a report for soft targets with sample weights. ``copy`` copies any array into C order. There is no ``fused_loss``: it
+saves the time of calls on the CPU, which here overlaps with the work of the device.
 """
 
 from nbloss.kernels.cuda import sums
@@ -77,6 +77,8 @@ class KernelSet:
             _launches(x).cross_entropy_soft(self, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out)
 
     row_scale = targets.row_scale
+    weight_sum = targets.weight_sum
+    weigh = targets.weigh
     nll = nll_launches.nll
     nll_backward = nll_launches.nll_backward
     nll_soft = nll_launches.nll_soft

@@ -13,13 +13,14 @@ from nbloss.kernels.cuda.runtime import launch, memory
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_BY_LAST_BLOCK_MAX_BYTES, SUM_NUMBERS_PER_THREAD
 from nbloss.kernels.math import rowmath
 
-mean = device(rowmath.mean)
+divisor, mean = device(rowmath.divisor), device(rowmath.mean)
 
 BLOCK_NUMBERS = BLOCK_THREADS * SUM_NUMBERS_PER_THREAD
 
 SUM_CELLS = BLOCK_THREADS + 1  # one per thread, and whether the block is the last one
 
-BLOCKS_DONE = 4  # the word of a report (``targets``) that counts blocks
+# Words of a report (``targets``): one counts blocks, one holds the bits of what a mean over a divisor of 0 is.
+BLOCKS_DONE, EMPTY = 4, 5
 
 
 def sum_blocks(count):
@@ -54,6 +55,12 @@ def strided_sum(values, start, stop):
     return total
 
 
+@device
+def reported_mean(total, report):
+    """``total`` over the divisor of a report."""
+    return mean(total, number(integer(report, 0)), number(integer(report, EMPTY)))
+
+
 def partial_sums():
     """totals[b] = sum of the numbers of block b."""
 
@@ -69,12 +76,12 @@ def partial_sums():
 
 
 def final_sum(reported, divided):
-    """out[0] = sum of values. ``divided``: over the divisor of the report (``reported``), or over ``divisor``.
+    """out[0] = sum of values. ``divided``: over the divisor of the report (``reported``), or over ``divisor``; ``empty`` if that is 0.
 
     The result is nan if the report counts bad targets.
     """
 
-    def kernel(values, count, report, divisor, out):
+    def kernel(values, count, report, divisor, empty, out):
         shared = cuda.shared.array(BLOCK_THREADS, float64)
         total = block_sum(strided_sum(values, np.int64(0), count), shared)
         if cuda.threadIdx.x == 0:
@@ -82,9 +89,9 @@ def final_sum(reported, divided):
                 if integer(report, 1) != 0:
                     total = np.float64(np.nan)
                 if divided:
-                    total = mean(total, number(integer(report, 0)))
+                    total = reported_mean(total, report)
             elif divided:
-                total = mean(total, divisor)
+                total = mean(total, divisor, empty)
             put(out, 0, total)
 
     return kernel
@@ -115,7 +122,7 @@ def sum_by_last_block(values, count, report, divides, blocks, out):
         if t == 0:
             if integer(report, 1) != 0:
                 total = np.float64(np.nan)
-            put(out, 0, mean(total, number(integer(report, 0))) if divides != 0 else total)
+            put(out, 0, reported_mean(total, report) if divides != 0 else total)
 
 
 def sum_arguments(kernels, logits, losses, blocks):
@@ -128,7 +135,7 @@ def sum_arguments(kernels, logits, losses, blocks):
     return True, (report, int(divides), blocks, out)
 
 
-def reduced(kernels, losses, report, divide, divisor, out):
+def reduced(kernels, losses, report, divide, divisor, empty, out):
     """out = sum of losses; see ``final_sum``."""
     values, count = losses, losses.size
     if count > BLOCK_NUMBERS:
@@ -136,7 +143,8 @@ def reduced(kernels, losses, report, divide, divisor, out):
         launch.run(kernels, partial_sums, (), sum_blocks(count), BLOCK_THREADS, losses, count, values)
         count = values.size
     reported = report is not None
-    launch.run(kernels, final_sum, (reported, divide), 1, BLOCK_THREADS, values, count, report if reported else values, float(divisor), out)
+    arguments = values, count, report if reported else values, divisor, empty, out
+    launch.run(kernels, final_sum, (reported, divide), 1, BLOCK_THREADS, *arguments)
 
 
 def over_divisor(reported, stored):
@@ -146,15 +154,15 @@ def over_divisor(reported, stored):
         value = scalar
         if stored:
             value = np.float64(get(g, 0))
-        put(upstream, 0, mean(value, number(integer(report, 0)) if reported else divisor))
+        put(upstream, 0, reported_mean(value, report) if reported else value / divisor)
 
     return kernel
 
 
 def ratio(kernels, g, report, divisor, upstream):
-    """upstream = ``rowmath.mean`` of g and the divisor, in float64. ``g`` is a number, or a DeviceArray with one element.
+    """upstream = g over the divisor, in float64. ``g`` is a number, or a DeviceArray with one element.
 
-    The divisor is that of the report, or a number if there is none.
+    The divisor is that of the report (``rowmath.mean``), or a number if there is none.
     """
     stored, reported = isinstance(g, memory.DeviceArray), report is not None
     scalar = 0.0 if stored else float(g)

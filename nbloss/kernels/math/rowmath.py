@@ -3,9 +3,16 @@
 from math import nan
 
 
-def mean(total, weights):
-    """total / weights; nan if the weights sum to 0, whatever the total: inf would give its rows gradients of arbitrary signs."""
-    return total / weights if weights != 0.0 else nan
+def divisor(weights, over, sampled):
+    """What a mean divides by: ``over``, or if that is 0 the sum ``weights``. A negative sum of sample weights (``sampled``) gives nan."""
+    if over != 0.0:
+        return over
+    return nan if sampled and weights < 0.0 else weights
+
+
+def mean(total, weights, empty):
+    """total / weights; ``empty`` if the weights sum to 0, whatever the total: inf would give its rows gradients of arbitrary signs."""
+    return total / weights if weights != 0.0 else empty
 
 
 def positive_logp(itemsize):

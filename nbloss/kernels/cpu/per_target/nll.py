@@ -152,6 +152,12 @@ def _products(line, line_y, count, w, c):
     return select(equal(q, 0.0), 0.0, q * promote(v))
 
 
+@njit(**INLINE)
+def _gradient(q, w, c, g):
+    """-w_c q g of a vector of positions; 0 where g is 0."""
+    return select(equal(g, 0.0), 0.0, -(_weighted(q, w, c) * g))
+
+
 def nll_soft(logp, y, w, loss, lo, hi):
     """loss = -sum of w y logp over the classes, which are added in order."""
     n, class_stride, class_stride_y = logp.shape[1], stride(logp, 1), stride(y, 1)
@@ -180,7 +186,7 @@ def nll_soft(logp, y, w, loss, lo, hi):
 
 
 def nll_soft_backward(y, w, upstream, out, lo, hi):
-    """out = -w y upstream."""
+    """out = -w y upstream, and 0 where upstream is 0, also of probabilities that are nan."""
     n, class_stride, class_stride_y, upstreams = out.shape[1], stride(out, 1), stride(y, 1), pointer(upstream, 0)
     width, like, one_upstream = lanes(pointer(out, 0)), splat(pointer(out, 0), 0.0), upstream.size == 1
     p = lo
@@ -192,15 +198,15 @@ def nll_soft_backward(y, w, upstream, out, lo, hi):
             for c in range(n):
                 line, line_y = offset(first, c * class_stride), offset(first_y, c * class_stride_y)
                 for k in range(0, whole, width):
-                    store(line, k, -(_weighted(load_as(line_y, k, like), w, c) * g))
+                    store(line, k, _gradient(load_as(line_y, k, like), w, c, g))
                 for k in range(whole, count, width):
-                    q = _weighted(load_n_as(line_y, k, count - k, 0.0, like), w, c)
                     if not one_upstream:
                         g = load_n(upstreams, p + k, count - k, 0.0)
-                    store_n(line, k, count - k, -(q * g))
+                    store_n(line, k, count - k, _gradient(load_n_as(line_y, k, count - k, 0.0, like), w, c, g))
         else:
             for k in range(count):
                 row, row_y, factor = offset(first, k * step), offset(first_y, k * step_y), get(upstreams, 0 if one_upstream else p + k)
                 for c in range(n):
-                    put(row, c * class_stride, -(_weighted(cast(upstreams, get(row_y, c * class_stride_y)), w, c) * factor))
+                    q = _weighted(cast(upstreams, get(row_y, c * class_stride_y)), w, c)
+                    put(row, c * class_stride, -(q * factor) if factor != 0 else 0.0)
         p += count

@@ -50,14 +50,21 @@ def weights_of(weights, judged, counts, i):
     return select(equal(load_float64(counts, i, splat(weights, 0.0)), 0.0), 0.0, w)
 
 
-def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, group, lo, hi):
-    """scale = hit * w[y] and spread = share, both 0 in ignored rows.
+@njit(**INLINE)
+def sample_weight_of(weights, targets, k, ignore_index, wide):
+    """The sample weight of row k in float64; 0 where the row does not count, whatever its sample weight is."""
+    return zero_unless(is_counted(get(targets, k), ignore_index, wide), np.float64(get(weights, k)))
 
-    ``totals`` and ``wrong`` get, for each ``group`` of rows, the sum of w[y] and the number of targets that are out of range. ``weight`` is
-    an empty array if there are no class weights: None would need another kernel. ``mask`` undoes the sign extension of unsigned targets.
-    With ``wide``, a negative target is a uint64 that int64 cannot represent. If ``scale`` has one number, the caller sets it.
+
+def row_scale(target, mask, wide, weight, sample_weight, classes, ignore_index, hit, share, scale, spread, totals, wrong, group, lo, hi):
+    """scale = hit * w[y] * (sample weight) and spread = share * (sample weight), both 0 in ignored rows.
+
+    ``totals`` and ``wrong`` get, for each ``group`` of rows, the sum of w[y] * (sample weight) and the number of targets that are out of
+    range. ``weight`` and ``sample_weight`` are empty arrays where there are none: None would need another kernel. ``mask`` undoes the sign
+    extension of unsigned targets. With ``wide``, a negative target is a uint64 that int64 cannot represent. If ``scale`` has one number,
+    the caller sets it; with sample weights it has one per row.
     """
-    per_row = scale.size == target.size
+    per_row, sampled, run_weights = scale.size == target.size, sample_weight.size > 0, stack_alloc(np.float64, SUM_RUN_ROWS)
     fast_check, widened = not 0 <= ignore_index < classes, stack_alloc(np.int64, SUM_RUN_ROWS)
     for start in range(lo, hi, group):
         stop, total, counted, outside = min_int(hi, start + group), 0.0, 0, 0
@@ -90,7 +97,7 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                             put(scales, i, hit if is_counted(get(run_targets, i), ignore_index, wide) else 0.0)
                     k += size
             else:
-                weights, run_weights = pointer(weight, 0), stack_alloc(np.float64, SUM_RUN_ROWS)
+                weights = pointer(weight, 0)
                 judged, counts, zeros = stack_alloc(np.int64, 64), stack_alloc(np.float64, 64), splat(weights, 0.0)
                 k = 0
                 while k < count:
@@ -108,10 +115,24 @@ def row_scale(target, mask, wide, weight, classes, ignore_index, hit, share, sca
                             store_n(scales, k + i, size - i, demote(w * hit, zeros))
                             store(run_weights, k + i, w)
                     k += size
+            if sampled:
+                own = pointer(sample_weight, first)
+                for k in range(count):
+                    of_row = sample_weight_of(own, run_targets, k, ignore_index, wide)
+                    of_class = get(run_weights, k) if weight.size > 0 else 1.0
+                    w = zero_unless(of_row != 0.0, of_class * of_row)
+                    put(scales, k, hit * w)
+                    put(run_weights, k, w)
+            if sampled or weight.size > 0:
                 total += sum_of_run(run_weights, count)
             if spread is not None:
                 spreads = pointer(spread, first)
-                for k in range(count):
-                    put(spreads, k, share if is_counted(get(run_targets, k), ignore_index, wide) else 0.0)
-        totals[start // group] = total if weight.size > 0 else np.float64(counted)
+                if sampled:
+                    own = pointer(sample_weight, first)
+                    for k in range(count):
+                        put(spreads, k, share * sample_weight_of(own, run_targets, k, ignore_index, wide))
+                else:
+                    for k in range(count):
+                        put(spreads, k, share if is_counted(get(run_targets, k), ignore_index, wide) else 0.0)
+        totals[start // group] = total if sampled or weight.size > 0 else np.float64(counted)
         wrong[start // group] = outside

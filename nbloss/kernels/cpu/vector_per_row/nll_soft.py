@@ -7,7 +7,7 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_as, load_n, load_n_as, put, splat, store, store_n
-from nbloss.kernels.cpu.simd.pointers import pointer, position_pointer
+from nbloss.kernels.cpu.simd.pointers import pointer, position_pointer, zero_fill
 from nbloss.kernels.cpu.simd.vec import equal, promote, reduce_add, select
 
 
@@ -61,7 +61,11 @@ def nll_soft_backward(y, w, upstream, out, lo, hi):
     width, like = lanes(pointer(out, 0)), splat(pointer(out, 0), 0.0)
     for p in range(lo, hi):
         row, probabilities = position_pointer(out, p), position_pointer(y, p)
-        g, j = -splat(row, get(upstreams, 0 if upstream.size == 1 else p)), 0
+        number = get(upstreams, 0 if upstream.size == 1 else p)
+        if number == 0:  # also of probabilities that are nan
+            zero_fill(row, n)
+            continue
+        g, j = -splat(row, number), 0
         while j + width <= n:
             q = load_as(probabilities, j, like)
             if w is not None:

@@ -152,7 +152,7 @@ def nll_soft(kernels, logp, y, w, loss):
 
 
 def soft_gradient_kernel(lanes):
-    """out = -w y upstream."""
+    """out = -w y upstream, and 0 where upstream is 0, also of probabilities that are nan."""
     step = lanes or 1
 
     def kernel(y, w, upstream, upstream_stride, out, classes, inner, count):
@@ -163,7 +163,7 @@ def soft_gradient_kernel(lanes):
             c = np.int64(cuda.threadIdx.x % step)
             while c < classes:
                 offset = base + c * inner
-                put(out, offset, -(get(y, offset) * get(w, c) * g))
+                put(out, offset, -(get(y, offset) * get(w, c) * g) if g != 0 else g)
                 c += step
 
     return kernel

@@ -1,17 +1,31 @@
 """Checks of the targets, and the weight of each position: ``row_scale`` of the contract.
 
-A bad target is neither a class nor ignore_index. ``report`` holds five int64: the bits of the sum of w[target], the number of bad targets,
-the position of the first one or -1, its value, and a 0 for the kernel of the rows to count its blocks. ``sticky`` holds six: the number of
-the first call that found bad targets, how many it found, position and value of the first one, the number of classes, and 1 when all of them
-are written. It stays until the host has read it.
+A bad target is neither a class nor ignore_index. ``report`` holds six int64: the bits of the divisor of a mean, the number of bad targets,
+the position of the first one or -1, its value, a 0 for the kernel of the rows to count its blocks, and the bits of what a mean over a
+divisor of 0 is (``empty``). ``sticky`` holds six: the number of the first call that found bad targets, how many it found, position and
+value of the first one, the number of classes, and 1 when all of them are written. It stays until the host has read it.
+
+The divisor is the sum of w[target] times the sample weights (``sampled``), unless the call gives another (``over``, not 0).
 """
 
 import numpy as np
 from numba import cuda, float64, int64
 
+from nbloss.kernels.cuda.indexing import blocks, thread_position
 from nbloss.kernels.cuda.prims.api import barrier, bits, device, get, host_fence, integer, put, put_integer, swap_integer
 from nbloss.kernels.cuda.runtime import launch
-from nbloss.kernels.cuda.sums import BLOCK_NUMBERS, BLOCKS_DONE, block_sum, mean, strided_sum, sum_blocks
+from nbloss.kernels.cuda.runtime.arguments import upstream_stride
+from nbloss.kernels.cuda.sums import (
+    BLOCK_NUMBERS,
+    BLOCKS_DONE,
+    EMPTY,
+    block_sum,
+    divisor,
+    partial_sums,
+    reported_mean,
+    strided_sum,
+    sum_blocks,
+)
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, SUM_NUMBERS_PER_THREAD
 
 
@@ -32,23 +46,31 @@ def block_count(wrong, first, counts, firsts):
     return counts[0], firsts[0]
 
 
-def make_write_report(scaled):
-    """``scaled``: also write the upstream gradient, g or, with ``divides``, g over the sum of w[target]."""
+@device
+def write_divisor(weights, over, sampled, empty, report):
+    """Write what a mean needs, and that no target is bad."""
+    put_integer(report, 0, bits(divisor(weights, over, sampled)))
+    put_integer(report, 1, np.int64(0))
+    put_integer(report, BLOCKS_DONE, np.int64(0))
+    put_integer(report, EMPTY, bits(empty))
+
+
+def make_write_report(sampled, scaled):
+    """``scaled``: also write the upstream gradient, g or, with ``divides``, g over the divisor."""
 
     @device
-    def write_report(total, wrong, first, target, mask, classes, report, sticky, serial, g, divides, upstream):
-        write_words(total, wrong, first, target, mask, classes, report, sticky, serial)
+    def write_report(total, wrong, first, target, mask, classes, over, empty, report, sticky, serial, g, divides, upstream):
+        write_divisor(total, over, sampled, empty, report)
+        write_bad_targets(wrong, first, target, mask, classes, report, sticky, serial)
         if scaled:
-            put(upstream, 0, mean(g, total) if divides != 0 else g)
+            put(upstream, 0, reported_mean(g, report) if divides != 0 else g)
 
     return write_report
 
 
 @device
-def write_words(total, wrong, first, target, mask, classes, report, sticky, serial):
-    """Write ``report``, and ``sticky`` if this is the first call that found a bad target."""
-    put_integer(report, 0, bits(total))
-    put_integer(report, BLOCKS_DONE, np.int64(0))
+def write_bad_targets(wrong, first, target, mask, classes, report, sticky, serial):
+    """Write how many targets are bad and the first of them, also to ``sticky`` if this is the first call that found any."""
     put_integer(report, 1, wrong)
     value = np.int64(0)
     if wrong > 0:
@@ -64,18 +86,18 @@ def write_words(total, wrong, first, target, mask, classes, report, sticky, seri
     put_integer(report, 3, value)
 
 
-def check_targets(weighted, spreads, alone, scaled):
-    """scale = hit * w[y] and spread = share, both 0 where the target is ignored or bad.
+def check_targets(weighted, sampled, spreads, alone, scaled):
+    """scale = hit * w[y] * (sample weight) and spread = share * (sample weight), both 0 where the target is ignored or bad.
 
-    Each block finds its sum of w[y], its number of bad targets and the first of them. A single block (``alone``) writes the report.
-    ``mask`` undoes the sign of unsigned targets. ``wide``: a negative target is a uint64 of 2**63 or more.
+    Each block finds its sum of w[y] * (sample weight), its number of bad targets and the first of them. A single block (``alone``) writes
+    the report. ``mask`` undoes the sign of unsigned targets. ``wide``: a negative target is a uint64 of 2**63 or more.
     """
 
-    write_report = make_write_report(scaled)
+    write_report = make_write_report(sampled, scaled)
 
     def kernel(
-        target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, count, totals, bad, report, g, divides, upstream,
-        sticky, serial,
+        target, mask, wide, weight, sample_weight, classes, ignore_index, hit, share, scale, spread, count, totals, bad,
+        over, empty, report, g, divides, upstream, sticky, serial,
     ):  # fmt: skip
         shared = cuda.shared.array(BLOCK_THREADS, float64)
         counts = cuda.shared.array(BLOCK_THREADS, int64)
@@ -88,12 +110,14 @@ def check_targets(weighted, spreads, alone, scaled):
                 y = integer(target, p) & mask
                 kept = y != ignore_index or (wide != 0 and y < 0)
                 inside = y >= 0 and y < classes
-                w = 0.0
+                w, own = 0.0, 0.0
                 if kept and inside:
-                    w = np.float64(get(weight, y)) if weighted else 1.0
+                    own = np.float64(get(sample_weight, p)) if sampled else 1.0
+                    if own != 0.0:
+                        w = np.float64(get(weight, y)) * own if weighted else own
                 put(scale, p, hit * w)
                 if spreads:
-                    put(spread, p, share if kept and inside else 0.0)
+                    put(spread, p, share * own)
                 total += w
                 if kept and not inside:
                     wrong += 1
@@ -102,7 +126,7 @@ def check_targets(weighted, spreads, alone, scaled):
         wrong, first = block_count(wrong, first, counts, firsts)
         if cuda.threadIdx.x == 0:
             if alone:
-                write_report(total, wrong, first, target, mask, classes, report, sticky, serial, g, divides, upstream)
+                write_report(total, wrong, first, target, mask, classes, over, empty, report, sticky, serial, g, divides, upstream)
             else:
                 put(totals, block, total)
                 put_integer(bad, 2 * block, wrong)
@@ -111,11 +135,11 @@ def check_targets(weighted, spreads, alone, scaled):
     return kernel
 
 
-def finish_check(scaled):
+def finish_check(sampled, scaled):
     """One block adds what the blocks of ``check_targets`` found, and writes the report."""
-    write_report = make_write_report(scaled)
+    write_report = make_write_report(sampled, scaled)
 
-    def kernel(target, mask, classes, count, totals, bad, parts, report, g, divides, upstream, sticky, serial):
+    def kernel(target, mask, classes, count, totals, bad, parts, over, empty, report, g, divides, upstream, sticky, serial):
         shared = cuda.shared.array(BLOCK_THREADS, float64)
         counts = cuda.shared.array(BLOCK_THREADS, int64)
         firsts = cuda.shared.array(BLOCK_THREADS, int64)
@@ -128,24 +152,69 @@ def finish_check(scaled):
             k += BLOCK_THREADS
         wrong, first = block_count(wrong, first, counts, firsts)
         if cuda.threadIdx.x == 0:
-            write_report(total, wrong, first, target, mask, classes, report, sticky, serial, g, divides, upstream)
+            write_report(total, wrong, first, target, mask, classes, over, empty, report, sticky, serial, g, divides, upstream)
 
     return kernel
 
 
 def row_scale(
-    kernels, target, mask, wide, weight, classes, ignore_index, hit, share, scale, spread, report, sticky, serial,
-    g=0.0, divides=False, upstream=None,
+    kernels, target, mask, wide, weight, sample_weight, classes, ignore_index, hit, share, scale, spread, over, empty, report,
+    sticky, serial, g=0.0, divides=False, upstream=None,
 ):  # fmt: skip
     """Also writes ``upstream``, unless it is None: the number g, or with ``divides`` g over the divisor of the mean."""
     count = target.size
     parts = sum_blocks(count)
     totals, bad = kernels.scratch(parts, np.float64), kernels.scratch(2 * parts, np.int64)
-    scaled = upstream is not None
-    constants = weight is not None, spread is not None, parts == 1, scaled
-    inputs = target, int(mask), int(wide), scale if weight is None else weight, classes, ignore_index, float(hit), float(share)
-    ends = report, float(g), int(divides), upstream if scaled else scale, sticky, serial
+    sampled, scaled = sample_weight is not None, upstream is not None
+    constants = weight is not None, sampled, spread is not None, parts == 1, scaled
+    weights = scale if weight is None else weight, sample_weight if sampled else scale
+    inputs = target, int(mask), int(wide), *weights, classes, ignore_index, float(hit), float(share)
+    ends = over, empty, report, float(g), int(divides), upstream if scaled else scale, sticky, serial
     outputs = scale, scale if spread is None else spread, count, totals, bad
     launch.run(kernels, check_targets, constants, parts, BLOCK_THREADS, *inputs, *outputs, *ends)
     if parts > 1:
-        launch.run(kernels, finish_check, (scaled,), 1, BLOCK_THREADS, target, int(mask), classes, count, totals, bad, parts, *ends)
+        arguments = target, int(mask), classes, count, totals, bad, parts, *ends
+        launch.run(kernels, finish_check, (sampled, scaled), 1, BLOCK_THREADS, *arguments)
+
+
+# ------------------------------ sample weights of soft targets ------------------------------
+
+
+def sum_weights():
+    """The report of sample weights: their sum is the divisor, and there are no class numbers."""
+
+    def kernel(weights, count, empty, report):
+        shared = cuda.shared.array(BLOCK_THREADS, float64)
+        total = block_sum(strided_sum(weights, np.int64(0), count), shared)
+        if cuda.threadIdx.x == 0:
+            write_divisor(total, 0.0, True, empty, report)
+
+    return kernel
+
+
+def weight_sum(kernels, sample_weight, empty, report):
+    values, count = sample_weight, sample_weight.size
+    if count > BLOCK_NUMBERS:
+        values = kernels.scratch(sum_blocks(count), np.float64)
+        launch.run(kernels, partial_sums, (), sum_blocks(count), BLOCK_THREADS, sample_weight, count, values)
+        count = values.size
+    launch.run(kernels, sum_weights, (), 1, BLOCK_THREADS, values, count, empty, report)
+
+
+def weigh_positions():
+    """out = weights * values, 0 where the weight is 0; ``stride``: 0 for one value."""
+
+    def kernel(values, stride, weights, out, count):
+        p = thread_position()
+        if p < count:
+            own = get(weights, p)
+            put(out, p, own * get(values, p * stride) if own != 0 else own - own)
+
+    return kernel
+
+
+def weigh(kernels, values, sample_weight, out):
+    count = sample_weight.size
+    if count:
+        arguments = values, upstream_stride(values), sample_weight, out, count
+        launch.run(kernels, weigh_positions, (), blocks(count), BLOCK_THREADS, *arguments)

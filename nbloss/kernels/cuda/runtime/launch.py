@@ -26,11 +26,23 @@ def _config(grid, threads, cluster):
 
 
 class Serial(int):
-    """The serial number of a call: the only argument that differs when a recorded call is made again."""
+    """The serial number of a call. It and `Divisor` are the only arguments that differ when a recorded call is made again."""
+
+
+class Divisor(float):
+    """The divisor that a call gives for its mean."""
 
 
 # How a signature names an argument, by its type or by the dtype of its array. NumPy takes 10 us to name a dtype.
-_SCALARS = {int: "int64", Serial: "int64", bool: "int64", float: "float64", np.float32: "float32", np.float64: "float64"}
+_SCALARS = {
+    int: "int64",
+    Serial: "int64",
+    bool: "int64",
+    float: "float64",
+    Divisor: "float64",
+    np.float32: "float32",
+    np.float64: "float64",
+}
 
 _POINTERS = {code: f"*{np.dtype(code).name}" for code in "?bBhHiIlLqQfd"}
 
@@ -56,7 +68,7 @@ def _simulated(make, constants, cluster):
 
 def _simulated_value(argument):
     """The form of an argument in the simulator. NumPy's floats divide by zero as the hardware does; Python's do not."""
-    return np.float64(argument) if type(argument) is float else getattr(argument, "pointer", argument)
+    return np.float64(argument) if isinstance(argument, float) else getattr(argument, "pointer", argument)
 
 
 _wanted: dict | None = None  # during a dry run: arguments of `build.cubin` -> None
