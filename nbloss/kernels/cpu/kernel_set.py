@@ -79,6 +79,10 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
     _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), [x, y], out)
 
 
+def distillation(x, y, beta, upstream, loss, out):
+    _run("distillation", (y.dtype,), lambda x, y, out: (x, y, beta, upstream, loss, out), [x, y], out)
+
+
 def _of_type(options, dtype):
     """Row options in the type of the arithmetic, so that a row has the same bits in every layout."""
     return options and type(options)(*map(dtype.type, options))
