@@ -38,8 +38,8 @@ def distillation_loss(
 ) -> Any:
     """Kullback-Leibler divergence of a student's softmax from a teacher's, at a temperature: the loss of knowledge distillation.
 
-    With q = softmax(t / T) of the teacher's logits t and p = softmax(x / T) of the student's, l_i = T^2 * sum_c q_ic * log(q_ic / p_ic). The
-    factor T^2 keeps the size of the gradient when T changes: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network"
+    With q = softmax(t / T) of the teacher's logits t and p = softmax(x / T) of the student's, l_i = T^2 * sum_c q_ic * log(q_ic / p_ic).
+    The factor T^2 keeps the size of the gradient when T changes: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network"
     (2015), https://arxiv.org/abs/1503.02531.
 
     Parameters

@@ -30,8 +30,8 @@ loss, out     outputs             filled in place; ``out`` may be x; None asks f
 ``cross_entropy_soft``            loss = M log s + sum q (m - x);  out = upstream (M p - q), where q = w (a y + b) for probabilities y
                                   (target, scale and spread are None); for smoothed class numbers (y is None) q = spread w, plus scale
                                   at the target
-``distillation``                  loss = KL(q || p) / beta^2;  out = upstream (p - q) / beta, where p = softmax(beta x) and q is that of the teacher's
-                                  logits y (``math.divergence``)
+``distillation``                  loss = KL(q || p) / beta^2;  out = upstream (p - q) / beta, where p = softmax(beta x) and q =
+                                  softmax(beta y) of the teacher's logits y (``math.divergence``)
 ``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
                                   w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
                                   one number is set to ``hit``: it is right if the sum equals the number of positions

@@ -25,7 +25,7 @@ def _exp_remainder(z):
     return np.where(np.abs(z) < 0.5, series * near * near, np.expm1(z) - z)
 
 
-_divergence = divergence.make(lambda function: function, np.where, np.less, np.equal, _exp_remainder)
+_divergence = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)
 
 
 # ------------------------------ rows ------------------------------
@@ -198,10 +198,10 @@ def distillation(x, y, beta, upstream, loss, out):
         most = (top - m - k) * beta
         impossible = np.any((x == -np.inf) & (t > -np.inf), axis=1, keepdims=True)
         large = impossible | ~(most < divergence.MOST)
-        near, moved, product = _divergence.safe_terms(e, (x - t - k) * beta, np.exp((x - m - k) * beta), WIDE(low), WIDE(high))
+        z, near, moved = _divergence.safe_terms(e, (x - t - k) * beta, np.exp((x - m - k) * beta), WIDE(low), WIDE(high))
         excess = np.where(large, 0, near.sum(axis=1, keepdims=True) / s)
         of_large = _divergence.large_shift(np.where(impossible, np.inf, most), np.log(own), np.log(s), np.log(WIDE(2)))
-        shift = np.where(large, of_large, product.sum(axis=1, keepdims=True) / s)
+        shift = np.where(large, of_large, (e * z).sum(axis=1, keepdims=True) / s)
         total = np.where(large, 1, excess + shift)
         moved = np.where(large, _divergence.large_moved(e, other, 2 * s / own), moved)
         losses = _divergence.divergence(excess, shift, total, np.log1p(total), WIDE(divergence.NEAR)) / WIDE(beta) ** 2

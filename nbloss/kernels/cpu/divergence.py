@@ -1,15 +1,14 @@
 """The formulas of a row's divergence (``math.divergence``), compiled for vectors."""
 
-from numba import njit, types
+from numba import njit
 from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.load_store import splat
-from nbloss.kernels.cpu.simd.vec import equal, less, select
+from nbloss.kernels.cpu.simd.vec import equal, fma, less, select
 from nbloss.kernels.cpu.simd.vecmath import exp_remainder
 from nbloss.kernels.math import divergence as formulas
 
-_formulas = formulas.make(njit(**INLINE), select, less, equal, exp_remainder)
+_formulas = formulas.make(njit(**INLINE), select, less, equal, fma, exp_remainder)
 
 terms = _formulas.terms
 safe_terms = _formulas.safe_terms

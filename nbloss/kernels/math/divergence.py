@@ -49,30 +49,31 @@ class Formulas(NamedTuple):
     gradient: object
 
 
-def make(compile, select, less, equal, remainder):
-    """The formulas, for a backend's decorator ``compile``, its ``select(mask, a, b)``, comparisons and ``remainder(z)``."""
+def make(compile, select, less, equal, fma, remainder):
+    """The formulas, for a backend's decorator ``compile`` and its ``select(mask, a, b)``, comparisons, ``fma`` and ``remainder(z)``."""
 
     @compile
     def terms(e, z):
-        """``(e phi(z), e (exp(z) - 1), e z)``: divided by s, their sums are B, A and r. The second is also kept for the gradient."""
-        phi = remainder(z)
-        return e * phi, e * (z + phi), e * z
+        """``(e phi(z), e (exp(z) - 1))``: divided by s, their sums are B and A. The second is kept for the gradient."""
+        near = e * remainder(z)
+        return near, fma(e, z, near)
 
     @compile
     def safe_terms(e, z, other, low, high):
-        """``terms`` of any class of a row, the same bits between ``low`` and ``high``; z may be infinite or nan where e is 0."""
+        """``(z, *terms)`` of any class of a row, the same bits between ``low`` and ``high``; z may be infinite or nan where e is 0."""
         nothing = e - e
-        near, moved, product = terms(e, select(less(low, z), select(less(z, high), z, nothing), nothing))
-        product = select(equal(e, nothing), nothing, e * z)
+        near, moved = terms(e, select(less(low, z), select(less(z, high), z, nothing), nothing))
+        finite = select(equal(e, nothing), nothing, z)
         far = select(less(z, low), -e, other - e)
         moved = select(less(low, z), select(less(z, high), moved, far), far)
-        return select(less(low, z), select(less(z, high), near, far - product), far - product), moved, product
+        beyond = far - e * finite
+        return finite, select(less(low, z), select(less(z, high), near, beyond), beyond), moved
 
     @compile
     def large_shift(most, log_own, log_s, log_two):
         """The shift of a row with a large divergence, whose excess is set to 0 and whose total to 1.
 
-        ``most`` is the logarithm of its largest ``other``, and ``own`` the sum of the student's exponentials, whose largest is 1, as that of s.
+        ``most`` is the logarithm of its largest ``other``, and ``own`` the sum of the student's exponentials, whose largest is 1.
         """
         return log_two - (most + (log_own - log_s))
 
@@ -96,6 +97,6 @@ def make(compile, select, less, equal, remainder):
     @compile
     def gradient(e, moved, total, factor):
         """The gradient of a class, where moved = e (exp(z) - 1)."""
-        return (moved - total * e) * factor
+        return fma(e, -total, moved) * factor
 
     return Formulas(terms, safe_terms, large_shift, large_moved, divergence, factor, gradient)

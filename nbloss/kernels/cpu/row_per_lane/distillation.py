@@ -7,6 +7,7 @@ tile in which a lane is outside of the limits is computed again by `_safe_tile`,
 import numpy as np
 from numba import njit
 
+from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.divergence import (
     divergence,
@@ -38,6 +39,7 @@ from nbloss.kernels.cpu.simd.vec import (
     any_true,
     demote,
     equal,
+    fma,
     less,
     mask_and,
     mask_not,
@@ -57,11 +59,11 @@ SLOTS = 4
 
 
 @njit(**INLINE)
-def _gap(e, d, safe):
-    """e (x - t); with ``safe`` (not None), 0 where e is 0."""
+def _finite(e, d, safe):
+    """d; with ``safe`` (not None), 0 where e is 0."""
     if safe is None:
-        return e * d
-    return select(equal(e, 0.0), 0.0, e * d)
+        return d
+    return select(equal(e, 0.0), 0.0, d)
 
 
 @njit(**INLINE)
@@ -78,7 +80,7 @@ def _gap_sums(tile, teacher, n, m, beta, keep, safe):
             t = load(teacher, c * width)
             e, d = exp_scaled((t - m) * beta, None), load(tile, c * width) - t
             store(keep, c * width, e)
-            added, added_gaps = added + e, added_gaps + _gap(e, d, safe)
+            added, added_gaps = added + e, fma(e, _finite(e, d, safe), added_gaps)
             top, low = maximum(d, top), minimum(d, low)
             c += 1
         total, gaps = total + promote(added), gaps + promote(added_gaps)
@@ -87,14 +89,16 @@ def _gap_sums(tile, teacher, n, m, beta, keep, safe):
 
 @njit(**INLINE)
 def _class_terms(tile, teacher, c, m, k, beta, keep, safe):
-    """The terms of class c; with ``safe`` (not None), of any class."""
+    """``(e, z, terms)`` of class c; with ``safe`` (not None), of any class."""
     width = lanes(tile)
     v, e = load(tile, c * width), load(keep, c * width)
     z = ((v - load(teacher, c * width)) - k) * beta
     if safe is None:
-        return terms(e, z)
+        near, move = terms(e, z)
+        return e, z, near, move
     low, high = z_limits(z)
-    return safe_terms(e, z, exp_scaled(((v - m) - k) * beta, None), low, high)
+    z, near, move = safe_terms(e, z, exp_scaled(((v - m) - k) * beta, None), low, high)
+    return e, z, near, move
 
 
 @njit(**INLINE)
@@ -107,9 +111,10 @@ def _term_sums(tile, teacher, n, m, k, beta, keep, moved, s, safe):
         added = added_shift = zero
         stop = c + 4 if c + 4 <= n else n
         while c < stop:
-            near, move, product = _class_terms(tile, teacher, c, m, k, beta, keep, safe)
-            store(moved, c * width, move)
-            added, added_shift = added + near, added_shift + product
+            e, z, near, move = _class_terms(tile, teacher, c, m, k, beta, keep, safe)
+            if moved is not None:
+                store(moved, c * width, move)
+            added, added_shift = added + near, fma(e, z, added_shift)
             c += 1
         excess, shift = excess + promote(added), shift + promote(added_shift)
     return demote(excess, m) / s, demote(shift, m) / s, demote(excess + shift, m) / s
@@ -131,10 +136,11 @@ def _safe_tile(tile, teacher, n, beta, keep, moved, saved, span):
     large = mask_or(equal(impossible, 1.0), mask_not(less(most, MOST)))
     most = select(equal(impossible, 1.0), np.inf, most)
     of_large, ratio = large_shift(most, log1p(own / one - 1.0), log1p(s / one - 1.0), LN2), (s + s) / own
-    for c in range(n):
-        other = exp_scaled((load(tile, c * width) - top) * beta, None)
-        d = large_moved(load(keep, c * width), other, ratio)
-        store(moved, c * width, select(large, d, load(moved, c * width)))
+    if moved is not None:
+        for c in range(n):
+            other = exp_scaled((load(tile, c * width) - top) * beta, None)
+            d = large_moved(load(keep, c * width), other, ratio)
+            store(moved, c * width, select(large, d, load(moved, c * width)))
     store(slot_of(saved, SUM, span), 0, s)
     store(slot_of(saved, EXCESS, span), 0, select(large, 0.0, excess))
     store(slot_of(saved, SHIFT, span), 0, select(large, of_large, shift))
@@ -175,7 +181,7 @@ def distillation(x, y, beta, upstream, loss, out, lo, hi):
         for k in range(tiles):
             shift_of_tile, at = k * n * width, offset(saved, k * width)
             tile, teacher = offset(block, shift_of_tile), offset(teachers, shift_of_tile)
-            keep, moved = offset(kept, shift_of_tile), offset(moving, shift_of_tile)
+            keep, moved = offset(kept, shift_of_tile), if_given(out, offset(moving, shift_of_tile))
             prefetch_input(x, reads, stop + k * width, ahead + k * width)
             for j in range(k * width, (k + 1) * width, step):
                 prefetch_input(y, teacher_reads, stop + j, teacher_ahead + j)

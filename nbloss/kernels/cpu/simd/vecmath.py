@@ -318,7 +318,7 @@ def _exp_remainder32(z):
     """``exp_remainder`` for float32."""
     whole = fma(z, LOG2E, WHOLE32)
     n = whole - WHOLE32
-    r = fma(n, -LN2_LOW32, fma(n, -LN2_HIGH32, z))
+    r = fma(n, -LN2, z)
     p = fma(r, 0.0001989103065, 0.001393368586)
     p = fma(p, r, 0.00833331089)
     p = fma(p, r, 0.0416664646)

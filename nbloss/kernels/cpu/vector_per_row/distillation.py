@@ -1,7 +1,7 @@
 """The distillation loss of contiguous rows and its gradient, vectors along each row. The formulas are those of ``math.divergence``.
 
-A row is worked on in three steps, while both of its arrays are in a cache: the maximum of the teacher; its exponentials e, and the mean k of
-x - t; and the terms of the divergence, which depend on k. Then a group of rows has its logarithms together, and the gradient is written
+A row is worked on in three steps, while both of its arrays are in a cache: the maximum of the teacher; its exponentials e, and the mean k
+of x - t; and the terms of the divergence, which depend on k. Then a group of rows has its logarithms together, and the gradient is written
 from e and ``moved``, which are kept.
 
 A row with classes outside of the limits, such as -inf, is computed again by ``_safe_row``, which has a third exponential.
@@ -10,6 +10,7 @@ A row with classes outside of the limits, such as -inf, is computed again by ``_
 import numpy as np
 from numba import njit
 
+from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.divergence import (
     divergence,
@@ -21,7 +22,20 @@ from nbloss.kernels.cpu.divergence import (
     terms,
     z_limits,
 )
-from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_as, load_n, put, splat, store, store_n, store_nontemporal
+from nbloss.kernels.cpu.simd.load_store import (
+    cast,
+    get,
+    lanes,
+    load,
+    load_as,
+    load_n,
+    load_x4,
+    put,
+    splat,
+    store,
+    store_n,
+    store_nontemporal,
+)
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
 from nbloss.kernels.cpu.simd.pointers import (
     elements_to_aligned,
@@ -37,7 +51,9 @@ from nbloss.kernels.cpu.simd.pointers import (
 from nbloss.kernels.cpu.simd.vec import (
     any_true,
     equal,
+    extract_x4,
     first_lane,
+    fma,
     last_lanes,
     less,
     mask_and,
@@ -74,13 +90,23 @@ def _largest(y, n, like):
 
 
 @njit(**INLINE)
-def _exponentials(x, y, j, m, beta, keep, top, low):
-    """``(e, e (x - t), top, low)`` of a vector; the last two are updated with x - t. Stores e in ``keep``."""
+def _exponentials(x, y, j, m, beta, keep):
+    """``(e, x - t)`` of a vector. Stores e in ``keep``."""
     v = load(x, j)
     t = load_as(y, j, v)
-    e, d = exp_scaled((t - m) * beta, None), v - t
+    e = exp_scaled((t - m) * beta, None)
     store(keep, j, e)
-    return e, e * d, maximum(d, top), minimum(d, low)
+    return e, v - t
+
+
+@njit(**INLINE)
+def _four_exponentials(x, y, j, m, beta, keep):
+    """``(e, x - t)`` of four vectors. Stores e in ``keep``."""
+    v = load_x4(x, j)
+    t = load_as(y, j, v)
+    e = exp_scaled((t - m) * beta, None)
+    store(keep, j, e)
+    return e, v - t
 
 
 @njit(**INLINE)
@@ -95,30 +121,37 @@ def _gap_sums(x, y, n, m, beta, keep):
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop, j = min_int(n, start + SUM_BLOCK_CLASSES), start
         even = odd = even_gaps = odd_gaps = zero
-        while j + 2 * width <= stop:
-            e, g, top, low = _exponentials(x, y, j, m, beta, keep, top, low)
-            even, even_gaps = even + e, even_gaps + g
-            e, g, top, low = _exponentials(x, y, j + width, m, beta, keep, top, low)
-            odd, odd_gaps = odd + e, odd_gaps + g
-            j += 2 * width
-        if j + width <= stop:
-            e, g, top, low = _exponentials(x, y, j, m, beta, keep, top, low)
-            even, even_gaps = even + e, even_gaps + g
+        while j + 4 * width <= stop:
+            e, d = _four_exponentials(x, y, j, m, beta, keep)
+            even, odd = (even + extract_x4(e, 0)) + extract_x4(e, 2), (odd + extract_x4(e, 1)) + extract_x4(e, 3)
+            even_gaps = fma(extract_x4(e, 2), extract_x4(d, 2), fma(extract_x4(e, 0), extract_x4(d, 0), even_gaps))
+            odd_gaps = fma(extract_x4(e, 3), extract_x4(d, 3), fma(extract_x4(e, 1), extract_x4(d, 1), odd_gaps))
+            top = maximum(maximum(extract_x4(d, 0), extract_x4(d, 1)), maximum(maximum(extract_x4(d, 2), extract_x4(d, 3)), top))
+            low = minimum(minimum(extract_x4(d, 0), extract_x4(d, 1)), minimum(minimum(extract_x4(d, 2), extract_x4(d, 3)), low))
+            j += 4 * width
+        while j + width <= stop:
+            e, d = _exponentials(x, y, j, m, beta, keep)
+            even, odd = odd, even + e
+            even_gaps, odd_gaps = odd_gaps, fma(e, d, even_gaps)
+            top, low = maximum(d, top), minimum(d, low)
             j += width
         if j < stop:
-            e, g, top, low = _exponentials(x, y, stop - width, m, beta, keep, top, low)
-            odd, odd_gaps = odd + last_lanes(e, stop - j), odd_gaps + last_lanes(g, stop - j)
+            e, d = _exponentials(x, y, stop - width, m, beta, keep)
+            even, even_gaps = even + last_lanes(e, stop - j), fma(last_lanes(e, stop - j), d, even_gaps)
+            top, low = maximum(d, top), minimum(d, low)
         sums, gaps = sums + promote(even + odd), gaps + promote(even_gaps + odd_gaps)
     return reduce_add(sums), reduce_add(gaps), reduce_max(top), -reduce_max(-low)
 
 
 @njit(**INLINE)
 def _terms(x, y, j, k, beta, keep, moved):
-    """``(e phi(z), e z)`` of a vector. Stores e (exp(z) - 1) in ``moved``."""
-    v = load(x, j)
-    near, move, product = terms(load(keep, j), ((v - load_as(y, j, v)) - k) * beta)
-    store(moved, j, move)
-    return near, product
+    """``(e, z, e phi(z))`` of a vector. Stores e (exp(z) - 1) in ``moved``, unless that is None."""
+    v, e = load(x, j), load(keep, j)
+    z = ((v - load_as(y, j, v)) - k) * beta
+    near, move = terms(e, z)
+    if moved is not None:
+        store(moved, j, move)
+    return e, z, near
 
 
 @njit(**INLINE)
@@ -135,18 +168,18 @@ def _term_sums(x, y, n, k, beta, keep, moved, x_ahead, y_ahead, out):
             if out is not None:
                 prefetch_write(out, line)
         while j + 2 * width <= stop:
-            near, product = _terms(x, y, j, k, beta, keep, moved)
-            even, even_shift = even + near, even_shift + product
-            near, product = _terms(x, y, j + width, k, beta, keep, moved)
-            odd, odd_shift = odd + near, odd_shift + product
+            e, z, near = _terms(x, y, j, k, beta, keep, moved)
+            even, even_shift = even + near, fma(e, z, even_shift)
+            e, z, near = _terms(x, y, j + width, k, beta, keep, moved)
+            odd, odd_shift = odd + near, fma(e, z, odd_shift)
             j += 2 * width
         if j + width <= stop:
-            near, product = _terms(x, y, j, k, beta, keep, moved)
-            even, even_shift = even + near, even_shift + product
+            e, z, near = _terms(x, y, j, k, beta, keep, moved)
+            even, even_shift = even + near, fma(e, z, even_shift)
             j += width
         if j < stop:
-            near, product = _terms(x, y, stop - width, k, beta, keep, moved)
-            odd, odd_shift = odd + last_lanes(near, stop - j), odd_shift + last_lanes(product, stop - j)
+            e, z, near = _terms(x, y, stop - width, k, beta, keep, moved)
+            odd, odd_shift = odd + last_lanes(near, stop - j), fma(last_lanes(e, stop - j), z, odd_shift)
         excess, shift = excess + promote(even + odd), shift + promote(even_shift + odd_shift)
     return reduce_add(excess), reduce_add(shift)
 
@@ -191,17 +224,20 @@ def _safe_row(x, y, n, m, beta, keep, moved, result):
         ratio = cast(x, 2.0 * s / own)
         for j in range(0, n, width):
             at = min_int(j, n - width)
-            store(moved, at, large_moved(load(keep, at), exp_scaled((load(x, at) - top) * beta, None), ratio))
+            if moved is not None:
+                store(moved, at, large_moved(load(keep, at), exp_scaled((load(x, at) - top) * beta, None), ratio))
         return
     excess = shift = promote(zero)
     for j in range(0, n, width):
         at, count = min_int(j, n - width), min_int(width, n - j)
         v = load(x, at)
         other = exp_scaled(((v - m) - k) * beta, None)
-        near, move, product = safe_terms(load(keep, at), ((v - load_as(y, at, v)) - k) * beta, other, low, high)
-        store(moved, at, move)
+        e = load(keep, at)
+        z, near, move = safe_terms(e, ((v - load_as(y, at, v)) - k) * beta, other, low, high)
+        if moved is not None:
+            store(moved, at, move)
         excess = excess + promote(last_lanes(near, count))
-        shift = shift + promote(last_lanes(product, count))
+        shift = shift + promote(last_lanes(e * z, count))
     put(result, 1, reduce_add(excess) / s)
     put(result, 2, reduce_add(shift) / s)
     put(result, 3, (reduce_add(excess) + reduce_add(shift)) / s)
@@ -250,7 +286,8 @@ def distillation(x, y, beta, upstream, loss, out, lo, hi):
         count = min_int(near, hi - p)
         for k in range(count):
             row, teacher = position_pointer(x, p + k), position_pointer(y, p + k)
-            keep, moved, lines = offset(kept, k * pitch), offset(moving, k * pitch), output_lines(row, out, p + k, nontemporal)
+            keep, moved = offset(kept, k * pitch), if_given(out, offset(moving, k * pitch))
+            lines = output_lines(row, out, p + k, nontemporal)
             m = _largest(teacher, n, kept)
             s, gaps, most, least = _gap_sums(row, teacher, n, m, inverse, keep)
             mean = cast(base, gaps / s)
