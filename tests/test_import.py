@@ -14,10 +14,11 @@ import nbloss.functional
 import nbloss.modules
 from nbloss._docstrings import documented
 
-MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss"]
+MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "DistillationLoss"]
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad",
+    "distillation_loss", "distillation_loss_backward", "distillation_loss_value_and_grad",
 ]  # fmt: skip
 OTHERS = [
     "functional",
@@ -41,6 +42,12 @@ SIGNATURES = {
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, grad_output=1.0, out=None, device=None",
+    "distillation_loss": "input, teacher, *, temperature=1.0, sample_weight=None, divisor=None, reduction='mean', device=None",
+    "distillation_loss_backward": "grad_output, input, teacher, *, "
+    "temperature=1.0, sample_weight=None, divisor=None, reduction='mean', out=None, device=None",
+    "distillation_loss_value_and_grad": "input, teacher, *, "
+    "temperature=1.0, sample_weight=None, divisor=None, reduction='mean', grad_output=1.0, out=None, device=None",
+    "DistillationLoss": "*, temperature=1.0, divisor=None, reduction='mean', device=None, reuse_grad=False",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', device=None, reuse_grad=False, size_average=None, reduce=None",

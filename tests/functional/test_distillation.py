@@ -1,5 +1,5 @@
-"""The distillation loss T² KL(softmax(t / T) || softmax(x / T)) and its gradient T (p - q): against fifty digits where the student is near its
-teacher, against the plain formula in the widest float, and against PyTorch; and the laws that it obeys."""
+"""The distillation loss T² KL(softmax(t / T) || softmax(x / T)) and its gradient T (p - q): against fifty digits where the student is near
+its teacher, against the plain formula in the widest float, and against PyTorch; and the laws that it obeys."""
 
 import os
 from itertools import product

@@ -44,15 +44,11 @@ def test_digits_are_kept_where_the_student_is_near_its_teacher(rng, dtype, dista
 
 @pytest.mark.parametrize("width", [4, 60])
 def test_classes_without_probability(width):
-    inf = np.inf
-    t = padded(
-        [[1, 2, 0, -inf], [1, 2, 0, -inf], [1, 2, 0, 1], [-inf] * 4, [1, 2, np.nan, 0], [inf, 0, 0, 0], [0, 1, 0, 0], [0, 99, 1, 0]], width
-    )
-    x = padded(
-        [[2, 2, 0, -inf], [2, 2, 0, 3], [1, 2, 0, -inf], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [0, inf, 0, 0], [99, 0, 0, 1]], width
-    )
-    results = on_gpu(x, t, reduction="none")
-    assert_results(results, x, t, reduction="none")
+    inf, nan = np.inf, np.nan
+    t = [[1, 2, 0, -inf], [1, 2, 0, -inf], [1, 2, 0, 1], [-inf] * 4, [1, 2, nan, 0], [inf, 0, 0, 0], [0, 1, 0, 0], [0, 99, 1, 0]]
+    x = [[2, 2, 0, -inf], [2, 2, 0, 3], [1, 2, 0, -inf], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [0, inf, 0, 0], [99, 0, 0, 1]]
+    x, t = padded(x, width), padded(t, width)
+    assert_results(on_gpu(x, t, reduction="none"), x, t, reduction="none")
 
 
 def test_a_sample_weight_of_0_hides_the_row(rng):
@@ -64,7 +60,7 @@ def test_a_sample_weight_of_0_hides_the_row(rng):
 
 def test_arrays_on_the_device(rng):
     x, t = pair(rng, (3, 6))
-    there = [to_device(a) for a in (x, t)]
+    there = [to_device(a, "cuda") for a in (x, t)]
     expected = on_gpu(x, t, reduction="none")
     for _ in range(2):  # the second call repeats what was recorded
         loss, grad = F.distillation_loss_value_and_grad(*there, reduction="none")
