@@ -65,7 +65,7 @@ def distillation_loss(
     Notes
     -----
     The loss is at least 0, and exactly 0 if both have the same logits. It keeps its digits where the student is near its teacher: with
-    z_c = (x_c - t_c - k) / T, for a number k near the q-mean of x - t, every term of sum_c q_c * (exp(z_c) - 1 - z_c) is at least 0, and of
+    z_c = (x_c - t_c) / T - k, for a number k near the q-mean of (x - t) / T, every term of sum_c q_c * (exp(z_c) - 1 - z_c) is at least 0, and of
     the differences of logarithms nothing is left to cancel.
 
     A class with q = 0 (t = -inf) adds 0, also where x = -inf. A class with q > 0 at x = -inf makes the loss inf. A row with nan or +inf, or
@@ -82,7 +82,7 @@ def distillation_loss(
     np.float64(0.1308)
     >>> teacher = np.array([1, 2, 3], np.float32)
     >>> F.distillation_loss(teacher + np.array([0, 0, 2**-13], np.float32), teacher)
-    np.float32(1.6501e-09)
+    np.float32(1.6591878e-09)
     """
     call = input, teacher, temperature, sample_weight, divisor, reduction, device
     return _general_path.distillation(*call)[0]

@@ -194,11 +194,11 @@ def distillation(x, y, beta, upstream, loss, out):
         m, top = t.max(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
         e, other = np.exp((t - m) * beta), np.exp((x - top) * beta)
         s, own = e.sum(axis=1, keepdims=True), other.sum(axis=1, keepdims=True)
-        k = np.where(e == 0, 0, e * (x - t)).sum(axis=1, keepdims=True) / s
-        most = (top - m - k) * beta
+        k = np.where(e == 0, 0, e * (x - t)).sum(axis=1, keepdims=True) / s * beta
+        most = (top - m) * beta - k
         impossible = np.any((x == -np.inf) & (t > -np.inf), axis=1, keepdims=True)
         large = impossible | ~(most < divergence.MOST)
-        z, near, moved = _divergence.safe_terms(e, (x - t - k) * beta, np.exp((x - m - k) * beta), WIDE(low), WIDE(high))
+        z, near, moved = _divergence.safe_terms(e, (x - t) * beta - k, np.exp((x - m) * beta - k), WIDE(low), WIDE(high))
         excess = np.where(large, 0, near.sum(axis=1, keepdims=True) / s)
         of_large = _divergence.large_shift(np.where(impossible, np.inf, most), np.log(own), np.log(s), np.log(WIDE(2)))
         shift = np.where(large, of_large, (e * z).sum(axis=1, keepdims=True) / s)

@@ -101,11 +101,11 @@ class Steps:
         @device
         def terms_of(v, t, m, k, beta):
             """``(e, z, e phi(z), e (exp(z) - 1))`` of a class."""
-            e, z = exp_of((t - m) * beta), ((v - t) - k) * beta
+            e, z = exp_of((t - m) * beta), fma(v - t, beta, -k)
             if low < z and z < high:
                 near_0, moved = terms(e, z)
                 return e, z, near_0, moved
-            z, near_0, moved = safe_terms(e, z, exp_of(((v - m) - k) * beta), low, high)
+            z, near_0, moved = safe_terms(e, z, exp_of((v - m) * beta - k), low, high)
             return e, z, near_0, moved
 
         @device
@@ -123,14 +123,14 @@ class Steps:
         @device
         def is_large(m, top, k, beta, impossible):
             """Whether the divergence is taken as the difference of logarithms; so is that of a row with nan."""
-            return impossible > 0.0 or not ((top - m) - k) * beta < most
+            return impossible > 0.0 or not (top - m) * beta - k < most
 
         @device
         def loss_of(large, m, top, k, beta, s, own, impossible, excess, shift):
             """``(divergence, total)`` of a row, from its sums."""
             if large:
                 log_own, log_s = log1p(real(own / scale) - one), log1p(real(s / scale) - one)
-                bound = infinite if impossible > 0.0 else ((top - m) - k) * beta
+                bound = infinite if impossible > 0.0 else (top - m) * beta - k
                 return divergence(zero, large_shift(bound, log_own, log_s, log_two), one, log1p(one), near), one
             total = real((excess + shift) / s)
             return divergence(real(excess / s), real(shift / s), total, log1p(total), near), total

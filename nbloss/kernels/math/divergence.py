@@ -9,7 +9,7 @@ x, t        logits of the student and of the teacher
 beta        1 / temperature
 q, p        softmax(beta t), softmax(beta x)
 e           exp(beta (t - max t)), the numerators of q; their sum is s
-z           beta (x - t - k), where the number k is nearly the q-mean of x - t
+z           beta (x - t) - k, where the number k is nearly the q-mean of beta (x - t)
 phi(z)      exp(z) - 1 - z, which is at least 0: ``remainder``
 B           ``excess``: sum q phi(z)
 r           ``shift``: sum q z, about the rounding error of k
@@ -21,7 +21,7 @@ keeps its digits: sum q (log q - log p) is the small difference of large terms t
 p - q = q ((exp(z) - 1) - A) / (1 + A), which loses no digits either.
 
 Where z is outside of `LIMITS`, exp(z) has no accurate phi or overflows, and q or p may be 0. There q exp(z) is taken from the student's
-own exponential, ``other`` = exp(beta (x - max t) - beta k). A row whose largest ``other`` exceeds `MOST`, or that gives a class of the
+own exponential, ``other`` = exp(beta (x - max t) - k). A row whose largest ``other`` exceeds `MOST`, or that gives a class of the
 teacher no probability, has a large divergence, for which the difference of logarithms is accurate.
 """
 

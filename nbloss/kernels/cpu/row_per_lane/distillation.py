@@ -78,13 +78,13 @@ def _gap_sums(tile, teacher, n, m, beta, keep, safe):
         stop = c + 4 if c + 4 <= n else n
         while c < stop:
             t = load(teacher, c * width)
-            e, d = exp_scaled((t - m) * beta, None), load(tile, c * width) - t
+            e, d = exp_scaled(fma(t, beta, -m), None), load(tile, c * width) - t
             store(keep, c * width, e)
             added, added_gaps = added + e, fma(e, _finite(e, d, safe), added_gaps)
             top, low = maximum(d, top), minimum(d, low)
             c += 1
         total, gaps = total + promote(added), gaps + promote(added_gaps)
-    return demote(total, m), demote(gaps / total, m), top, low
+    return demote(total, m), demote(gaps / total, m) * beta, top, low
 
 
 @njit(**INLINE)
@@ -92,12 +92,12 @@ def _class_terms(tile, teacher, c, m, k, beta, keep, safe):
     """``(e, z, terms)`` of class c; with ``safe`` (not None), of any class."""
     width = lanes(tile)
     v, e = load(tile, c * width), load(keep, c * width)
-    z = ((v - load(teacher, c * width)) - k) * beta
+    z = fma(v - load(teacher, c * width), beta, -k)
     if safe is None:
         near, move = terms(e, z)
         return e, z, near, move
     low, high = z_limits(z)
-    z, near, move = safe_terms(e, z, exp_scaled(((v - m) - k) * beta, None), low, high)
+    z, near, move = safe_terms(e, z, exp_scaled(fma(v, beta, -m) - k, None), low, high)
     return e, z, near, move
 
 
@@ -124,21 +124,21 @@ def _term_sums(tile, teacher, n, m, k, beta, keep, moved, s, safe):
 def _safe_tile(tile, teacher, n, beta, keep, moved, saved, span):
     """The steps of a tile that may have any lanes; stores SUM to TOTAL."""
     width, one = lanes(tile), exp_scale(get(keep, 0))
-    m, top = tile_max(teacher, n), tile_max(tile, n)
+    m, top = tile_max(teacher, n) * beta, tile_max(tile, n) * beta
     s, k, _, _ = _gap_sums(tile, teacher, n, m, beta, keep, True)
     own = impossible = splat(tile, 0.0)
     for c in range(n):
         v, t = load(tile, c * width), load(teacher, c * width)
-        own = own + exp_scaled((v - top) * beta, None)
+        own = own + exp_scaled(fma(v, beta, -top), None)
         impossible = select(mask_and(equal(v, -np.inf), less(-np.inf, t)), 1.0, impossible)
     excess, shift, total = _term_sums(tile, teacher, n, m, k, beta, keep, moved, s, True)
-    most = ((top - m) - k) * beta
+    most = (top - m) - k
     large = mask_or(equal(impossible, 1.0), mask_not(less(most, MOST)))
     most = select(equal(impossible, 1.0), np.inf, most)
     of_large, ratio = large_shift(most, log1p(own / one - 1.0), log1p(s / one - 1.0), LN2), (s + s) / own
     if moved is not None:
         for c in range(n):
-            other = exp_scaled((load(tile, c * width) - top) * beta, None)
+            other = exp_scaled(fma(load(tile, c * width), beta, -top), None)
             d = large_moved(load(keep, c * width), other, ratio)
             store(moved, c * width, select(large, d, load(moved, c * width)))
     store(slot_of(saved, SUM, span), 0, s)
@@ -186,9 +186,9 @@ def distillation(x, y, beta, upstream, loss, out, lo, hi):
             for j in range(k * width, (k + 1) * width, step):
                 prefetch_input(y, teacher_reads, stop + j, teacher_ahead + j)
             prefetch_output(out, writes, p + k * width, written + k * width)
-            m = tile_max(teacher, n)
+            m = tile_max(teacher, n) * inverse
             s, mean, most, least = _gap_sums(tile, teacher, n, m, inverse, keep, None)
-            if all_true(mask_and(less((most - mean) * inverse, high), less(low, (least - mean) * inverse))):
+            if all_true(mask_and(less(most * inverse - mean, high), less(low, least * inverse - mean))):
                 excess, shift, total = _term_sums(tile, teacher, n, m, mean, inverse, keep, moved, s, None)
                 store(slot_of(at, SUM, span), 0, s)
                 store(slot_of(at, EXCESS, span), 0, excess)

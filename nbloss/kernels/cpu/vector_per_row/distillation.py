@@ -1,7 +1,7 @@
 """The distillation loss of contiguous rows and its gradient, vectors along each row. The formulas are those of ``math.divergence``.
 
 A row is worked on in three steps, while both of its arrays are in a cache: the maximum of the teacher; its exponentials e, and the mean k
-of x - t; and the terms of the divergence, which depend on k. Then a group of rows has its logarithms together, and the gradient is written
+of beta (x - t); and the terms of the divergence, which depend on k. Then a group of rows has its logarithms together, and the gradient is written
 from e and ``moved``, which are kept.
 
 A row with classes outside of the limits, such as -inf, is computed again by ``_safe_row``, which has a third exponential.
@@ -29,7 +29,6 @@ from nbloss.kernels.cpu.simd.load_store import (
     load,
     load_as,
     load_n,
-    load_x4,
     put,
     splat,
     store,
@@ -51,7 +50,6 @@ from nbloss.kernels.cpu.simd.pointers import (
 from nbloss.kernels.cpu.simd.vec import (
     any_true,
     equal,
-    extract_x4,
     first_lane,
     fma,
     last_lanes,
@@ -94,17 +92,7 @@ def _exponentials(x, y, j, m, beta, keep):
     """``(e, x - t)`` of a vector. Stores e in ``keep``."""
     v = load(x, j)
     t = load_as(y, j, v)
-    e = exp_scaled((t - m) * beta, None)
-    store(keep, j, e)
-    return e, v - t
-
-
-@njit(**INLINE)
-def _four_exponentials(x, y, j, m, beta, keep):
-    """``(e, x - t)`` of four vectors. Stores e in ``keep``."""
-    v = load_x4(x, j)
-    t = load_as(y, j, v)
-    e = exp_scaled((t - m) * beta, None)
+    e = exp_scaled(fma(t, beta, -m), None)
     store(keep, j, e)
     return e, v - t
 
@@ -121,23 +109,22 @@ def _gap_sums(x, y, n, m, beta, keep):
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop, j = min_int(n, start + SUM_BLOCK_CLASSES), start
         even = odd = even_gaps = odd_gaps = zero
-        while j + 4 * width <= stop:
-            e, d = _four_exponentials(x, y, j, m, beta, keep)
-            even, odd = (even + extract_x4(e, 0)) + extract_x4(e, 2), (odd + extract_x4(e, 1)) + extract_x4(e, 3)
-            even_gaps = fma(extract_x4(e, 2), extract_x4(d, 2), fma(extract_x4(e, 0), extract_x4(d, 0), even_gaps))
-            odd_gaps = fma(extract_x4(e, 3), extract_x4(d, 3), fma(extract_x4(e, 1), extract_x4(d, 1), odd_gaps))
-            top = maximum(maximum(extract_x4(d, 0), extract_x4(d, 1)), maximum(maximum(extract_x4(d, 2), extract_x4(d, 3)), top))
-            low = minimum(minimum(extract_x4(d, 0), extract_x4(d, 1)), minimum(minimum(extract_x4(d, 2), extract_x4(d, 3)), low))
-            j += 4 * width
-        while j + width <= stop:
+        while j + 2 * width <= stop:
             e, d = _exponentials(x, y, j, m, beta, keep)
-            even, odd = odd, even + e
-            even_gaps, odd_gaps = odd_gaps, fma(e, d, even_gaps)
+            even, even_gaps = even + e, fma(e, d, even_gaps)
+            top, low = maximum(d, top), minimum(d, low)
+            e, d = _exponentials(x, y, j + width, m, beta, keep)
+            odd, odd_gaps = odd + e, fma(e, d, odd_gaps)
+            top, low = maximum(d, top), minimum(d, low)
+            j += 2 * width
+        if j + width <= stop:
+            e, d = _exponentials(x, y, j, m, beta, keep)
+            even, even_gaps = even + e, fma(e, d, even_gaps)
             top, low = maximum(d, top), minimum(d, low)
             j += width
         if j < stop:
             e, d = _exponentials(x, y, stop - width, m, beta, keep)
-            even, even_gaps = even + last_lanes(e, stop - j), fma(last_lanes(e, stop - j), d, even_gaps)
+            odd, odd_gaps = odd + last_lanes(e, stop - j), fma(last_lanes(e, stop - j), d, odd_gaps)
             top, low = maximum(d, top), minimum(d, low)
         sums, gaps = sums + promote(even + odd), gaps + promote(even_gaps + odd_gaps)
     return reduce_add(sums), reduce_add(gaps), reduce_max(top), -reduce_max(-low)
@@ -147,7 +134,7 @@ def _gap_sums(x, y, n, m, beta, keep):
 def _terms(x, y, j, k, beta, keep, moved):
     """``(e, z, e phi(z))`` of a vector. Stores e (exp(z) - 1) in ``moved``, unless that is None."""
     v, e = load(x, j), load(keep, j)
-    z = ((v - load_as(y, j, v)) - k) * beta
+    z = fma(v - load_as(y, j, v), beta, -k)
     near, move = terms(e, z)
     if moved is not None:
         store(moved, j, move)
@@ -199,21 +186,21 @@ def _safe_row(x, y, n, m, beta, keep, moved, result):
     width, zero = lanes(x), splat(x, 0.0)
     low, high = z_limits(zero)
     sums = gaps = own_sums = promote(zero)
-    impossible, top = False, _largest(x, n, keep)
+    impossible, top = False, _largest(x, n, keep) * beta
     for j in range(0, n, width):
         at, count = min_int(j, n - width), min_int(width, n - j)
         v = load(x, at)
         t = load_as(y, at, v)
-        e = exp_scaled((t - m) * beta, None)
+        e = exp_scaled(fma(t, beta, -m), None)
         store(keep, at, e)
         if any_true(mask_and(equal(v, -np.inf), less(-np.inf, t))):
             impossible = True
         sums = sums + promote(last_lanes(e, count))
         gaps = gaps + promote(last_lanes(select(equal(e, 0.0), 0.0, e * (v - t)), count))
-        own_sums = own_sums + promote(last_lanes(exp_scaled((v - top) * beta, None), count))
+        own_sums = own_sums + promote(last_lanes(exp_scaled(fma(v, beta, -top), None), count))
     s, own = reduce_add(sums), reduce_add(own_sums)
-    k = cast(x, reduce_add(gaps) / s)
-    most = ((top - m) - k) * beta
+    k = cast(x, reduce_add(gaps) / s * beta)
+    most = (top - m) - k
     put(result, 0, s)
     if impossible or not most < MOST:
         if impossible:
@@ -225,15 +212,15 @@ def _safe_row(x, y, n, m, beta, keep, moved, result):
         for j in range(0, n, width):
             at = min_int(j, n - width)
             if moved is not None:
-                store(moved, at, large_moved(load(keep, at), exp_scaled((load(x, at) - top) * beta, None), ratio))
+                store(moved, at, large_moved(load(keep, at), exp_scaled(fma(load(x, at), beta, -top), None), ratio))
         return
     excess = shift = promote(zero)
     for j in range(0, n, width):
         at, count = min_int(j, n - width), min_int(width, n - j)
         v = load(x, at)
-        other = exp_scaled(((v - m) - k) * beta, None)
+        other = exp_scaled(fma(v, beta, -m) - k, None)
         e = load(keep, at)
-        z, near, move = safe_terms(e, ((v - load_as(y, at, v)) - k) * beta, other, low, high)
+        z, near, move = safe_terms(e, fma(v - load_as(y, at, v), beta, -k), other, low, high)
         if moved is not None:
             store(moved, at, move)
         excess = excess + promote(last_lanes(near, count))
@@ -288,10 +275,10 @@ def distillation(x, y, beta, upstream, loss, out, lo, hi):
             row, teacher = position_pointer(x, p + k), position_pointer(y, p + k)
             keep, moved = offset(kept, k * pitch), if_given(out, offset(moving, k * pitch))
             lines = output_lines(row, out, p + k, nontemporal)
-            m = _largest(teacher, n, kept)
+            m = _largest(teacher, n, kept) * inverse
             s, gaps, most, least = _gap_sums(row, teacher, n, m, inverse, keep)
-            mean = cast(base, gaps / s)
-            if (most - mean) * inverse < high and (least - mean) * inverse > low:
+            mean = cast(base, gaps / s * inverse)
+            if most * inverse - mean < high and least * inverse - mean > low:
                 excess, shift = _term_sums(row, teacher, n, mean, inverse, keep, moved, x_ahead, y_ahead, lines)
                 put(sums, k, s)
                 put(excesses, k, excess / s)

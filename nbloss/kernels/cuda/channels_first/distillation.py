@@ -17,7 +17,7 @@ def distillation(kind, sm80, gradient):
             base = position_offset(p, classes, inner)
             m, top = largest(y, base, 0, 1, inner, classes), largest(x, base, 0, 1, inner, classes)
             s, gaps, own, impossible = gap_sums(x, y, base, 0, 1, inner, classes, m, top, beta)
-            k = real(gaps / s)
+            k = real(gaps / s) * beta
             large = is_large(m, top, k, beta, impossible)
             excess, shift = 0.0, 0.0
             if not large:

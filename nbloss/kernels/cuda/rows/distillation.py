@@ -51,7 +51,7 @@ def distillation(kind, sm80, gradient):
         s, gaps, own, impossible = gap_sums(x, y, base, rank, BLOCK_THREADS, 1, classes, m, top, beta)
         s, gaps = _added(s, shared), _added(gaps, shared)
         own, impossible = _added(own, shared), _added(impossible, shared)
-        k = real(gaps / s)
+        k = real(gaps / s) * beta
         large = is_large(m, top, k, beta, impossible)
         excess, shift = 0.0, 0.0
         if not large:
