@@ -65,8 +65,8 @@ def distillation_loss(
     Notes
     -----
     The loss is at least 0, and exactly 0 if both have the same logits. It keeps its digits where the student is near its teacher: with
-    z_c = (x_c - t_c) / T - k, for a number k near the q-mean of (x - t) / T, every term of sum_c q_c * (exp(z_c) - 1 - z_c) is at least 0, and of
-    the differences of logarithms nothing is left to cancel.
+    z_c = (x_c - t_c) / T - k, for a number k near the q-mean of (x - t) / T, every term of sum_c q_c * (exp(z_c) - 1 - z_c) is at least 0.
+    The differences of the logarithms would be large terms that cancel.
 
     A class with q = 0 (t = -inf) adds 0, also where x = -inf. A class with q > 0 at x = -inf makes the loss inf. A row with nan or +inf, or
     with -inf alone, is nan. Without rows the mean is nan and the sum is 0. Results are the same bits for any number of threads.

@@ -1,8 +1,8 @@
 """The distillation loss of contiguous rows and its gradient, vectors along each row. The formulas are those of ``math.divergence``.
 
 A row is worked on in three steps, while both of its arrays are in a cache: the maximum of the teacher; its exponentials e, and the mean k
-of beta (x - t); and the terms of the divergence, which depend on k. Then a group of rows has its logarithms together, and the gradient is written
-from e and ``moved``, which are kept.
+of beta (x - t); and the terms of the divergence, which depend on k. Then a group of rows has its logarithms together, and the gradient is
+written from e and ``moved``, which are kept. The maxima ``m`` and ``top`` are multiplied by beta.
 
 A row with classes outside of the limits, such as -inf, is computed again by ``_safe_row``, which has a third exponential.
 """
