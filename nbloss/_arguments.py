@@ -146,6 +146,14 @@ def _target_hint(shape, rows, got):
     return ""
 
 
+def teacher_array(backend, value, shape):
+    """The teacher's logits, of any of the four float dtypes, for a student of this shape."""
+    array = float_array(backend, "teacher", value)
+    if array.shape != shape:
+        raise ValueError(f"teacher should have shape {shape}, the input's; got {array.shape}")
+    return array
+
+
 def weight_array(backend, value, shape, axis, rows, dtype):
     """The class weights in the dtype of the arithmetic, for an input of this shape whose classes lie along ``axis``."""
     array = real_array(backend, "weight", value, dtype)

@@ -53,6 +53,9 @@ divisor : float, optional
     "empty": """\
 empty : {"nan", "zero"}, default "nan"
     What a "mean" is where its divisor is 0: if no row counts, or all weights are 0. With "zero" its gradients are 0, too.""",
+    "temperature": """\
+temperature : float, default 1.0
+    T, a positive finite number that divides both arrays of logits.""",
     "dim": """\
 dim : int, default -1
     The axis of the classes.""",

@@ -11,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from nbloss._arguments import array_like, float_array, float_dtype, real_array
 from nbloss._fast_path import NO_GRADIENT
 from nbloss._options import checked_dim, checked_divisor
-from nbloss._problem import NO_TARGET, Problem, as_stored, delivered, output_array
+from nbloss._problem import NO_TARGET, Distillation, Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
 
 _NUMBERS = (float, int, np.float32, np.float64)
@@ -79,6 +79,31 @@ def stats(input, target, ignore_index, device):
         if target is not None:
             problem.check_targets()
         done = tuple([None if output is None else delivered(backend, output) for output in problem.stats()])
+        if call is not None:
+            call.keep(done)
+        return done
+
+
+def distillation(input, teacher, temperature, sample_weight, divisor, reduction, device, g=NO_GRADIENT, out=None, with_loss=True):
+    """``(loss, gradient)`` of the distillation loss, as `loss`."""
+    upstream = None if g is NO_GRADIENT else g
+    number = type(g) in _NUMBERS
+    call, over = None, checked_divisor(divisor, reduction)
+    if type(temperature) is float:
+        options = "distillation", temperature, reduction, over is None, device, g is NO_GRADIENT, with_loss
+        arrays = input, teacher, sample_weight, None if number else upstream, out
+        call = _recorded(options, float(g) if number else None, *arrays)
+        done = call and call.replay(over)
+        if done:
+            return done
+    with select(device, input, teacher, sample_weight, upstream, out, call=call) as backend:
+        problem = Distillation(backend, input, teacher, temperature, reduction, sample_weight, over)
+        result = gradient = None
+        if g is not NO_GRADIENT:
+            result, gradient = problem.gradient(out, g)
+        problem.check_targets()
+        losses = problem.distillation(upstream, gradient, with_loss)
+        done = problem.reduced(losses) if with_loss else None, None if result is None else backend.deliver(result)
         if call is not None:
             call.keep(done)
         return done

@@ -108,6 +108,14 @@ def checked_divisor(divisor, reduction):
     return value
 
 
+def checked_temperature(temperature):
+    """A positive finite float."""
+    value = _number("temperature", ", positive and finite", temperature)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"temperature should be a positive finite number; got {temperature}")
+    return value
+
+
 def checked_empty(empty):
     """A key of `EMPTY`."""
     if not isinstance(empty, str) or empty not in EMPTY:
@@ -121,4 +129,5 @@ CHECKS = {
     "label_smoothing": checked_label_smoothing,
     "lse_square_scale": checked_lse_square_scale,
     "empty": checked_empty,
+    "temperature": checked_temperature,
 }

@@ -10,7 +10,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from nbloss._arguments import float_array, float_kind, real_array, sample_weight_array, target_array, weight_array
+from nbloss._arguments import float_array, float_kind, real_array, sample_weight_array, target_array, teacher_array, weight_array
 from nbloss._options import (
     EMPTY,
     REDUCTIONS,
@@ -20,6 +20,7 @@ from nbloss._options import (
     checked_label_smoothing,
     checked_lse_square_scale,
     checked_reduction,
+    checked_temperature,
 )
 from nbloss._warnings import any_positive, warn_of_positive
 from nbloss.kernels.math.epilogue import RowOptions
@@ -128,10 +129,26 @@ NO_TARGET = object()  # instead of a target: of statistics that need none
 class Problem:
     """The logits or log-probabilities, the targets and the options of one loss, in the form that the kernels of a backend take."""
 
+    target_name = "target"
+
     def __init__(
         self, backend, input, target, weight, ignore_index, reduction, sample_weight=None, divisor=None, empty="nan",
         label_smoothing=0.0, lse_square_scale=0.0,
     ):  # fmt: skip
+        self._start(backend, input, reduction, divisor, empty)
+        x = self.input
+        self.ignore_index = checked_ignore_index(ignore_index)
+        self.smoothing = checked_label_smoothing(label_smoothing)
+        lam = checked_lse_square_scale(lse_square_scale)
+        self.options = RowOptions(lam) if lam else None  # None: the kernels run without the code of the options
+        self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
+        if target is not NO_TARGET:
+            self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
+        self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
+        self._weigh_rows(sample_weight)
+
+    def _start(self, backend, input, reduction, divisor, empty):
+        """Check what all losses have: logits of at least one class, and how losses are reduced."""
         self.backend = backend
         self.input = x = float_array(backend, "input", input)
         if x.ndim == 0:
@@ -139,27 +156,22 @@ class Problem:
         self.sums, self.divides = REDUCTIONS[checked_reduction(reduction)]
         self.over = checked_divisor(divisor, reduction) or 0.0  # what a mean is divided by; 0: by the weights of the rows that count
         self.empty = EMPTY[checked_empty(empty)]
-        self.ignore_index = checked_ignore_index(ignore_index)
-        self.smoothing = checked_label_smoothing(label_smoothing)
-        lam = checked_lse_square_scale(lse_square_scale)
-        self.options = RowOptions(lam) if lam else None  # None: the kernels run without the code of the options
         self.dtype = float_kind(x.dtype)[1]
         self.axis = 0 if x.ndim == 1 else 1
         self.classes = x.shape[self.axis]
         self.shape = x.shape[: self.axis] + x.shape[self.axis + 1 :]  # the shape of the losses
         self.positions = math.prod(self.shape)
-        self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
-        if target is not NO_TARGET:
-            self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
-        self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
+
+    def _weigh_rows(self, sample_weight):
+        """Check the weights of rows, the last array of every loss."""
         self.sample_weight_array = self.sample_weight = None
         if sample_weight is not None:
-            self.sample_weight_array = sample_weight_array(backend, sample_weight, self.shape, self.dtype)
-            self.sample_weight = backend.flat(self.sample_weight_array)
+            self.sample_weight_array = sample_weight_array(self.backend, sample_weight, self.shape, self.dtype)
+            self.sample_weight = self.backend.flat(self.sample_weight_array)
         # What is known before the targets are checked: the upstream gradient, if it is a number, and whether the caller gets a sum.
         self.upstream_number, self.wants_sum = None, False
         if self.classes == 0 and self.positions:
-            raise ValueError(f"input should have at least one class; got shape {x.shape}")
+            raise ValueError(f"input should have at least one class; got shape {self.input.shape}")
 
     # -------------------- targets and upstream gradient --------------------
 
@@ -301,7 +313,28 @@ class Problem:
     def gradient(self, out, grad_output=None):
         """The array of the gradient, for the caller and for the kernels."""
         upstream = grad_output if isinstance(grad_output, np.ndarray) else None
-        others = [("target", self.target_array), ("weight", self.weight), ("sample_weight", self.sample_weight_array)]
+        others = [(self.target_name, self.target_array), ("weight", self.weight), ("sample_weight", self.sample_weight_array)]
         others.append(("grad_output", upstream))
         result = output_array(self.backend, out, self.input, [("input", self.input)], others)
         return result, as_stored(self.backend.kernel_view(result))
+
+
+class Distillation(Problem):
+    """The same of the distillation loss, whose soft targets are a teacher's logits."""
+
+    target_name = "teacher"
+
+    def __init__(self, backend, input, teacher, temperature, reduction, sample_weight, divisor):
+        self._start(backend, input, reduction, divisor, "nan")
+        self.beta = 1.0 / checked_temperature(temperature)
+        self.target_array, self.soft, self.weight = teacher_array(backend, teacher, self.input.shape), True, None
+        self._weigh_rows(sample_weight)
+
+    def distillation(self, grad_output, gradient, with_loss=True):
+        """As `cross_entropy`."""
+        upstream = None if gradient is None else self.upstream(grad_output)
+        losses = self.loss_buffer(with_loss)
+        beta = float(self.dtype.type(self.beta))  # rounded, so that losses and gradients belong to one temperature
+        for at, x, y, out in self._pieces([as_stored(self.input), self.soft_targets()], gradient):
+            self.backend.kernels.distillation(x, y, beta, at(upstream), at(losses), out)
+        return self._weighed(losses)

@@ -48,6 +48,12 @@ def _probabilities(x, y):
     F.nll_loss_backward(1.0, x, p)
 
 
+def _distillation(x, y):
+    F.distillation_loss(x, x)
+    F.distillation_loss_backward(1.0, x, x)
+    F.distillation_loss_value_and_grad(x, x)
+
+
 def _log_softmax(x, y):
     F.log_softmax_backward(x, F.log_softmax(x, 1), 1)
 
@@ -79,6 +85,7 @@ CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "weight": _weighted,
     "label_smoothing": _smoothed,
     "probabilities": _probabilities,
+    "distillation": _distillation,
     "log_softmax": _log_softmax,
     "softmax": _softmax,
     "nll_loss": _nll,

@@ -14,10 +14,11 @@ import nbloss.functional
 import nbloss.modules
 from nbloss._docstrings import documented
 
-MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss"]
+MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "DistillationLoss"]
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad", "cross_entropy_stats", "Stats",
+    "distillation_loss", "distillation_loss_backward", "distillation_loss_value_and_grad",
 ]  # fmt: skip
 OTHERS = [
     "functional",
@@ -47,6 +48,12 @@ SIGNATURES = {
     "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "cross_entropy_stats": "input, target=None, *, ignore_index=-100, device=None",
     "Stats": "lse, log_prob, argmax, correct, entropy",
+    "distillation_loss": "input, teacher, *, temperature=1.0, sample_weight=None, divisor=None, reduction='mean', device=None",
+    "distillation_loss_backward": "grad_output, input, teacher, *, "
+    "temperature=1.0, sample_weight=None, divisor=None, reduction='mean', out=None, device=None",
+    "distillation_loss_value_and_grad": "input, teacher, *, "
+    "temperature=1.0, sample_weight=None, divisor=None, reduction='mean', grad_output=1.0, out=None, device=None",
+    "DistillationLoss": "*, temperature=1.0, divisor=None, reduction='mean', device=None, reuse_grad=False",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', divisor=None, empty='nan', "

@@ -44,7 +44,15 @@ LAYERS = [
     {f"{CPU}.kernel_set", f"{CUDA}.kernel_set", "nbloss.kernels.reference"},
     {f"{CUDA}.rows", f"{CUDA}.channels_first", f"{CUDA}.per_target"},
     {f"{CUDA}.row_in_registers"},
-    {f"{CUDA}.compensated", f"{CUDA}.epilogue", f"{CUDA}.exp", f"{CUDA}.indexing", f"{CUDA}.sums", f"{CUDA}.unrolled"},
+    {
+        f"{CUDA}.compensated",
+        f"{CUDA}.divergence",
+        f"{CUDA}.epilogue",
+        f"{CUDA}.exp",
+        f"{CUDA}.indexing",
+        f"{CUDA}.sums",
+        f"{CUDA}.unrolled",
+    },
     {CUDA, f"{CUDA}.runtime"},
     {f"{CUDA}.prims"},
     {f"{CUDA}.tuning"},
@@ -52,7 +60,7 @@ LAYERS = [
     {CPU, f"{CPU}.channels_first"},
     {f"{CPU}.row_per_lane", f"{CPU}.blocked"},
     {f"{CPU}.vector_per_row", f"{CPU}.channels_first.pipeline"},  # the pipeline is called between the sums of a tile
-    {f"{CPU}.per_target", f"{CPU}.epilogue"},
+    {f"{CPU}.per_target", f"{CPU}.divergence", f"{CPU}.epilogue"},
     {f"{CPU}.compile", f"{CPU}.compile.jit"},
     {f"{CPU}.compile.build"},  # links kernels with the loop over chunks, which is written in simd's words
     {f"{CPU}.compile.parallel_for"},

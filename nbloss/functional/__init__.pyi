@@ -9,6 +9,9 @@ __all__ = [
     "cross_entropy_backward",
     "cross_entropy_stats",
     "cross_entropy_value_and_grad",
+    "distillation_loss",
+    "distillation_loss_backward",
+    "distillation_loss_value_and_grad",
     "log_softmax",
     "log_softmax_backward",
     "nll_loss",
@@ -265,3 +268,101 @@ class Stats(NamedTuple):
     entropy: Any
 
 def cross_entropy_stats(input: _Like, target: _Like | None = None, *, ignore_index: int = -100, device: str | None = None) -> Stats: ...
+@overload
+def distillation_loss(
+    input: _OnDevice,
+    teacher: _Like,
+    *,
+    temperature: float = 1.0,
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    reduction: _Reduction = "mean",
+    device: str | None = None,
+) -> Any: ...
+@overload
+def distillation_loss(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    reduction: _Sum = "mean",
+    device: str | None = None,
+) -> _Number: ...
+@overload
+def distillation_loss(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    reduction: _Each,
+    device: str | None = None,
+) -> _Array: ...
+@overload
+def distillation_loss_backward(
+    grad_output: _Like,
+    input: _OnDevice,
+    teacher: _Like,
+    *,
+    temperature: float = 1.0,
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    reduction: _Reduction = "mean",
+    out: Any = None,
+    device: str | None = None,
+) -> Any: ...
+@overload
+def distillation_loss_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    reduction: _Reduction = "mean",
+    out: _Array | None = None,
+    device: str | None = None,
+) -> _Array: ...
+@overload
+def distillation_loss_value_and_grad(
+    input: _OnDevice,
+    teacher: _Like,
+    *,
+    temperature: float = 1.0,
+    sample_weight: _Like | None = None,
+    divisor: float | None = None,
+    reduction: _Reduction = "mean",
+    grad_output: Any = 1.0,
+    out: Any = None,
+    device: str | None = None,
+) -> tuple[Any, Any]: ...
+@overload
+def distillation_loss_value_and_grad(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    reduction: _Sum = "mean",
+    grad_output: ArrayLike = 1.0,
+    out: _Array | None = None,
+    device: str | None = None,
+) -> tuple[_Number, _Array]: ...
+@overload
+def distillation_loss_value_and_grad(
+    input: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: float | None = None,
+    reduction: _Each,
+    grad_output: ArrayLike = 1.0,
+    out: _Array | None = None,
+    device: str | None = None,
+) -> tuple[_Array, _Array]: ...

@@ -35,6 +35,8 @@ lse, ...      (positions,)        statistics, one number per position: of the co
                                   0 inf = 0;  argmax: the first nan, otherwise the first maximum;  correct = (x[target] is max x), False
                                   in a row with nan. Where scale is 0: 0, 0, 0, -1, False. A call without targets has None for target,
                                   scale, log_prob and correct
+``distillation``                  loss = KL(q || p) / beta^2;  out = upstream (p - q) / beta, where p = softmax(beta x) and q =
+                                  softmax(beta y) of the teacher's logits y (``math.divergence``)
 ``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
                                   w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
                                   one number is set to ``hit``: it is right if the sum equals the number of positions
@@ -51,6 +53,7 @@ KERNELS = (
     "cross_entropy",
     "cross_entropy_soft",
     "cross_entropy_stats",
+    "distillation",
     "fused_loss",
     "fused_soft_loss",
     "log_softmax",

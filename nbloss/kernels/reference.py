@@ -8,12 +8,24 @@ the contract; the last bit may differ from the compiled kernels. The code is nei
 import numpy as np
 
 from nbloss.kernels.contract import DONE, EMPTY, NOT_DONE, POSITIVE
-from nbloss.kernels.math import epilogue
+from nbloss.kernels.math import divergence, epilogue
 from nbloss.kernels.math.rowmath import positive_logp
 
 WIDE = np.longdouble
 
 _formulas = epilogue.make(lambda function: function, np.where, np.equal)
+
+
+def _exp_remainder(z):
+    """exp(z) - 1 - z; near 0 from its series."""
+    near = np.where(np.abs(z) < 0.5, z, 0)
+    series = np.zeros_like(near)
+    for k in range(20, 1, -1):
+        series = (series * near + 1) / k
+    return np.where(np.abs(z) < 0.5, series * near * near, np.expm1(z) - z)
+
+
+_divergence = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)
 
 
 # ------------------------------ rows ------------------------------
@@ -189,6 +201,28 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
             own = np.take_along_axis(gap, hit, axis=1)
             log_prob[...] = np.where(counts, _formulas.log_prob_of_target(log_s, own)[:, 0], 0)
             correct[...] = counts & (np.take_along_axis(rows, hit, axis=1) == m)[:, 0]
+
+
+def distillation(x, y, beta, upstream, loss, out):
+    x, t, g = _rows(x), _rows(y), _column(upstream, out, loss.size)
+    low, high = divergence.LIMITS[8]
+    with np.errstate(all="ignore"):
+        m, top = t.max(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
+        e, other = np.exp((t - m) * beta), np.exp((x - top) * beta)
+        s, own = e.sum(axis=1, keepdims=True), other.sum(axis=1, keepdims=True)
+        k = np.where(e == 0, 0, e * (x - t)).sum(axis=1, keepdims=True) / s * beta
+        most = (top - m) * beta - k
+        impossible = np.any((x == -np.inf) & (t > -np.inf), axis=1, keepdims=True)
+        large = impossible | ~(most < divergence.MOST)
+        z, near, moved = _divergence.safe_terms(e, (x - t) * beta - k, np.exp((x - m) * beta - k), WIDE(low), WIDE(high))
+        excess = np.where(large, 0, near.sum(axis=1, keepdims=True) / s)
+        of_large = _divergence.large_shift(np.where(impossible, np.inf, most), np.log(own), np.log(s), np.log(WIDE(2)))
+        shift = np.where(large, of_large, (e * z).sum(axis=1, keepdims=True) / s)
+        total = np.where(large, 1, excess + shift)
+        moved = np.where(large, _divergence.large_moved(e, other, 2 * s / own), moved)
+        losses = _divergence.divergence(excess, shift, total, np.log1p(total), WIDE(divergence.NEAR)) / WIDE(beta) ** 2
+        gradient = None if out is None else _divergence.gradient(e, moved, total, _divergence.factor(g, WIDE(beta), s, total))
+        _finish(np.ones(loss.size, bool), losses, gradient, g, loss, out)
 
 
 # ------------------------------ targets, sums, and a whole loss ------------------------------

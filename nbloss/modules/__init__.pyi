@@ -4,7 +4,7 @@ from numpy.typing import ArrayLike
 
 from nbloss.functional import _Array, _Each, _Empty, _Number, _Real, _Reduction, _Sum
 
-__all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+__all__ = ["CrossEntropyLoss", "DistillationLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
 _Result = TypeVar("_Result", default=Any, covariant=True)  # of a loss: a number ("mean", "sum") or an array ("none")
 
@@ -140,3 +140,47 @@ class CrossEntropyLoss(_Loss[_Result]):
         size_average: bool | None = None,
         reduce: bool | None = None,
     ) -> None: ...
+
+class DistillationLoss(_Module, Generic[_Result]):
+    temperature: float
+    reduction: Literal["mean", "sum", "none"]
+    divisor: float | None
+    @property
+    def options(self) -> dict[str, Any]: ...
+    @overload
+    def __init__(
+        self: DistillationLoss[_Number],
+        *,
+        temperature: float = 1.0,
+        divisor: float | None = None,
+        reduction: _Sum = "mean",
+        device: str | None = None,
+        reuse_grad: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DistillationLoss[_Array],
+        *,
+        temperature: float = 1.0,
+        divisor: float | None = None,
+        reduction: _Each,
+        device: str | None = None,
+        reuse_grad: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DistillationLoss[_Number | _Array],
+        *,
+        temperature: float = 1.0,
+        divisor: float | None = None,
+        reduction: _Reduction = "mean",
+        device: str | None = None,
+        reuse_grad: bool = False,
+    ) -> None: ...
+    def __call__(
+        self, input: ArrayLike, teacher: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None
+    ) -> _Result: ...
+    def forward(
+        self, input: ArrayLike, teacher: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None
+    ) -> _Result: ...
+    def backward(self, grad_output: ArrayLike = 1.0) -> _Array: ...

@@ -212,6 +212,51 @@ def stats(x, target=None, ignore_index=-100):
     return tuple(results)
 
 
+# ---- distillation ----------------------------------------------------------------------------------------------------
+
+
+def distillation_rows(x, teacher, temperature, sample_weight):
+    """T² Σ q (log q - log p) of each row, T (p - q) with classes last, and the weights of the rows."""
+    at = WIDE(temperature)
+    with np.errstate(all="ignore"):
+        logp, logq = log_softmax(classes_last(x) / at), log_softmax(classes_last(teacher) / at)
+        q = np.exp(logq)
+        terms = np.where(logq == -np.inf, 0, np.where(logp == -np.inf, np.inf, q * (logq - logp)))
+        own = np.ones(q.shape[:-1], WIDE) if sample_weight is None else np.asarray(sample_weight).astype(WIDE)
+        bad = np.isnan(logp).any(axis=-1) | np.isnan(logq).any(axis=-1)
+        losses = np.where(own == 0, 0, own * np.where(bad, np.nan, at * at * terms.sum(axis=-1)))
+        gradient = np.where(bad[..., None], np.nan, at * (np.exp(logp) - q))
+    return losses, gradient, own
+
+
+def distillation_loss(x, teacher, *, temperature=1.0, reduction="mean", sample_weight=None, divisor=None):
+    losses, _, own = distillation_rows(x, teacher, temperature, sample_weight)
+    return reduced(losses, own.sum() if divisor is None else WIDE(divisor), reduction)
+
+
+def distillation_loss_backward(grad_output, x, teacher, *, temperature=1.0, reduction="mean", sample_weight=None, divisor=None):
+    losses, gradient, own = distillation_rows(x, teacher, temperature, sample_weight)
+    g = own * upstream(grad_output, losses.shape, own.sum() if divisor is None else WIDE(divisor), reduction)
+    with np.errstate(all="ignore"):
+        return classes_back(np.where(g[..., None] == 0, 0, g[..., None] * gradient), x)
+
+
+def exact_distillation(x, teacher, temperature=1.0):
+    """``(losses, gradient of their sum)`` of rows of finite logits, from fifty digits, each rounded once, to float64."""
+    import mpmath
+
+    losses, gradient = [], []
+    with mpmath.workdps(50):
+        at = mpmath.mpf(float(temperature))
+        for student, other in zip(x, teacher, strict=True):
+            u, t = ([mpmath.mpf(float(v)) / at for v in row] for row in (student, other))
+            log_u, log_t = (mpmath.log(mpmath.fsum(map(mpmath.exp, row))) for row in (u, t))
+            q = [mpmath.exp(v - log_t) for v in t]
+            losses.append(float(at**2 * mpmath.fsum(a * ((b - log_t) - (c - log_u)) for a, b, c in zip(q, t, u, strict=True))))
+            gradient.append([float(at * (mpmath.exp(c - log_u) - a)) for a, c in zip(q, u, strict=True)])
+    return np.array(losses), np.array(gradient)
+
+
 # ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
 
 

@@ -52,6 +52,11 @@ def functions(chosen: Literal["mean", "none"]) -> None:
     assert_type(F.cross_entropy_stats(x, y, ignore_index=-1), F.Stats)
     assert_type(F.cross_entropy_stats([[1.0, 2.0]]), F.Stats)
     assert_type(F.cross_entropy([[1.0, 2.0]], [0]), Number)
+    assert_type(F.distillation_loss(x, x, temperature=2.0), Number)
+    assert_type(F.distillation_loss(x, x, reduction="none"), Array)
+    assert_type(F.distillation_loss_backward(1.0, x, x), Array)
+    assert_type(F.distillation_loss_value_and_grad(x, x, grad_output=2.0), tuple[Number, Array])
+    F.distillation_loss(OnDevice(), OnDevice(), device="cuda")
     loss, grad = F.cross_entropy_value_and_grad(x, y)
     print(float(loss) + 1.0, x - 0.1 * grad)
     F.cross_entropy(OnDevice(), OnDevice(), device="cuda")
@@ -75,6 +80,10 @@ def modules() -> None:
     assert_type(log_softmax.backward(each.backward(np.ones(4))), Array)
     nbloss.CrossEntropyLoss(size_average=False)
     nbloss.CrossEntropyLoss(lse_square_scale=1e-4)
+    distillation = nbloss.DistillationLoss(temperature=2.0)
+    assert_type(distillation(x, x, sample_weight=np.ones(4), divisor=2), Number)
+    assert_type(distillation.backward(), Array)
+    assert_type(nbloss.DistillationLoss(reduction="none")(x, x), Array)
 
 
 def others() -> None:

@@ -94,6 +94,7 @@ MODULES = {  # operation -> the file that has it, in each algorithm's folder
     "cross_entropy": "cross_entropy",
     "cross_entropy_soft": "soft_targets",
     "cross_entropy_stats": "cross_entropy_stats",
+    "distillation": "distillation",
     "nll_soft": "nll_soft",
     "nll_soft_backward": "nll_soft",
 }
@@ -159,8 +160,8 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
     if classes > LANES_MAX_CLASSES:
         return choice("blocked", "kernels", Grain(classes, BLOCK_LINE, CHUNK_ELEMENTS_CHANNELS), "blocked", view)
     grain = Grain(classes, 64, chunk)
-    # The pipeline sums without the maximum, which row options and statistics need; for soft targets there is no pipeline.
-    pipelined = operation not in ("cross_entropy_soft", "cross_entropy_stats") and plain
+    # The pipeline sums without the maximum, which row options and statistics need; for two inputs there is no pipeline.
+    pipelined = operation not in ("cross_entropy_soft", "cross_entropy_stats", "distillation") and plain
     if pipelined and _few_channels(classes, inner) and all(a.contiguous(2) for a in arrays):
         return choice("channels_first", MODULES[operation], grain, "channels_first", view)
     return choice("row_per_lane", MODULES[operation], grain, "short rows" if inner == 1 else "strided", view)

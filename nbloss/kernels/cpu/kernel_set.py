@@ -90,6 +90,10 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
     _run("cross_entropy_stats", (target is None,), lambda x, out: (x, *given), [x], None)
 
 
+def distillation(x, y, beta, upstream, loss, out):
+    _run("distillation", (y.dtype,), lambda x, y, out: (x, y, beta, upstream, loss, out), [x, y], out)
+
+
 def _of_type(options, dtype):
     """Row options in the type of the arithmetic, so that a row has the same bits in every layout."""
     return options and type(options)(*map(dtype.type, options))

@@ -11,6 +11,7 @@ from nbloss.kernels.cuda.per_target import nll as nll_launches
 from nbloss.kernels.cuda.per_target import strided_copy, targets
 from nbloss.kernels.cuda.rows import launches as row_launches
 from nbloss.kernels.cuda.runtime import devices, memory
+from nbloss.kernels.cuda.tuning import WARP_THREADS
 
 
 def _launches(x):
@@ -79,6 +80,11 @@ class KernelSet:
     def cross_entropy_stats(self, x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
         if x.size:
             _launches(x).cross_entropy_stats(self, x, target, mask, scale, lse, log_prob, argmax, correct, entropy)
+
+    def distillation(self, x, y, beta, upstream, loss, out):
+        if x.size:
+            launches = channel_launches if x.shape[1] <= WARP_THREADS else _launches(x)  # a block is too many threads for a short row
+            launches.distillation(self, x, y, beta, upstream, loss, out)
 
     row_scale = targets.row_scale
     weight_sum = targets.weight_sum

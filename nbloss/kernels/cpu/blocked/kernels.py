@@ -12,6 +12,7 @@ from nbloss.kernels.cpu.simd.pointers import chunk_from_lines, min_int, pointer
 from nbloss.kernels.cpu.simd.workspace import free
 from nbloss.kernels.cpu.vector_per_row import cross_entropy as index_targets
 from nbloss.kernels.cpu.vector_per_row import cross_entropy_stats as stats
+from nbloss.kernels.cpu.vector_per_row import distillation as divergences
 from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
 from nbloss.kernels.cpu.vector_per_row import nll_soft as nll_soft_of_rows
 from nbloss.kernels.cpu.vector_per_row import soft_targets
@@ -27,6 +28,8 @@ _log_softmax, _log_softmax_backward = _njit(logs.log_softmax), _njit(logs.log_so
 _softmax, _softmax_backward = _njit(probabilities_of_rows.softmax), _njit(probabilities_of_rows.softmax_backward)
 
 _nll_soft, _nll_soft_backward = _njit(nll_soft_of_rows.nll_soft), _njit(nll_soft_of_rows.nll_soft_backward)
+
+_distillation = _njit(divergences.distillation)
 
 _cross_entropy, _cross_entropy_soft = _njit(index_targets.cross_entropy), _njit(soft_targets.cross_entropy_soft)
 
@@ -113,6 +116,19 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
         rows = rows_in(x, logits, p, stop)
         _cross_entropy_stats(rows, target, mask, scale, lse, log_prob, argmax, correct, entropy, p, stop)
     free(logits)
+
+
+def distillation(x, y, beta, upstream, loss, out, lo, hi):
+    first, end, size = _range(x, y, out, lo, hi)
+    students, teachers, result = buffer(x, size), buffer(y, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        rows, teacher, into = rows_in(x, students, p, stop), rows_in(y, teachers, p, stop), in_buffer(out, result, p, stop)
+        _distillation(rows, teacher, beta, upstream, loss, into, p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
+    free(students)
+    free(teachers)
+    free(result)
 
 
 def nll_soft(logp, y, w, loss, lo, hi):

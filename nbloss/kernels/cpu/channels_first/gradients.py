@@ -16,9 +16,9 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.channels_first.log_softmax import read, write
+from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import block_end
-from nbloss.kernels.cpu.row_per_lane.per_row import if_given
 from nbloss.kernels.cpu.row_per_lane.reduce import two_numbers
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_float64, load_n, load_x4, splat, store, store_n, store_nontemporal
 from nbloss.kernels.cpu.simd.nontemporal import channels_bypass_caches

@@ -31,3 +31,9 @@ def none_of_none(body):
     typed = eval(f"lambda {parameters}: _choose({parameters})", {"_choose": choose})
     overload(stub, jit_options=INLINE)(typed)
     return stub
+
+
+@none_of_none
+def if_given(array, value):
+    """``value`` where there is an array, else None: Numba prunes what is None."""
+    return value

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.channels_first.pipeline import less_floor
+from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.row_per_lane.blocks import (
     block_output,
@@ -19,7 +20,7 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
     prefetch_plan,
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
-from nbloss.kernels.cpu.row_per_lane.per_row import class_weight_sum, if_given, load_classes, load_per_row, load_share
+from nbloss.kernels.cpu.row_per_lane.per_row import class_weight_sum, load_classes, load_per_row, load_share
 from nbloss.kernels.cpu.row_per_lane.tile import SAVED, gradient_factors, shifted_tile, store_losses, sums_of_tile, tile_logs
 from nbloss.kernels.cpu.simd.load_store import lanes, load, store
 from nbloss.kernels.cpu.simd.pointers import offset, pointer, start_if_given

@@ -11,12 +11,6 @@ from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer
 from nbloss.kernels.cpu.simd.vec import equal, select
 
 
-@none_of_none
-def if_given(array, value):
-    """``value`` where there is an array, else None: Numba prunes what is None."""
-    return value
-
-
 @njit(**INLINE)
 def load_per_row(base, count, p, stop, into):
     """One number per position of a tile, from an array of ``count`` numbers; an array of one number applies to all positions."""

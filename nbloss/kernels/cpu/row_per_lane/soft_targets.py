@@ -7,6 +7,7 @@ The probabilities are packed beside the logits, converted from their own storage
 import numpy as np
 from numba import njit
 
+from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.epilogue import soft_elsewhere, soft_factors, soft_gradient, soft_loss
 from nbloss.kernels.cpu.row_per_lane.blocks import (
@@ -19,7 +20,7 @@ from nbloss.kernels.cpu.row_per_lane.blocks import (
     prefetch_plan,
 )
 from nbloss.kernels.cpu.row_per_lane.pack import pack, unpack
-from nbloss.kernels.cpu.row_per_lane.per_row import if_given, load_per_row
+from nbloss.kernels.cpu.row_per_lane.per_row import load_per_row
 from nbloss.kernels.cpu.row_per_lane.reduce import soft_sums, tile_max
 from nbloss.kernels.cpu.row_per_lane.tile import slot_of
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_x4, splat, store, store_n

@@ -9,11 +9,11 @@ import numpy as np
 from numba import njit
 
 from nbloss.kernels.cpu.channels_first.pipeline import less_floor
-from nbloss.kernels.cpu.compile.optional import none_of_none
+from nbloss.kernels.cpu.compile.optional import if_given, none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss, smoothed_at_target, smoothed_loss, soft_factors
 from nbloss.kernels.cpu.row_per_lane.pack import pack
-from nbloss.kernels.cpu.row_per_lane.per_row import if_given, own_logit, own_weight
+from nbloss.kernels.cpu.row_per_lane.per_row import own_logit, own_weight
 from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums, weighted_gaps
 from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import extremes, target_sums, unshifted_is_exact, unshifted_would_fail
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, splat, store, store_n

@@ -7,6 +7,7 @@ propagates: an integer addition to the bits of a nan can give a number.
 
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
 
 from nbloss.kernels.cpu.simd.vec import call_llvm, concatenate, per_register
@@ -93,6 +94,23 @@ def exp2_float64(typingctx, z):
     def codegen(context, builder, sig, args):
         integers = ir.VectorType(_I64, z.lanes)
         bits = builder.shl(builder.bitcast(args[0], integers), ir.Constant(integers, [52] * z.lanes))
+        return builder.bitcast(bits, args[0].type)
+
+    return z(z), codegen
+
+
+# The low bits of n + WHOLE are the biased exponent of 2**n, for integers n.
+WHOLE32, WHOLE64 = 1.5 * 2.0**23 + 127, 1.5 * 2.0**52 + 1023
+
+
+@intrinsic
+def power_of_two(typingctx, z):
+    """2**n for z = n + WHOLE32 or n + WHOLE64, where it is a normal number."""
+    element, digits = (_I32, 23) if z.elem == types.float32 else (_I64, 52)
+
+    def codegen(context, builder, sig, args):
+        integers = ir.VectorType(element, z.lanes)
+        bits = builder.shl(builder.bitcast(args[0], integers), ir.Constant(integers, [digits] * z.lanes))
         return builder.bitcast(bits, args[0].type)
 
     return z(z), codegen

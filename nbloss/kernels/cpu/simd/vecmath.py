@@ -22,7 +22,18 @@ from numba import njit, types
 from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
-from nbloss.kernels.cpu.simd.exp2 import MAGIC32, MAGIC64, ROOTS_FACTOR, SCALE32, SCALE64, exp2_float64, multiply_exp2
+from nbloss.kernels.cpu.simd.exp2 import (
+    MAGIC32,
+    MAGIC64,
+    ROOTS_FACTOR,
+    SCALE32,
+    SCALE64,
+    WHOLE32,
+    WHOLE64,
+    exp2_float64,
+    multiply_exp2,
+    power_of_two,
+)
 from nbloss.kernels.cpu.simd.vec import approximate_reciprocal, fma, maximum, minimum, select_less, split_exponent, zero_below
 from nbloss.kernels.math import logit_map
 
@@ -73,6 +84,10 @@ def unshifted_limits(x):
 
 def log1p(x, low=None):
     """log(1 + x + low) for x >= 0; ``low`` is the rounding error of x, or None."""
+
+
+def exp_remainder(z):
+    """exp(z) - 1 - z, to full relative precision near 0; exp(z) must be a normal number."""
 
 
 def reciprocal(b):
@@ -290,6 +305,53 @@ def _log1p64(x, low):
     half = f * f * 0.5
     tail = fma(s, fma(p, z, half), fma(k, 1.90821492927058770002e-10, rest / u))
     return fma(k, 6.93147180369123816490e-01, f - (half - tail))
+
+
+@njit(**INLINE)
+def _exp_remainder(r, p, n, power, ln2):
+    """``exp_remainder`` of z = n ln 2 + r, from p = (exp(r) - 1 - r) / r^2 and 2**n. Where n is 0, all other terms vanish."""
+    more = power - 1.0
+    return fma(power, p * (r * r), fma(more, r, fma(n, -ln2, more)))
+
+
+@njit(**INLINE)
+def _exp_remainder32(z):
+    """``exp_remainder`` for float32."""
+    whole = fma(z, LOG2E, WHOLE32)
+    n = whole - WHOLE32
+    r = fma(n, -LN2, z)
+    p = fma(r, 0.0001989103065, 0.001393368586)
+    p = fma(p, r, 0.00833331089)
+    p = fma(p, r, 0.0416664646)
+    p = fma(p, r, 0.1666666668)
+    p = fma(p, r, 0.5)
+    return _exp_remainder(r, p, n, power_of_two(whole), LN2)
+
+
+@njit(**INLINE)
+def _exp_remainder64(z):
+    """``exp_remainder`` for float64."""
+    whole = fma(z, LOG2E, WHOLE64)
+    n = whole - WHOLE64
+    r = fma(n, -LN2_LOW64, fma(n, -LN2_HIGH64, z))
+    p = fma(r, 2.0914717341716376e-9, 2.51052595384484934e-8)
+    p = fma(p, r, 2.75572735701021397e-7)
+    p = fma(p, r, 2.75572552979696444e-6)
+    p = fma(p, r, 0.0000248015873256053228)
+    p = fma(p, r, 0.000198412698749012592)
+    p = fma(p, r, 0.00138888888888837318)
+    p = fma(p, r, 0.00833333333332611205)
+    p = fma(p, r, 0.0416666666666666698)
+    p = fma(p, r, 0.16666666666666671)
+    p = fma(p, r, 0.5)
+    return _exp_remainder(r, p, n, power_of_two(whole), LN2)
+
+
+@overload(exp_remainder, jit_options=INLINE)
+def _typed_exp_remainder(z):
+    if z.elem == types.float32:
+        return lambda z: _exp_remainder32(z)
+    return lambda z: _exp_remainder64(z)
 
 
 @overload(log1p, jit_options=INLINE)

@@ -8,6 +8,7 @@ Kernels take C-ordered arrays. Their last arguments are inner, which is the stri
 front of them the online softmax takes the number of classes. The other arguments are those of ``rows.launches``.
 """
 
+from nbloss.kernels.cuda.channels_first import distillation as divergences
 from nbloss.kernels.cuda.channels_first import online_softmax, positions, registers
 from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.runtime import launch
@@ -81,3 +82,12 @@ def cross_entropy_stats(kernels, x, *given):
     x = c_ordered(kernels, x)
     targeted, arguments = stats_arguments(*given)
     _run(kernels, registers.cross_entropy_stats, online_softmax.cross_entropy_stats, x, (targeted,), (x, *arguments))
+
+
+def distillation(kernels, x, y, beta, upstream, loss, out):
+    x, y, real = c_ordered(kernels, x), c_ordered(kernels, y), loss.dtype.type
+    outer, classes, inner = x.shape
+    count, kind = outer * inner, "half" if x.itemsize == 2 else x.dtype.name
+    arguments = x, y, real(beta), real(1.0 / (beta * beta)), *gradient_arguments(upstream, loss, out), classes, inner, count
+    constants = kind, kernels.sm80, out is not None
+    launch.run(kernels, divergences.distillation, constants, blocks(count), BLOCK_THREADS, *arguments)

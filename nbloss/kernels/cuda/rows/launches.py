@@ -20,6 +20,7 @@ offset                address of the first input in elements, modulo the element
 """
 
 from nbloss.kernels.cuda.indexing import blocks
+from nbloss.kernels.cuda.rows import distillation as divergences
 from nbloss.kernels.cuda.rows import row_per_thread
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.cross_entropy_stats import cross_entropy_stats_rows
@@ -27,7 +28,7 @@ from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import launch, plan
-from nbloss.kernels.cuda.runtime.arguments import gradient_arguments, option_arguments, stats_arguments
+from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments, stats_arguments
 from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
@@ -149,3 +150,11 @@ def cross_entropy_stats(kernels, x, *given):
     x = _contiguous_rows(kernels, x)
     targeted, arguments = stats_arguments(*given)
     _run(kernels, cross_entropy_stats_rows, (targeted,), [x], None, (x, *arguments), heavy=True)
+
+
+def distillation(kernels, x, y, beta, upstream, loss, out):
+    x, y, real = c_ordered(kernels, x), c_ordered(kernels, y), loss.dtype.type
+    rows, classes, _ = x.shape
+    arguments = x, y, real(beta), real(1.0 / (beta * beta)), *gradient_arguments(upstream, loss, out), classes
+    constants = "half" if x.itemsize == 2 else x.dtype.name, kernels.sm80, out is not None
+    launch.run(kernels, divergences.distillation, constants, rows, BLOCK_THREADS, *arguments)
