@@ -253,7 +253,12 @@ def _divisor(divisor, over):
 def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
     """`loss` with all checks. It keeps what a small call needs to run again with fewer."""
     operation, shape, dtype, _, _, ignore_index, reduction, empty, smoothing, row_option, device, _, _, _, with_loss, *strides = key
-    if type(reduction) is not str or type(smoothing) is not float or type(row_option) is not float or (device is not None and device != "cpu"):
+    if (
+        type(reduction) is not str
+        or type(smoothing) is not float
+        or type(row_option) is not float
+        or (device is not None and device != "cpu")
+    ):
         return None
     known = _known.get((dtype, target.dtype)) or _describe(dtype, target.dtype)
     axes = len(shape)

@@ -259,7 +259,6 @@ def cross_entropy_value_and_grad(
     out: _Array | None = None,
     device: str | None = None,
 ) -> tuple[_Array, _Array]: ...
-
 @overload
 def focal_loss(
     input: _OnDevice,

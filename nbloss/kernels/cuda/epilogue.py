@@ -23,7 +23,7 @@ def _one_minus_exp(x):
     return -expm1(-x)
 
 
-_formulas = epilogue.make(device, _select, _equal, exp, _one_minus_exp, power)
+_formulas = epilogue.make(device, device, _select, _equal, exp, _one_minus_exp, power)
 
 index_loss = _formulas.index_loss
 index_factor = _formulas.index_factor
@@ -53,5 +53,5 @@ def _no_options(number):
 
 
 def options_reader(optioned):
-    """A device function from a kernel's scalar argument to `RowOptions`; ``optioned`` is the name of the option, or None without options."""
+    """A device function from a kernel's scalar argument to `RowOptions`; ``optioned`` names the option, or is None."""
     return {None: _no_options, "lse_square_scale": _lse_square_scale, "gamma": _gamma}[optioned]

@@ -68,9 +68,10 @@ class Formulas(NamedTuple):
     entropy_of_row: object
 
 
-def make(compile, select, equal, exp, one_minus_exp, power):
+def make(compile, apart, select, equal, exp, one_minus_exp, power):
     """The formulas, for a backend's decorator ``compile``, its ``select(mask, a, b)`` and its ``equal(a, b)``; numbers or vectors.
 
+    ``apart`` is the decorator of what should not be repeated in its callers: it would take their registers.
     ``exp(t)`` is for t <= 0, ``one_minus_exp(l)`` is 1 - exp(-l) for l >= 0 to full precision, and ``power(r, gamma)`` is r^gamma for r in
     [0, 1] and gamma > 0. Each of them passes nan on.
     """
@@ -101,22 +102,31 @@ def make(compile, select, equal, exp, one_minus_exp, power):
             return coef
         return coef + slope(coef, log_s, top, lam)
 
-    @compile
-    def focused_loss(of_target, gamma):
+    @apart
+    def focus(of_target, gamma):
         """f(l)."""
-        if gamma is None:
-            return of_target
         return power(one_minus_exp(of_target), gamma) * of_target
 
-    @compile
-    def focused_weight(coef, of_target, gamma):
-        """H f'(l)."""
-        if gamma is None:
-            return coef
+    @apart
+    def focus_slope(of_target, gamma):
+        """f'(l)."""
         p, r = exp(-of_target), one_minus_exp(of_target)
         ratio = of_target / select(equal(r, r - r), p, r)  # at r = 0 any number will do: it is multiplied by 0
         weight = power(r, gamma)
-        return coef * (weight + weight * (gamma * (p * select(equal(p, p - p), p, ratio))))
+        return weight + weight * (gamma * (p * select(equal(p, p - p), p, ratio)))
+
+    @compile
+    def focused_loss(of_target, gamma):
+        if gamma is None:
+            return of_target
+        return focus(of_target, gamma)
+
+    @compile
+    def focused_weight(coef, of_target, gamma):
+        """H f'."""
+        if gamma is None:
+            return coef
+        return coef * focus_slope(of_target, gamma)
 
     # ------------------------------ class numbers ------------------------------
 
@@ -135,19 +145,17 @@ def make(compile, select, equal, exp, one_minus_exp, power):
         return with_slope(focused_weight(coef, log_s + gap, options.gamma), log_s, top, options.lse_square_scale)
 
     @compile
-    def plus_slope_at_target(less, coef, own, s, log_s, top, lam):
-        """D p - ``less``."""
+    def with_slope_at_target(coef, factor, others, own, s, log_s, top, lam):
         if lam is None:
-            return -less
-        return slope(coef, log_s, top, lam) * (own / s) - less
+            return -factor * (others / s)
+        return slope(coef, log_s, top, lam) * (own / s) - coef * (others / s)
 
     @compile
-    def index_at_target(coef, others, own, s, log_s, gap, top, options):
-        """D p - H f' (1 - p) at the target, where own = exp(x[y] - m)."""
+    def index_at_target(coef, factor, others, own, s, log_s, top, options):
+        """D p - H f' (1 - p) at the target, where own = exp(x[y] - m), and ``factor`` is that of ``index_factor``."""
         if options is None:
             return -coef * (others / s)
-        less = focused_weight(coef, log_s + gap, options.gamma) * (others / s)
-        return plus_slope_at_target(less, coef, own, s, log_s, top, options.lse_square_scale)
+        return with_slope_at_target(coef, factor, others, own, s, log_s, top, options.lse_square_scale)
 
     # ------------------------------ soft targets ------------------------------
 

@@ -270,7 +270,7 @@ def gradient_factors(at, span, tile, n, each, share, w, total_w, above, options)
         multiplier = index_factor(coef, log_s, gap, top, options)
         factor = multiplier / (s / one) / one
         if share is None:
-            at_target = index_at_target(coef, others, exp_scaled(-gap, None), s, log_s, gap, top, options)
+            at_target = index_at_target(coef, multiplier, others, exp_scaled(-gap, None), s, log_s, top, options)
         else:
             of_p, away = soft_factors(coef, others / one, s / one, log_s, top, options)
             at_target = smoothed_at_target(own / one, own_q, hit, spread, of_p, away, at_peak)

@@ -175,7 +175,8 @@ def cross_entropy(kind, sm80, gradient, optioned, summed):
                 log_s = log1p(rest)
                 put(loss, p, index_loss(weight, log_s, m - x_y, m, options))
                 if gradient and coef != zero:
-                    factor = index_factor(coef, log_s, m - x_y, m, options) / s * inverse
+                    of_p = index_factor(coef, log_s, m - x_y, m, options)
+                    factor = of_p / s * inverse
                     for k in range(classes):
                         offset = base + (classes - 1 - k) * inner
                         put(out, offset, exp_shifted(get(x, offset), m) * factor)
@@ -183,7 +184,7 @@ def cross_entropy(kind, sm80, gradient, optioned, summed):
                     if x_y < m:
                         own = exp_shifted(x_y, m) * inverse
                         others = s - own
-                    put(out, base + y * inner, index_at_target(coef, others, own, s, log_s, m - x_y, m, options))
+                    put(out, base + y * inner, index_at_target(coef, of_p, others, own, s, log_s, m, options))
             if gradient and (weight == zero or coef == zero):
                 for c in range(classes):
                     put(out, base + c * inner, zero)
