@@ -14,10 +14,11 @@ import nbloss.functional
 import nbloss.modules
 from nbloss._docstrings import documented
 
-MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss"]
+MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "FocalLoss"]
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad", "cross_entropy_stats", "Stats",
+    "focal_loss", "focal_loss_backward", "focal_loss_value_and_grad",
 ]  # fmt: skip
 OTHERS = [
     "functional",
@@ -41,11 +42,17 @@ SIGNATURES = {
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, grad_output=1.0, out=None, device=None",
+    "focal_loss": "input, target, weight=None, *, gamma=2.0, ignore_index=-100, reduction='mean', device=None",
+    "focal_loss_backward": "grad_output, input, target, weight=None, *, "
+    "gamma=2.0, ignore_index=-100, reduction='mean', out=None, device=None",
+    "focal_loss_value_and_grad": "input, target, weight=None, *, "
+    "gamma=2.0, ignore_index=-100, reduction='mean', grad_output=1.0, out=None, device=None",
     "cross_entropy_stats": "input, target=None, *, ignore_index=-100, device=None",
     "Stats": "lse, log_prob, argmax, correct, entropy",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', device=None, reuse_grad=False, size_average=None, reduce=None",
+    "FocalLoss": "weight=None, *, gamma=2.0, ignore_index=-100, reduction='mean', device=None, reuse_grad=False",
     "CrossEntropyLoss": "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
     "device=None, reuse_grad=False, size_average=None, reduce=None",
 }

@@ -6,7 +6,14 @@ from nbloss.kernels.math.epilogue import RowOptions, make
 
 mpmath = pytest.importorskip("mpmath")
 
-F = make(lambda f: f, lambda mask, a, b: a if mask else b, lambda a, b: a == b)
+F = make(
+    *[lambda f: f] * 2,
+    lambda mask, a, b: a if mask else b,
+    lambda a, b: a == b,
+    mpmath.exp,
+    lambda x: -mpmath.expm1(-x),
+    mpmath.power,
+)
 ROWS = [[0.5, -1.25, 2.0], [25.0, 0.0, -3.0, 1.0], [-7.0], [-40.0, -41.0, -40.0], [3.0, 3.0]]
 SCALES = [None, 0.0, 1e-4, 0.7]
 
@@ -54,10 +61,10 @@ def test_class_numbers(row, scale):
         close(F.index_loss(weight, log_s, m - x[y], m, options), loss_of(x, q, lam))
         expected = [upstream * d for d in gradient_of(x, q, lam)]
         coef, own = weight * upstream, mpmath.exp(x[y] - m)
-        factor = F.index_factor(coef, log_s, m, options)
+        factor = F.index_factor(coef, log_s, m - x[y], m, options)
         others = rest if x[y] == m else s - own
         for c in range(len(x)):
-            found = F.index_at_target(coef, others, own, s, log_s, m, options) if c == y else mpmath.exp(x[c] - m) * factor / s
+            found = F.index_at_target(coef, factor, others, own, s, log_s, m, options) if c == y else mpmath.exp(x[c] - m) * factor / s
             close(found, expected[c])
 
 
