@@ -70,7 +70,7 @@ def focal_loss(
     >>> F.focal_loss(np.zeros((2, 4)), np.array([1, 3])).round(4)
     np.float64(0.7798)
     >>> F.focal_loss(np.array([20, 0, 0], np.float32), 0)
-    np.float32(7.005028e-26)
+    np.float32(7.0052093e-26)
     """
     call = "focal", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device, 0.0, gamma
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]

@@ -14,7 +14,13 @@ from nbloss.kernels.math.rowmath import positive_logp
 WIDE = np.longdouble
 
 _formulas = epilogue.make(
-    *[lambda function: function] * 2, np.where, np.equal, np.exp, lambda x: -np.expm1(-x), lambda r, gamma: r ** WIDE(gamma)
+    lambda function: function,
+    lambda function: function,
+    np.where,
+    np.equal,
+    np.exp,
+    lambda x: -np.expm1(-x),
+    lambda r, gamma: r ** WIDE(gamma),
 )
 
 
