@@ -42,17 +42,18 @@ SIGNATURES = {
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, grad_output=1.0, out=None, device=None",
-    "focal_loss": "input, target, weight=None, *, gamma=2.0, ignore_index=-100, reduction='mean', device=None",
+    "focal_loss": "input, target, weight=None, *, "
+    "gamma=2.0, ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', device=None",
     "focal_loss_backward": "grad_output, input, target, weight=None, *, "
-    "gamma=2.0, ignore_index=-100, reduction='mean', out=None, device=None",
+    "gamma=2.0, ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', out=None, device=None",
     "focal_loss_value_and_grad": "input, target, weight=None, *, "
-    "gamma=2.0, ignore_index=-100, reduction='mean', grad_output=1.0, out=None, device=None",
+    "gamma=2.0, ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "cross_entropy_stats": "input, target=None, *, ignore_index=-100, device=None",
     "Stats": "lse, log_prob, argmax, correct, entropy",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', device=None, reuse_grad=False, size_average=None, reduce=None",
-    "FocalLoss": "weight=None, *, gamma=2.0, ignore_index=-100, reduction='mean', device=None, reuse_grad=False",
+    "FocalLoss": "weight=None, *, gamma=2.0, ignore_index=-100, reduction='mean', divisor=None, empty='nan', device=None, reuse_grad=False",
     "CrossEntropyLoss": "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
     "device=None, reuse_grad=False, size_average=None, reduce=None",
 }
