@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from nbloss._warnings import NotLogProbabilitiesWarning
     from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
     from nbloss.kernels.cuda.runtime.memory import DeviceArray
-    from nbloss.modules import CrossEntropyLoss, DistillationLoss, LogSoftmax, NLLLoss, Softmax
+    from nbloss.modules import CrossEntropyLoss, DistillationLoss, FocalLoss, LogSoftmax, NLLLoss, Softmax
 
 __all__ = [
     "CrossEntropyLoss",
     "DeviceArray",
     "DeviceUnavailableError",
     "DistillationLoss",
+    "FocalLoss",
     "LogSoftmax",
     "NLLLoss",
     "NotLogProbabilitiesWarning",
@@ -45,7 +46,7 @@ __all__ = [
 _HOMES = {  # name -> its module, imported at the first use (PEP 562), so that ``import nbloss`` is fast
     "functional": "functional",
     "modules": "modules",
-    **dict.fromkeys(("CrossEntropyLoss", "DistillationLoss", "LogSoftmax", "NLLLoss", "Softmax"), "modules"),
+    **dict.fromkeys(("CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LogSoftmax", "NLLLoss", "Softmax"), "modules"),
     **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
     "NotLogProbabilitiesWarning": "_warnings",
     "DeviceArray": "kernels.cuda.runtime.memory",

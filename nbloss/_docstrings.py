@@ -40,6 +40,9 @@ lse_square_scale : float, default 0.0
     gradient: L_i = log sum_c exp(x_ic), and M_i is the row's total target weight (w[y_i] for plain class numbers). This is the z-loss of
     Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways" (2022), https://arxiv.org/abs/2204.02311; FlashAttention and Liger
     Kernel use this name.""",
+    "gamma": """\
+gamma : float, default 2.0
+    A finite number, at least 0: how much less a row counts, the surer it is of its target. 0 is `cross_entropy`.""",
     "sample_weight": """\
 sample_weight : array_like, shape of the loss, optional
     A weight for each row, of any real dtype: it multiplies the row's loss, its gradient, and its part of what "mean" divides by (the

@@ -25,7 +25,7 @@ from nbloss.kernels.contract import DONE
 from nbloss.kernels.cpu.choose import TRANSPOSED, adds
 from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
-from nbloss.kernels.math.epilogue import RowOptions
+from nbloss.kernels.math.epilogue import row_options
 
 C_ALIGNED, C_WRITEABLE = 0x0101, 0x0501  # bits of `flags.num`: C order and alignment; the same, and writeable
 
@@ -113,23 +113,26 @@ def along_axis(operation, inputs, dim, out):
 
 # ------------------------------ losses ------------------------------
 
+ROW_OPTION = {"cross_entropy": "lse_square_scale", "focal": "gamma"}  # operation -> the row option that its calls may have
+
 
 def loss(
     operation, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-    smoothing=0.0, lse_square_scale=0.0, g=NO_GRADIENT, out=None, with_loss=True,
+    smoothing=0.0, row_option=0.0, g=NO_GRADIENT, out=None, with_loss=True,
 ):  # fmt: skip
-    """``(loss, gradient)`` of "cross_entropy" or "nll"; None if the general path must take the call.
+    """``(loss, gradient)`` of "cross_entropy", "focal" or "nll"; None if the general path must take the call.
 
+    ``row_option`` is what `ROW_OPTION` says, a finite number of at least 0, if it is a float; 0.0 is neutral.
     The gradient is that of g times the loss, or None with NO_GRADIENT. The loss is None without ``with_loss``; only "nll" is faster for it.
     """
     if type(input) is not ndarray or type(ignore_index) is not int or not select.cpu_is_default:
         return None
     if type(target) is not ndarray:
-        options = ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, lse_square_scale
+        options = ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, row_option
         return _listed_loss(operation, input, target, weight, options, g, out, with_loss)
     shape, dtype = input.shape, input.dtype  # an attribute of an array is slow: each makes an object
     key = (
-        operation, shape, dtype, target.shape, target.dtype, ignore_index, reduction, empty, smoothing, lse_square_scale, device,
+        operation, shape, dtype, target.shape, target.dtype, ignore_index, reduction, empty, smoothing, row_option, device,
         weight is None, sample_weight is None, type(g), with_loss,
     )  # fmt: skip
     try:
@@ -251,12 +254,17 @@ def _divisor(divisor, over):
 
 def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
     """`loss` with all checks. It keeps what a small call needs to run again with fewer."""
-    operation, shape, dtype, _, _, ignore_index, reduction, empty, smoothing, lam, device, _, _, _, with_loss, *strides = key
-    if type(reduction) is not str or type(smoothing) is not float or type(lam) is not float or (device is not None and device != "cpu"):
+    operation, shape, dtype, _, _, ignore_index, reduction, empty, smoothing, row_option, device, _, _, _, with_loss, *strides = key
+    if (
+        type(reduction) is not str
+        or type(smoothing) is not float
+        or type(row_option) is not float
+        or (device is not None and device != "cpu")
+    ):
         return None
     known = _known.get((dtype, target.dtype)) or _describe(dtype, target.dtype)
     axes = len(shape)
-    if known is None or reduction not in REDUCTIONS or axes < 2 or not 0.0 <= smoothing <= 1.0 or not 0.0 <= lam < inf:
+    if known is None or reduction not in REDUCTIONS or axes < 2 or not 0.0 <= smoothing <= 1.0 or not 0.0 <= row_option < inf:
         return None
     as_stored, no_weights, soft, as_seen, mask, wide = known
     sums, divides = REDUCTIONS[reduction]
@@ -269,13 +277,14 @@ def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
     loss_shape = shape[:1] if axes == 2 else shape[:1] + shape[2:]
     count = input.size // (classes or 1)
     # it needs no array of losses: any number of rows
-    only_sum = not soft and adds(operation, classes, sums and g is NO_GRADIENT, sample_weight is not None)
+    form = "nll" if operation == "nll" else "cross_entropy"
+    only_sum = not soft and adds(form, classes, sums and g is NO_GRADIENT, sample_weight is not None)
     if not count or not classes or (count > FUSED_MAX_ROWS and not only_sum):
         return None
     y, w, into, result = target, weight, None, None
     copied = not soft and target.flags.num & C_ALIGNED != C_ALIGNED
     if soft:
-        if target.shape != shape or ignore_index >= 0 or operation == "nll":
+        if target.shape != shape or ignore_index >= 0 or operation != "cross_entropy":
             return None
     elif target.shape != loss_shape or not -(2**63) <= ignore_index < 2**63:
         return None
@@ -318,12 +327,13 @@ def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
         view = x.shape
     y = y if soft else y.reshape(-1)
     losses = np.empty(1 if only_sum else count, no_weights.dtype) if with_loss or operation != "nll" else None
-    kernels, g, options = CPU.kernels, 0.0 if g is NO_GRADIENT else g, RowOptions(lam) if lam else None
+    kernels, g = CPU.kernels, 0.0 if g is NO_GRADIENT else g
+    options = row_options(**{ROW_OPTION[operation]: row_option}) if row_option else None
     if soft:
         done = kernels.fused_soft_loss(x, y, w, 1.0 - smoothing, smoothing / classes, rows, options, sums, over, g, losses, into)
     else:
         done, kernel, asked = kernels.fused_loss(
-            operation, x, y, mask, wide, no_weights if w is None else w, rows, ignore_index, smoothing, options, sums, over, g, losses,
+            form, x, y, mask, wide, no_weights if w is None else w, rows, ignore_index, smoothing, options, sums, over, g, losses,
             into,
         )  # fmt: skip
         fits_key = axes == 2 if strides or asked == TRANSPOSED else ordered  # a call in C order may have written an ``out`` that is not

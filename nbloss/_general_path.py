@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss._arguments import array_like, float_array, float_dtype, real_array
-from nbloss._fast_path import NO_GRADIENT
+from nbloss._fast_path import NO_GRADIENT, ROW_OPTION
 from nbloss._options import checked_dim, checked_divisor
 from nbloss._problem import NO_TARGET, Distillation, Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
@@ -30,14 +30,14 @@ def _recorded(options, number, *arrays):
 
 def loss(
     operation, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-    smoothing=0.0, lse_square_scale=0.0, g=NO_GRADIENT, out=None, with_loss=True,
+    smoothing=0.0, row_option=0.0, g=NO_GRADIENT, out=None, with_loss=True,
 ):  # fmt: skip
-    """``(loss, gradient)`` of "cross_entropy" or "nll", as `_fast_path.loss`. It raises the errors of bad arguments."""
+    """``(loss, gradient)`` of "cross_entropy", "focal" or "nll", as `_fast_path.loss`. It raises the errors of bad arguments."""
     upstream = None if g is NO_GRADIENT else g
     number = type(g) in _NUMBERS
     call, over = None, checked_divisor(divisor, reduction)
-    if type(ignore_index) is int and type(smoothing) is float and type(lse_square_scale) is float:
-        options = operation, ignore_index, reduction, over is None, empty, device, smoothing, lse_square_scale, g is NO_GRADIENT, with_loss
+    if type(ignore_index) is int and type(smoothing) is float and type(row_option) is float:
+        options = operation, ignore_index, reduction, over is None, empty, device, smoothing, row_option, g is NO_GRADIENT, with_loss
         arrays = input, target, weight, sample_weight, None if number else upstream, out
         call = _recorded(options, float(g) if number else None, *arrays)
         done = call and call.replay(over)
@@ -45,18 +45,21 @@ def loss(
             return done
     with select(device, input, target, weight, sample_weight, upstream, out, call=call) as backend:
         problem = Problem(
-            backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing, lse_square_scale
+            backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing,
+            **{ROW_OPTION.get(operation, "lse_square_scale"): row_option},
         )  # fmt: skip
+        if operation == "focal":
+            problem.refuse_probabilities()
         result = gradient = value = None
         if g is not NO_GRADIENT:
             result, gradient = problem.gradient(out, g)
             problem.upstream_number = float(g) if number else None
         problem.wants_sum = with_loss and problem.sums
         problem.check_targets()
-        if operation == "cross_entropy":
-            losses = problem.cross_entropy(upstream, gradient, with_loss)
-        else:
+        if operation == "nll":
             losses = problem.nll() if gradient is None else problem.nll_backward(g, gradient)
+        else:
+            losses = problem.cross_entropy(upstream, gradient, with_loss)
         if with_loss:
             value = problem.reduced(losses)
         done = value, None if result is None else backend.deliver(result)
@@ -73,9 +76,7 @@ def stats(input, target, ignore_index, device):
         return done
     with select(device, input, target, call=call) as backend:
         problem = Problem(backend, input, NO_TARGET if target is None else target, None, ignore_index, "none")
-        if problem.soft:
-            shape = problem.target_array.shape
-            raise TypeError(f"target should hold class numbers, of shape {problem.shape}; got probabilities, shape {shape}")
+        problem.refuse_probabilities()
         if target is not None:
             problem.check_targets()
         done = tuple([None if output is None else delivered(backend, output) for output in problem.stats()])

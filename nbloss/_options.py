@@ -95,6 +95,14 @@ def checked_lse_square_scale(lse_square_scale):
     return value
 
 
+def checked_gamma(gamma):
+    """A finite float, at least 0."""
+    value = _number("gamma", ", at least 0", gamma)
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"gamma should be a finite number, at least 0; got {value}")
+    return value
+
+
 def checked_divisor(divisor, reduction):
     """A positive finite float, or None."""
     if divisor is None:
@@ -128,6 +136,7 @@ CHECKS = {
     "reduction": checked_reduction,
     "label_smoothing": checked_label_smoothing,
     "lse_square_scale": checked_lse_square_scale,
+    "gamma": checked_gamma,
     "empty": checked_empty,
     "temperature": checked_temperature,
 }

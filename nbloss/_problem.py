@@ -16,6 +16,7 @@ from nbloss._options import (
     REDUCTIONS,
     checked_divisor,
     checked_empty,
+    checked_gamma,
     checked_ignore_index,
     checked_label_smoothing,
     checked_lse_square_scale,
@@ -23,7 +24,7 @@ from nbloss._options import (
     checked_temperature,
 )
 from nbloss._warnings import any_positive, warn_of_positive
-from nbloss.kernels.math.epilogue import RowOptions
+from nbloss.kernels.math.epilogue import row_options
 
 
 @cache
@@ -133,14 +134,13 @@ class Problem:
 
     def __init__(
         self, backend, input, target, weight, ignore_index, reduction, sample_weight=None, divisor=None, empty="nan",
-        label_smoothing=0.0, lse_square_scale=0.0,
+        label_smoothing=0.0, lse_square_scale=0.0, gamma=0.0,
     ):  # fmt: skip
         self._start(backend, input, reduction, divisor, empty)
         x = self.input
         self.ignore_index = checked_ignore_index(ignore_index)
         self.smoothing = checked_label_smoothing(label_smoothing)
-        lam = checked_lse_square_scale(lse_square_scale)
-        self.options = RowOptions(lam) if lam else None  # None: the kernels run without the code of the options
+        self.options = row_options(checked_lse_square_scale(lse_square_scale), checked_gamma(gamma))
         self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
         if target is not NO_TARGET:
             self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
@@ -192,6 +192,11 @@ class Problem:
             1.0 - self.smoothing, share, self.spread,
         )  # fmt: skip
         return self
+
+    def refuse_probabilities(self):
+        """Raise a TypeError if the target is not class numbers."""
+        if self.soft:
+            raise TypeError(f"target should hold class numbers, of shape {self.shape}; got probabilities, shape {self.target_array.shape}")
 
     @property
     def out_of_range(self):

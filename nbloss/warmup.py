@@ -67,6 +67,11 @@ def _none(x, y):
     F.nll_loss(x, y, reduction="none")
 
 
+def _focal(x, y):
+    F.focal_loss(x, y)
+    F.focal_loss_value_and_grad(x, y)
+
+
 def _stats(x, y):
     F.cross_entropy_stats(x, y)
     F.cross_entropy_stats(x)
@@ -89,6 +94,7 @@ CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "log_softmax": _log_softmax,
     "softmax": _softmax,
     "nll_loss": _nll,
+    "focal_loss": _focal,
     "cross_entropy_stats": _stats,
 }
 

@@ -14,11 +14,12 @@ import nbloss.functional
 import nbloss.modules
 from nbloss._docstrings import documented
 
-MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "DistillationLoss"]
+MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "FocalLoss", "DistillationLoss"]
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad", "cross_entropy_stats", "Stats",
     "distillation_loss", "distillation_loss_backward", "distillation_loss_value_and_grad",
+    "focal_loss", "focal_loss_backward", "focal_loss_value_and_grad",
 ]  # fmt: skip
 OTHERS = [
     "functional",
@@ -46,6 +47,12 @@ SIGNATURES = {
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
     "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
+    "focal_loss": "input, target, weight=None, *, "
+    "gamma=2.0, ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', device=None",
+    "focal_loss_backward": "grad_output, input, target, weight=None, *, "
+    "gamma=2.0, ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', out=None, device=None",
+    "focal_loss_value_and_grad": "input, target, weight=None, *, "
+    "gamma=2.0, ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "cross_entropy_stats": "input, target=None, *, ignore_index=-100, device=None",
     "Stats": "lse, log_prob, argmax, correct, entropy",
     "distillation_loss": "input, teacher, *, temperature=1.0, sample_weight=None, divisor=None, reduction='mean', device=None",
@@ -56,6 +63,7 @@ SIGNATURES = {
     "DistillationLoss": "*, temperature=1.0, divisor=None, reduction='mean', device=None, reuse_grad=False",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
+    "FocalLoss": "weight=None, *, gamma=2.0, ignore_index=-100, reduction='mean', divisor=None, empty='nan', device=None, reuse_grad=False",
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', divisor=None, empty='nan', "
     "device=None, reuse_grad=False, size_average=None, reduce=None",
     "CrossEntropyLoss": "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "

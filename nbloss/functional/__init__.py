@@ -3,6 +3,7 @@
 from nbloss.functional._cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_value_and_grad
 from nbloss.functional._cross_entropy_stats import Stats, cross_entropy_stats
 from nbloss.functional._distillation import distillation_loss, distillation_loss_backward, distillation_loss_value_and_grad
+from nbloss.functional._focal_loss import focal_loss, focal_loss_backward, focal_loss_value_and_grad
 from nbloss.functional._log_softmax import log_softmax, log_softmax_backward
 from nbloss.functional._nll_loss import nll_loss, nll_loss_backward
 from nbloss.functional._softmax import softmax, softmax_backward
@@ -16,6 +17,9 @@ __all__ = [
     "distillation_loss",
     "distillation_loss_backward",
     "distillation_loss_value_and_grad",
+    "focal_loss",
+    "focal_loss_backward",
+    "focal_loss_value_and_grad",
     "log_softmax",
     "log_softmax_backward",
     "nll_loss",

@@ -13,7 +13,15 @@ from nbloss.kernels.math.rowmath import positive_logp
 
 WIDE = np.longdouble
 
-_formulas = epilogue.make(lambda function: function, np.where, np.equal)
+_formulas = epilogue.make(
+    lambda function: function,
+    lambda function: function,
+    np.where,
+    np.equal,
+    np.exp,
+    lambda x: -np.expm1(-x),
+    lambda r, gamma: r ** WIDE(gamma),
+)
 
 
 def _exp_remainder(z):
@@ -157,12 +165,14 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     g, gradient = _column(upstream, out, loss.size), None
     with np.errstate(all="ignore"):
         m, gap, e, s, _, log_s = _softmax(_rows(x))
-        losses = _formulas.index_loss(weight, log_s, np.take_along_axis(gap, hit, axis=1), m, options)
+        own_gap = np.take_along_axis(gap, hit, axis=1)
+        losses = _formulas.index_loss(weight, log_s, own_gap, m, options)
         if out is not None:
             coef, own, others = weight * g, np.take_along_axis(e, hit, axis=1), e.copy()
             np.put_along_axis(others, hit, 0, axis=1)
-            gradient = _formulas.index_factor(coef, log_s, m, options) * (e / s)
-            at_target = _formulas.index_at_target(coef, others.sum(axis=1, keepdims=True), own, s, log_s, m, options)
+            factor = _formulas.index_factor(coef, log_s, own_gap, m, options)
+            gradient = factor * (e / s)
+            at_target = _formulas.index_at_target(coef, factor, others.sum(axis=1, keepdims=True), own, s, log_s, m, options)
             np.put_along_axis(gradient, hit, at_target, axis=1)
         _finish(counts, losses, gradient, g, loss, out)
 

@@ -4,7 +4,7 @@ from numpy.typing import ArrayLike
 
 from nbloss.functional import _Array, _Each, _Empty, _Number, _Real, _Reduction, _Sum
 
-__all__ = ["CrossEntropyLoss", "DistillationLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+__all__ = ["CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
 _Result = TypeVar("_Result", default=Any, covariant=True)  # of a loss: a number ("mean", "sum") or an array ("none")
 
@@ -139,6 +139,48 @@ class CrossEntropyLoss(_Loss[_Result]):
         reuse_grad: bool = False,
         size_average: bool | None = None,
         reduce: bool | None = None,
+    ) -> None: ...
+
+class FocalLoss(_Loss[_Result]):
+    gamma: float
+    @overload
+    def __init__(
+        self: FocalLoss[_Number],
+        weight: ArrayLike | None = None,
+        *,
+        gamma: float = 2.0,
+        ignore_index: int = -100,
+        reduction: _Sum = "mean",
+        divisor: _Real | None = None,
+        empty: _Empty = "nan",
+        device: str | None = None,
+        reuse_grad: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: FocalLoss[_Array],
+        weight: ArrayLike | None = None,
+        *,
+        gamma: float = 2.0,
+        ignore_index: int = -100,
+        reduction: _Each,
+        divisor: _Real | None = None,
+        empty: _Empty = "nan",
+        device: str | None = None,
+        reuse_grad: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: FocalLoss[_Number | _Array],
+        weight: ArrayLike | None = None,
+        *,
+        gamma: float = 2.0,
+        ignore_index: int = -100,
+        reduction: _Reduction = "mean",
+        divisor: _Real | None = None,
+        empty: _Empty = "nan",
+        device: str | None = None,
+        reuse_grad: bool = False,
     ) -> None: ...
 
 class DistillationLoss(_Module, Generic[_Result]):

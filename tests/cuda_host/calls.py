@@ -46,6 +46,8 @@ CALLS = {
     ),
     "cross_entropy_backward": lambda x, y, p, w, g: F.cross_entropy_backward(1.0, x, y),
     "cross_entropy_backward per row": lambda x, y, p, w, g: F.cross_entropy_backward(g, x, y, reduction="none"),
+    "focal_loss": lambda x, y, p, w, g: F.focal_loss(x, y),
+    "focal_loss_value_and_grad": lambda x, y, p, w, g: F.focal_loss_value_and_grad(x, y, w, gamma=1.5),
     "cross_entropy_stats": lambda x, y, p, w, g: F.cross_entropy_stats(x, y, ignore_index=3),
     "cross_entropy_stats without a target": lambda x, y, p, w, g: F.cross_entropy_stats(x),
     "nll_loss": lambda x, y, p, w, g: F.nll_loss(x, y),

@@ -44,10 +44,11 @@ def compiled(make, stored, capability, *constants, classes=None, width=1):
 
 
 # The constants of kernels are probabilities, or gradient, (soft,) optioned, summed.
-LOSS, GRADIENT, OPTIONED, SUMMED = (False, False, False), (True, False, False), (True, True, False), (True, False, True)
-SMOOTH, SOFT = (True, False, False, False), (True, True, False, False)
+LOSS, GRADIENT, SUMMED = (False, None, False), (True, None, False), (True, None, True)
+OPTIONED, FOCAL = (True, "lse_square_scale", False), (True, "gamma", False)
+SMOOTH, SOFT = (True, False, None, False), (True, True, None, False)
 STATS = (True,)  # with targets
-SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, True, False), (True, True, True, False)
+SMOOTH_OPTIONED, SOFT_OPTIONED = (True, False, "lse_square_scale", False), (True, True, "lse_square_scale", False)
 
 # ------------------------------ the table of docs/gpu.md ------------------------------
 

@@ -22,11 +22,13 @@ INT = "int64"
 # factory and its last constants: probabilities, or gradient, (soft,) optioned, summed
 LOG_SOFTMAX, SOFTMAX = (log_softmax_rows, (False,)), (log_softmax_rows, (True,))
 BACKWARD, SOFTMAX_BACKWARD = (log_softmax_backward_rows, ()), (softmax_backward_rows, ())
-LOSS, GRADIENT = (cross_entropy_rows, (False, False, False)), (cross_entropy_rows, (True, False, False))
-OPTIONED, SUMMED = (cross_entropy_rows, (True, True, False)), (cross_entropy_rows, (True, False, True))
+LOSS, GRADIENT = (cross_entropy_rows, (False, None, False)), (cross_entropy_rows, (True, None, False))
+OPTIONED, SUMMED = (cross_entropy_rows, (True, "lse_square_scale", False)), (cross_entropy_rows, (True, None, True))
+FOCAL = cross_entropy_rows, (True, "gamma", False)
 STATS, UNTARGETED_STATS = (cross_entropy_stats_rows, (True,)), (cross_entropy_stats_rows, (False,))
-SOFT, SMOOTH = (soft_target_rows, (True, True, False, False)), (soft_target_rows, (True, False, False, False))
-SOFT_OPTIONED, SMOOTH_OPTIONED = (soft_target_rows, (True, True, True, False)), (soft_target_rows, (True, False, True, False))
+SOFT, SMOOTH = (soft_target_rows, (True, True, None, False)), (soft_target_rows, (True, False, None, False))
+SOFT_OPTIONED = soft_target_rows, (True, True, "lse_square_scale", False)
+SMOOTH_OPTIONED = soft_target_rows, (True, False, "lse_square_scale", False)
 
 
 def is_summed(kernel, constants):

@@ -9,7 +9,8 @@ q, H    target distribution, and its sum over the classes
 lam     ``RowOptions.lse_square_scale``
 ======  ==================================================================
 
-The loss is H (log s + lam L^2) + sum q (m - x), and the gradient is (H + 2 lam L H) p - q.
+The loss is H (log s + lam L^2) + sum q (m - x), and the gradient is (H + 2 lam L H) p - q. With ``RowOptions.gamma`` class numbers have
+the focal loss: H r^gamma l, where l = -log p and r = 1 - p of the target.
 """
 
 import calls
@@ -127,3 +128,50 @@ def test_a_small_factor_keeps_its_digits_in_a_confident_row(rng, shape, kind):
     share = np.longdouble(smoothing / classes)
     exact = 2 * lam * lse * p - others / (1 + others) + share * (classes - 1)  # (M - q) - M (1 - p) + D p, with M = 1
     np.testing.assert_allclose(gradient[:, 1].astype(np.longdouble), exact, rtol=16 * eps(np.float32))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_focal_loss(rng, monkeypatch, dtype, kernel, gamma):
+    shape, group = KERNELS[kernel]
+    if group:
+        assert use_group(group, monkeypatch) == shape[1]
+    x, target, arguments, q = problem(rng, shape, dtype, "class numbers")
+    x[-1, target[-1, -1], -1] += np.asarray(30 if dtype == np.float64 else 12).astype(dtype)  # a confident row
+    g = rng.uniform(0.5, 2, (shape[0], shape[2])).astype(work(dtype))
+    options = RowOptions(gamma=gamma)
+    loss, gradient = calls.cross_entropy(x, target, g=g, row_options=options, **arguments)
+    h, hit = q.sum(axis=1).astype(np.longdouble), q != 0
+    wide = np.where(hit.any(axis=1, keepdims=True), x.astype(np.longdouble), 0)
+    e = np.exp(wide - wide.max(axis=1, keepdims=True))
+    s, others = e.sum(axis=1), np.where(hit, 0, e).sum(axis=1)
+    own = np.where(hit, e, 0).sum(axis=1)
+    p, r = own / s, others / s
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_target = np.where(r < 0.5, -np.log1p(-r), -np.log(p))
+        slope = np.where(h == 0, 0, h * (r**gamma + gamma * r ** (gamma - 1) * p * of_target))
+        exact = np.where(h == 0, 0, h * r**gamma * of_target)
+    exact_gradient = (g * slope)[:, None] * np.where(hit, -r[:, None], e / s[:, None])
+    unit = eps(work(dtype))
+    problems.assert_within(loss, exact, (16 + 4 * gamma) * unit * exact + problems.tiny(work(dtype)))
+    gap = np.nan_to_num(wide.max(axis=1, keepdims=True) - wide)
+    gap = np.where(hit, np.sort(np.where(hit, np.inf, gap), axis=1)[:, :1], gap)
+    tolerance = unit * (24 + gap + np.sqrt(shape[1]) / 8) * np.abs(exact_gradient)
+    stored = eps(dtype) * np.abs(exact_gradient) if dtype != work(dtype) else 0
+    problems.assert_within(gradient, exact_gradient, tolerance + stored + problems.floor(dtype))
+    assert loss[0, 0] == 0 and (gradient[0, :, 0] == 0).all()
+    alone, _ = calls.cross_entropy(x, target, row_options=options, gradient=False, **arguments)
+    np.testing.assert_array_equal(alone, loss)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (3, 70, 1), (3, 3, 2), (3, 40, 2)], ids=problems.name)
+def test_the_focal_loss_of_a_sure_row_and_of_an_impossible_target(shape):
+    x = np.full(shape, -np.inf, np.float32)
+    x[0, 1], x[1, 0], x[2] = 5, 3, 0
+    target = np.ones((shape[0], shape[2]), np.int64)
+    loss, gradient = calls.cross_entropy(x, target, row_options=RowOptions(gamma=2.0))
+    assert (loss[0] == 0).all() and (gradient[0] == 0).all()
+    assert (loss[1] == np.inf).all()
+    assert (gradient[1, 0] == 1).all() and (gradient[1, 1] == -1).all() and (gradient[1, 2:] == 0).all()
+    assert (loss[2] > 0).all()

@@ -173,6 +173,37 @@ def cross_entropy_backward(grad_output, x, target, weight=None, **options):
     return spread - hit
 
 
+def _focal_rows(x, target, gamma):
+    """``(l, f(l), f'(l), hit, p)`` of rows: l = -log p[y], f = r^γ l with r = 1 - p[y], and f' = r^γ + γ r^(γ-1) p[y] l."""
+    logp, gamma = log_softmax(classes_last(x)), WIDE(gamma)
+    hit = np.arange(logp.shape[-1]) == np.asarray(target)[..., None]
+    with np.errstate(all="ignore"):
+        loss = np.where(hit, -logp, 0).sum(axis=-1)
+        loss = np.where(np.isnan(logp).any(axis=-1), np.nan, loss)
+        p, r = np.exp(-loss), -np.expm1(-loss)
+        product = np.where(p == 0, 0, p * loss)
+        slope = r**gamma + gamma * np.where(r == 0, gamma == 1, r ** (gamma - 1)) * product
+        return loss, r**gamma * loss, slope, hit, np.exp(logp)
+
+
+def focal_loss(x, target, weight=None, *, gamma=2.0, ignore_index=-100, reduction="mean", empty="nan", **of_rows):
+    """``of_rows``: ``sample_weight`` and ``divisor``."""
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, **of_rows)
+    _, focused, _, _, _ = _focal_rows(x, np.where(keep, target, 0), gamma)
+    with np.errstate(all="ignore"):
+        return reduced(np.where(keep, q.sum(axis=-1) * focused, 0), divisor, reduction, empty)
+
+
+def focal_loss_terms(grad_output, x, target, weight=None, *, gamma=2.0, ignore_index=-100, reduction="mean", empty="nan", **of_rows):
+    """The two terms of the gradient, g·w[y]·f'·p and g·w[y]·f' at the target."""
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, **of_rows)
+    g = upstream(grad_output, keep.shape, divisor, reduction, empty)
+    _, _, slope, hit, p = _focal_rows(x, np.where(keep, target, 0), gamma)
+    with np.errstate(all="ignore"):
+        factor = np.where(keep, g * q.sum(axis=-1) * slope, 0)[..., None]
+        return classes_back(np.where(keep[..., None], factor * p, 0), x), classes_back(np.where(hit, factor, 0), x)
+
+
 def lse_square_sizes(
     grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale, **of_rows
 ):
@@ -258,6 +289,25 @@ def exact_distillation(x, teacher, temperature=1.0):
 
 
 # ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
+
+
+def exact_focal_rows(x, target, gamma):
+    """For each row of (N, C): the focal loss, and its gradient, each rounded once, to float64."""
+    import mpmath
+
+    losses, gradient = [], []
+    with mpmath.workdps(60):
+        gamma = mpmath.mpf(float(gamma))
+        for values, t in zip(x, target, strict=True):
+            e = [mpmath.exp(mpmath.mpf(float(v))) for v in values]
+            s, others = mpmath.fsum(e), mpmath.fsum(e[:t] + e[t + 1 :])
+            p, r = e[t] / s, others / s
+            of_target = -mpmath.log1p(-r) if r < 0.5 else mpmath.log(s) - mpmath.mpf(float(values[t]))
+            slope = r**gamma + gamma * r ** (gamma - 1) * p * of_target
+            losses.append(float(r**gamma * of_target))
+            gradient.append([float(slope * v / s) for v in e])
+            gradient[-1][t] = float(-slope * r)
+    return np.array(losses), np.array(gradient)
 
 
 def exact_rows(x, target, lse_square_scale=0.0):

@@ -2,11 +2,12 @@
 
 from numba import njit
 
-from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
+from nbloss.kernels.cpu.simd.power import exp, one_minus_exp, power
 from nbloss.kernels.cpu.simd.vec import equal, select
 from nbloss.kernels.math import epilogue
 
-_formulas = epilogue.make(njit(**INLINE), select, equal)
+_formulas = epilogue.make(njit(**INLINE), njit(**NO_INLINE), select, equal, exp, one_minus_exp, power)
 
 index_loss = _formulas.index_loss
 index_factor = _formulas.index_factor

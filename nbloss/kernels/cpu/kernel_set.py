@@ -68,7 +68,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
 def _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out):
     """Class numbers, smoothed where there is a ``spread``."""
     options = _of_type(options, loss.dtype)
-    variant = options is None, spread is None, w is None
+    variant = options is None, spread is None, w is None, *_which(options)
     given = target, mask, scale, spread, w, options, upstream, loss
     _run("cross_entropy", variant, lambda x, out: (x, *given, out), [x], out, options)
 
@@ -96,7 +96,12 @@ def distillation(x, y, beta, upstream, loss, out):
 
 def _of_type(options, dtype):
     """Row options in the type of the arithmetic, so that a row has the same bits in every layout."""
-    return options and type(options)(*map(dtype.type, options))
+    return options and type(options)(*[None if field is None else dtype.type(field) for field in options])
+
+
+def _which(options):
+    """What a variant says about row options, after its other entries."""
+    return () if options is None or options.gamma is None else (True,)
 
 
 def row_scale(target, mask, wide, weight, sample_weight, classes, ignore_index, hit, share, scale, spread):
@@ -177,7 +182,7 @@ def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_i
     choice, (x,), out = _fused(operation, [x], out, sums, options, sample_weight.size > 0)
     share, w = (smoothing / classes, weight if weight.size else None) if smoothing else (None, None)
     arguments = x, target, mask, wide, weight, sample_weight, ignore_index, 1.0 - smoothing, share, w, options, sums, over, g, loss, out
-    variant = x.dtype, out is None, loss is None, share is None, w is None, options is None, type(g) is float
+    variant = x.dtype, out is None, loss is None, share is None, w is None, options is None, type(g) is float, *_which(options)
     done = run(choice, variant, arguments, WRITTEN, count)
     small = count * choice.grain.elements < SERIAL_BELOW_ELEMENTS
     return done, jit.kernel(choice, variant) if small else None, choice.view

@@ -3,7 +3,7 @@
 A kernel without row options passes ``options = None``. Numba then removes every branch that reads them.
 """
 
-from nbloss.kernels.cuda.prims.api import device
+from nbloss.kernels.cuda.prims.api import device, exp, expm1, power
 from nbloss.kernels.math import epilogue
 from nbloss.kernels.math.epilogue import RowOptions
 
@@ -18,7 +18,12 @@ def _equal(a, b):
     return a == b
 
 
-_formulas = epilogue.make(device, _select, _equal)
+@device
+def _one_minus_exp(x):
+    return -expm1(-x)
+
+
+_formulas = epilogue.make(device, device, _select, _equal, exp, _one_minus_exp, power)
 
 index_loss = _formulas.index_loss
 index_factor = _formulas.index_factor
@@ -33,15 +38,20 @@ entropy_of_row = _formulas.entropy_of_row
 
 
 @device
-def _row_options(lse_square_scale):
-    return RowOptions(lse_square_scale)
+def _lse_square_scale(number):
+    return RowOptions(number, None)
 
 
 @device
-def _no_options(lse_square_scale):
+def _gamma(number):
+    return RowOptions(None, number)
+
+
+@device
+def _no_options(number):
     return None
 
 
 def options_reader(optioned):
-    """A device function from a kernel's scalar argument to `RowOptions`, or to None for kernels without options."""
-    return _row_options if optioned else _no_options
+    """A device function from a kernel's scalar argument to `RowOptions`; ``optioned`` names the option, or is None."""
+    return {None: _no_options, "lse_square_scale": _lse_square_scale, "gamma": _gamma}[optioned]

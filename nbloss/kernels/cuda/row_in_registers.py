@@ -114,17 +114,18 @@ def make_cross_entropy(
             held[c] = e
         rest = (even + odd) * inverse(ref) + ties + (m - m)
         s = rest + one
-        value, log_s = zero, zero
+        value, log_s, gap = zero, zero, zero
         if weight != zero:
-            log_s = log1p(rest)
-            value = index_loss(weight, log_s, m - x_y, m, options)
+            log_s, gap = log1p(rest), m - x_y
+            value = index_loss(weight, log_s, gap, m, options)
         put(loss, p, value)
         if gradient:
             coef = weight * read_upstream(upstream, at)
             is_zero = weight == zero or coef == zero
-            factor = zero if is_zero else index_factor(coef, log_s, m, options) / s * inverse(ref)  # no exponential is inf or nan
+            of_p = index_factor(coef, log_s, gap, m, options)
+            factor = zero if is_zero else of_p / s * inverse(ref)  # no exponential is inf or nan
             own = e_y * inverse(ref)
-            at_target = index_at_target(coef, s - own if x_y < m else rest, own, s, log_s, m, options)
+            at_target = index_at_target(coef, of_p, s - own if x_y < m else rest, own, s, log_s, m, options)
             at_target = zero if is_zero else at_target
             for c in range(classes):
                 write(out, base + c * inner, at_target if not indexed and c == y else held[c] * factor)

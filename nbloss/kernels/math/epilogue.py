@@ -14,14 +14,19 @@ H           weight of the row: class numbers ``scale`` (times the upstream gradi
 q, M        target distribution, and its sum over the classes
 D           what the options add to H where it multiplies p:  2 lam L H
 others      sum of exp(x - m) over all classes but the target
+l, r        -log p and 1 - p of the target of a class number; ``gap`` = m - x[y]
+f, f'       what ``gamma`` makes of l, and its derivative:  f = r^gamma l,  f' = r^gamma (1 + gamma p l / r)
 ==========  ====================================================================================================
 
 The loss is H (log s + lam L^2) + sum q (m - x), and the gradient is (H + D) p - q. lam is ``lse_square_scale``, the name that
 FlashAttention and Liger Kernel gave it; the literature says z-loss. Where p - 1 would cancel, it is written with the other terms: 1 - p is
 others / s at the target, and rest / s at the maximum.
 
-``options`` is None where a call has none. Numba then removes every branch that reads it, so such calls run the same machine code as
-before the option existed.
+With ``gamma`` the loss of a class number is H f(l), and f'(l) multiplies the gradient: the focal loss of Lin et al. (2017). All of it
+follows from l, which keeps its digits in a confident row: r = 1 - exp(-l). l / r is 1 at r = 0, and p l is 0 where l is inf.
+
+``options`` is None where a call has none, and so is each of its fields that the call does not have. Numba then removes every branch that
+reads it, so such calls run the same machine code as before the option existed. No call has both options.
 """
 
 from typing import NamedTuple
@@ -30,9 +35,20 @@ CONFIDENT = 2.0  # s below this: one class has more than half of the probability
 
 
 class RowOptions(NamedTuple):
-    """The options that act on a whole row."""
+    """The options that act on a whole row; None where a call does not have one."""
 
-    lse_square_scale: float  # lam
+    lse_square_scale: float | None = None  # lam
+    gamma: float | None = None
+
+
+LARGEST_GAMMA = 1e30  # a larger one changes no result, and may be inf in float32
+
+
+def row_options(lse_square_scale=0.0, gamma=0.0):
+    """`RowOptions`; None for neutral values: the kernels then run without the code of the options."""
+    if gamma:
+        return RowOptions(gamma=min(gamma, LARGEST_GAMMA))
+    return RowOptions(lse_square_scale=lse_square_scale) if lse_square_scale else None
 
 
 class Formulas(NamedTuple):
@@ -52,8 +68,13 @@ class Formulas(NamedTuple):
     entropy_of_row: object
 
 
-def make(compile, select, equal):
-    """The formulas, for a backend's decorator ``compile``, its ``select(mask, a, b)`` and its ``equal(a, b)``; numbers or vectors."""
+def make(compile, apart, select, equal, exp, one_minus_exp, power):
+    """The formulas, for a backend's decorator ``compile``, its ``select(mask, a, b)`` and its ``equal(a, b)``; numbers or vectors.
+
+    ``apart`` is the decorator of what should not be repeated in its callers: it would take their registers.
+    ``exp(t)`` is for t <= 0, ``one_minus_exp(l)`` is 1 - exp(-l) for l >= 0 to full precision, and ``power(r, gamma)`` is r^gamma for r in
+    [0, 1] and gamma > 0. Each of them passes nan on.
+    """
 
     @compile
     def log_sum_exp(log_s, top):
@@ -61,40 +82,80 @@ def make(compile, select, equal):
         return top + log_s
 
     @compile
-    def penalty(weight, log_s, top, options):
-        """H lam L^2."""
+    def with_penalty(loss, weight, log_s, top, lam):
+        """The loss and H lam L^2."""
+        if lam is None:
+            return loss
         lse = log_sum_exp(log_s, top)
-        return weight * (options.lse_square_scale * lse * lse)
+        return loss + weight * (lam * lse * lse)
 
     @compile
-    def slope(weight, log_s, top, options):
+    def slope(weight, log_s, top, lam):
         """D = 2 lam L H. A number of its own: as the difference of H + D and H it would be lost for a small lam."""
-        twice = options.lse_square_scale + options.lse_square_scale  # a literal 2.0 would be float64 on CUDA
+        twice = lam + lam  # a literal 2.0 would be float64 on CUDA
         return weight * (twice * log_sum_exp(log_s, top))
+
+    @compile
+    def with_slope(coef, log_s, top, lam):
+        """H + D."""
+        if lam is None:
+            return coef
+        return coef + slope(coef, log_s, top, lam)
+
+    @apart
+    def focus(of_target, gamma):
+        """f(l)."""
+        return power(one_minus_exp(of_target), gamma) * of_target
+
+    @apart
+    def focus_slope(of_target, gamma):
+        """f'(l)."""
+        p, r = exp(-of_target), one_minus_exp(of_target)
+        ratio = of_target / select(equal(r, r - r), p, r)  # at r = 0 any number will do: it is multiplied by 0
+        weight = power(r, gamma)
+        return weight + weight * (gamma * (p * select(equal(p, p - p), p, ratio)))
+
+    @compile
+    def focused_loss(of_target, gamma):
+        if gamma is None:
+            return of_target
+        return focus(of_target, gamma)
+
+    @compile
+    def focused_weight(coef, of_target, gamma):
+        """H f'."""
+        if gamma is None:
+            return coef
+        return coef * focus_slope(of_target, gamma)
 
     # ------------------------------ class numbers ------------------------------
 
     @compile
     def index_loss(scale, log_s, gap, top, options):
         """-scale log p[y], where gap = m - x[y]: the gap is taken first, so that a large common offset costs no digits."""
-        loss = scale * (log_s + gap)
         if options is None:
-            return loss
-        return loss + penalty(scale, log_s, top, options)
+            return scale * (log_s + gap)
+        return with_penalty(scale * focused_loss(log_s + gap, options.gamma), scale, log_s, top, options.lse_square_scale)
 
     @compile
-    def index_factor(coef, log_s, top, options):
-        """H + D, what p is multiplied by."""
+    def index_factor(coef, log_s, gap, top, options):
+        """H f' + D, what p is multiplied by."""
         if options is None:
             return coef
-        return coef + slope(coef, log_s, top, options)
+        return with_slope(focused_weight(coef, log_s + gap, options.gamma), log_s, top, options.lse_square_scale)
 
     @compile
-    def index_at_target(coef, others, own, s, log_s, top, options):
-        """D p - H (1 - p) at the target, where own = exp(x[y] - m)."""
+    def with_slope_at_target(coef, factor, others, own, s, log_s, top, lam):
+        if lam is None:
+            return -factor * (others / s)
+        return slope(coef, log_s, top, lam) * (own / s) - coef * (others / s)
+
+    @compile
+    def index_at_target(coef, factor, others, own, s, log_s, top, options):
+        """D p - H f' (1 - p) at the target, where own = exp(x[y] - m), and ``factor`` is that of ``index_factor``."""
         if options is None:
             return -coef * (others / s)
-        return slope(coef, log_s, top, options) * (own / s) - coef * (others / s)
+        return with_slope_at_target(coef, factor, others, own, s, log_s, top, options.lse_square_scale)
 
     # ------------------------------ soft targets ------------------------------
 
@@ -104,14 +165,14 @@ def make(compile, select, equal):
         loss = total * log_s + gaps
         if options is None:
             return loss
-        return loss + penalty(total, log_s, top, options)
+        return with_penalty(loss, total, log_s, top, options.lse_square_scale)
 
     @compile
     def soft_factors(total, rest, s, log_s, top, options):
         """``(factor, away)``: (M + D) / s, and M (1 - p) - D p at the maximum."""
         if options is None:
             return total / s, total * (rest / s)
-        more = slope(total, log_s, top, options)
+        more = slope(total, log_s, top, options.lse_square_scale)
         return (total + more) / s, total * (rest / s) - more / s
 
     @compile

@@ -79,5 +79,5 @@ def test_row_options_never_take_the_pipeline():
 
 def test_options_are_in_the_type_that_is_computed_in():
     """A float64 option would make a row's bits depend on the layout."""
-    assert [type(v) for v in kernel_set._of_type(RowOptions(0.1), np.dtype(np.float32))] == [np.float32]
+    assert [type(v) for v in kernel_set._of_type(RowOptions(0.1), np.dtype(np.float32))] == [np.float32, type(None)]
     assert kernel_set._of_type(None, np.dtype(np.float32)) is None

@@ -6,7 +6,14 @@ from nbloss.kernels.math.epilogue import RowOptions, make
 
 mpmath = pytest.importorskip("mpmath")
 
-F = make(lambda f: f, lambda mask, a, b: a if mask else b, lambda a, b: a == b)
+F = make(
+    *[lambda f: f] * 2,
+    lambda mask, a, b: a if mask else b,
+    lambda a, b: a == b,
+    mpmath.exp,
+    lambda x: -mpmath.expm1(-x),
+    mpmath.power,
+)
 ROWS = [[0.5, -1.25, 2.0], [25.0, 0.0, -3.0, 1.0], [-7.0], [-40.0, -41.0, -40.0], [3.0, 3.0]]
 SCALES = [None, 0.0, 1e-4, 0.7]
 
@@ -54,10 +61,10 @@ def test_class_numbers(row, scale):
         close(F.index_loss(weight, log_s, m - x[y], m, options), loss_of(x, q, lam))
         expected = [upstream * d for d in gradient_of(x, q, lam)]
         coef, own = weight * upstream, mpmath.exp(x[y] - m)
-        factor = F.index_factor(coef, log_s, m, options)
+        factor = F.index_factor(coef, log_s, m - x[y], m, options)
         others = rest if x[y] == m else s - own
         for c in range(len(x)):
-            found = F.index_at_target(coef, others, own, s, log_s, m, options) if c == y else mpmath.exp(x[c] - m) * factor / s
+            found = F.index_at_target(coef, factor, others, own, s, log_s, m, options) if c == y else mpmath.exp(x[c] - m) * factor / s
             close(found, expected[c])
 
 
@@ -89,3 +96,27 @@ def test_a_wrong_formula_would_be_found():
     m, _, _, log_s = row_of(x)
     with pytest.raises(AssertionError):
         close(F.index_loss(mpmath.mpf(1), log_s, m - x[0], m, None), loss_of(x, [1, 0, 0], mpmath.mpf("1e-4")))
+
+
+@pytest.mark.parametrize("gamma", ["0.5", "1", "2", "3.25"])
+@pytest.mark.parametrize("row", [row for row in ROWS if len(row) > 1], ids=str)
+def test_the_focal_loss(row, gamma):
+    """r^gamma l and its derivative, class by class, by differences."""
+    x, gamma = [mpmath.mpf(v) for v in row], mpmath.mpf(gamma)
+    m, s, rest, log_s = row_of(x)
+    options, weight, upstream = RowOptions(gamma=gamma), mpmath.mpf("0.75"), mpmath.mpf("-1.5")
+    for y in range(len(x)):
+
+        def loss(x, y=y):
+            terms = [mpmath.exp(v) for v in x]
+            r = mpmath.fsum(terms[:y] + terms[y + 1 :]) / mpmath.fsum(terms)
+            return weight * r**gamma * -mpmath.log(terms[y] / mpmath.fsum(terms))
+
+        close(F.index_loss(weight, log_s, m - x[y], m, options), loss(x))
+        coef, own = weight * upstream, mpmath.exp(x[y] - m)
+        factor = F.index_factor(coef, log_s, m - x[y], m, options)
+        others = rest if x[y] == m else s - own
+        for c in range(len(x)):
+            expected = upstream * mpmath.diff(lambda v, c=c: loss([*x[:c], v, *x[c + 1 :]]), x[c])
+            found = F.index_at_target(coef, factor, others, own, s, log_s, m, options) if c == y else mpmath.exp(x[c] - m) * factor / s
+            close(found, expected)

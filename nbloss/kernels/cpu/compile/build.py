@@ -35,7 +35,7 @@ def _argument_type(name, value, written):
         axes = 1 if value.ndim == 1 else 3
         return Borrowed(numpy_support.from_dtype(value.dtype), axes, layout, readonly=name not in written)
     if isinstance(value, RowOptions):
-        return types.NamedTuple([numpy_support.from_dtype(field.dtype) for field in value], RowOptions)
+        return types.NamedTuple([types.none if field is None else numpy_support.from_dtype(field.dtype) for field in value], RowOptions)
     return {bool: types.boolean, int: types.int64, float: types.float64}[type(value)]
 
 

@@ -267,10 +267,10 @@ def gradient_factors(at, span, tile, n, each, share, w, total_w, above, options)
     else:  # the operations of ``vector_per_row``, so that a row has the same bits
         one, log_s = exp_scale(get(at, 0)), load(slot_of(at, NUMERATOR, span), 0)
         gap, top = load(slot_of(at, GAP, span), 0), load(slot_of(at, TOP, span), 0)
-        multiplier = index_factor(coef, log_s, top, options)
+        multiplier = index_factor(coef, log_s, gap, top, options)
         factor = multiplier / (s / one) / one
         if share is None:
-            at_target = index_at_target(coef, others, exp_scaled(-gap, None), s, log_s, top, options)
+            at_target = index_at_target(coef, multiplier, others, exp_scaled(-gap, None), s, log_s, top, options)
         else:
             of_p, away = soft_factors(coef, others / one, s / one, log_s, top, options)
             at_target = smoothed_at_target(own / one, own_q, hit, spread, of_p, away, at_peak)

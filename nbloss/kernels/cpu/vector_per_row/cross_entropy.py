@@ -147,8 +147,9 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
             if spread is None:
                 coef = select(nothing, 0.0, each * g)
                 others = select(less(0.0, gap), s - own, rest)
-                store(factors, 0, index_factor(coef, log_s, top, options) / s / one)
-                store(at_targets, 0, index_at_target(coef, others, own, s, log_s, top, options))
+                factor = index_factor(coef, log_s, gap, top, options)
+                store(factors, 0, factor / s / one)
+                store(at_targets, 0, index_at_target(coef, factor, others, own, s, log_s, top, options))
             else:
                 coef = select(nothing, 0.0, g)
                 _put_weights(owns, weights, classes, counts, p, count)

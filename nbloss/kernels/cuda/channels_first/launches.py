@@ -12,7 +12,7 @@ from nbloss.kernels.cuda.channels_first import distillation as divergences
 from nbloss.kernels.cuda.channels_first import online_softmax, positions, registers
 from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.runtime import launch
-from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments, stats_arguments
+from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, row_option, stats_arguments
 from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES, THREADS_WITH_128_REGISTERS
 
@@ -61,9 +61,9 @@ def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out)
     x = c_ordered(kernels, x)
     width = _width(x, out)
     summed, total = sum_arguments(kernels, x, loss, blocks(loss.size // width))
-    constants = out is not None, options is not None, summed
-    option = option_arguments(options, loss.dtype.type)
-    arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out), *total
+    optioned, option = row_option(options, loss.dtype.type)
+    constants = out is not None, optioned, summed
+    arguments = x, target, int(mask), scale, option, *gradient_arguments(upstream, loss, out), *total
     _run(kernels, registers.cross_entropy, online_softmax.cross_entropy, x, constants, arguments, width)
 
 
@@ -72,10 +72,10 @@ def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, opti
     soft, real = y is not None, loss.dtype.type
     x, y = c_ordered(kernels, x), c_ordered(kernels, y)
     classes = (loss, 0, loss, loss) if soft else (target, int(mask), scale, spread)
-    option = option_arguments(options, real)
+    optioned, option = row_option(options, real)
     summed, total = sum_arguments(kernels, x, loss, blocks(loss.size))
-    arguments = x, y if soft else w, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out), *total
-    _run(kernels, registers.soft_targets, online_softmax.soft_targets, x, (out is not None, soft, options is not None, summed), arguments)
+    arguments = x, y if soft else w, w, real(a), real(b), *classes, option, *gradient_arguments(upstream, loss, out), *total
+    _run(kernels, registers.soft_targets, online_softmax.soft_targets, x, (out is not None, soft, optioned, summed), arguments)
 
 
 def cross_entropy_stats(kernels, x, *given):

@@ -155,12 +155,12 @@ def cross_entropy(kind, sm80, gradient, optioned, summed):
     zero, one, inverse = real(0), real(1), real(1 / unit)
 
     def kernel(
-        x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out,
+        x, target, mask, scale, option, upstream, upstream_stride, loss, out,
         report, divides, blocks, total_loss, classes, inner, count,
     ):  # fmt: skip
         p = thread_position()
         if p < count:
-            options = read_options(lse_square_scale)
+            options = read_options(option)
             base = position_offset(p, classes, inner)
             weight, coef = get(scale, p), zero
             if gradient:
@@ -175,7 +175,8 @@ def cross_entropy(kind, sm80, gradient, optioned, summed):
                 log_s = log1p(rest)
                 put(loss, p, index_loss(weight, log_s, m - x_y, m, options))
                 if gradient and coef != zero:
-                    factor = index_factor(coef, log_s, m, options) / s * inverse
+                    of_p = index_factor(coef, log_s, m - x_y, m, options)
+                    factor = of_p / s * inverse
                     for k in range(classes):
                         offset = base + (classes - 1 - k) * inner
                         put(out, offset, exp_shifted(get(x, offset), m) * factor)
@@ -183,7 +184,7 @@ def cross_entropy(kind, sm80, gradient, optioned, summed):
                     if x_y < m:
                         own = exp_shifted(x_y, m) * inverse
                         others = s - own
-                    put(out, base + y * inner, index_at_target(coef, others, own, s, log_s, m, options))
+                    put(out, base + y * inner, index_at_target(coef, of_p, others, own, s, log_s, m, options))
             if gradient and (weight == zero or coef == zero):
                 for c in range(classes):
                     put(out, base + c * inner, zero)
@@ -201,12 +202,12 @@ def soft_targets(kind, sm80, gradient, soft, optioned, summed):
     zero, one, inverse, confident = real(0), real(1), real(1 / unit), real(CONFIDENT)
 
     def kernel(
-        x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out,
+        x, y, w, a, b, target, mask, scale, spread, option, upstream, upstream_stride, loss, out,
         report, divides, blocks, total_loss, classes, inner, count,
     ):  # fmt: skip
         p = thread_position()
         if p < count:
-            options = read_options(lse_square_scale)
+            options = read_options(option)
             base = position_offset(p, classes, inner)
             hit, share, t, g = zero, b, np.int64(-1), zero
             ignored = False

@@ -117,12 +117,12 @@ def cross_entropy(classes, kind, sm80, width, gradient, optioned, summed):
     load, store, each = positions.load, positions.store, positions.each(step, writes=gradient)
 
     def kernel(
-        x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out,
+        x, target, mask, scale, option, upstream, upstream_stride, loss, out,
         report, divides, blocks, total_loss, inner, count,
     ):  # fmt: skip
         p = thread_position() * width
         if p < count:
-            options = read_options(lse_square_scale)
+            options = read_options(option)
             base = position_offset(p, classes, inner)
             held, column = cuda.local.array(words, word_type), cuda.local.array(numbers, real)
             targets = cuda.local.array(width, types.int32)
@@ -150,12 +150,12 @@ def soft_targets(classes, kind, sm80, gradient, soft, optioned, summed):
     zero, one, lowest, inverse, confident = real(0), real(1), real(-np.inf), real(1 / unit), real(CONFIDENT)
 
     def kernel(
-        x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out,
+        x, y, w, a, b, target, mask, scale, spread, option, upstream, upstream_stride, loss, out,
         report, divides, blocks, total_loss, inner, count,
     ):  # fmt: skip
         p = thread_position()
         if p < count:
-            options = read_options(lse_square_scale)
+            options = read_options(option)
             base = position_offset(p, classes, inner)
             hit, share, t = zero, b, np.int64(-1)
             if not soft:

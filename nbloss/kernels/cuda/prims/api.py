@@ -22,7 +22,7 @@ what one register holds of a vector: one float64, one float32, or two half numbe
 ``larger_words(p, a, b)``           ``maximum`` of the numbers of two words (sm_80 and later)
 ``fma``, ``exp2``                   a * b + c rounded once; 2**x of float32 in one instruction (2 ulp; results below 2**-126 are 0)
 ``fma_limited(a, b, c)``            the same within [0, 1]; 0 instead of nan; float32
-``exp``, ``log1p``                  accurate, from libdevice
+``exp``, ``expm1``, ``log1p``       accurate, from libdevice;  ``power(x, y)`` is x**y for x >= 0
 ``power2(x, z, k)``                 x * 2**(n + k), where z = 1.5 * 2**23 + n holds n in its low bits; float32, n + k in [-126, 127]
 ``add_exponent(x, z)``              x * 2**n with z as above, by an integer addition; no number where x or the result is not normal
 ``shuffle_xor(v, mask)``            the value of lane ^ mask;  ``barrier()`` of the block
@@ -56,6 +56,7 @@ cluster_wait = form.cluster_wait
 device = form.device
 exp = form.exp
 exp2 = form.exp2
+expm1 = form.expm1
 fence = form.fence
 fma = form.fma
 fma_limited = form.fma_limited
@@ -74,6 +75,7 @@ number = form.number
 pack = form.pack
 pack_old = form.pack_old
 pointer = form.pointer
+power = form.power
 power2 = form.power2
 put = form.put
 put_in_block = form.put_in_block

@@ -372,8 +372,18 @@ def exp(x):
 
 
 @device
+def expm1(x):
+    return math.expm1(x)
+
+
+@device
 def log1p(x):
     return math.log1p(x)
+
+
+@device
+def power(x, y):
+    return math.pow(x, y)
 
 
 @intrinsic

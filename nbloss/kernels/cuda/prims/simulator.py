@@ -172,8 +172,16 @@ def exp(x):
     return type(x)(np.exp(x))
 
 
+def expm1(x):
+    return type(x)(np.expm1(np.float64(x)))
+
+
 def log1p(x):
     return type(x)(np.log1p(np.float64(x)))
+
+
+def power(x, y):
+    return type(x)(np.float64(x) ** np.float64(y))
 
 
 def _exponent(z):

@@ -37,12 +37,12 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
     threads = group[1]
 
     def kernel(
-        x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, report, divides, blocks, total_loss,
+        x, target, mask, scale, option, upstream, upstream_stride, loss, out, report, divides, blocks, total_loss,
         rows, classes, stride, offset,
     ):  # fmt: skip
         shared = cuda.shared.array(shared_numbers, real_type)
         held = cuda.local.array(words, word_type)
-        options = read_options(lse_square_scale)
+        options = read_options(option)
         row, rank = row_index()
         base, base_out = row * stride, row * classes
         head, count, edge = split_row(base + offset, classes, rank, row < rows)
@@ -63,7 +63,8 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
         if rank == 0 and row < rows:
             put(loss, row, index_loss(weight, log1p(rest), m - x_y, m, options) if weight != zero else zero)
         if gradient:
-            factor = index_factor(coef, log_s, m, options) / s if coef != zero else zero
+            of_p = index_factor(coef, log_s, m - x_y, m, options) if coef != zero else zero
+            factor = of_p / s if coef != zero else zero
             count = make_opaque(held, count, offset)
             if coef == zero:  # the row may hold anything
                 write_zeros(out, base_out + head, count, rank, held)
@@ -77,7 +78,7 @@ def cross_entropy_rows(stored, width, group, vectors, resident, sm80, gradient, 
                 if x_y < m:
                     own = exp_of_row(x_y, ref) * inverse(ref)
                     others = s - own
-                put(out, base_out + y, index_at_target(coef, others, own, s, log_s, m, options))
+                put(out, base_out + y, index_at_target(coef, of_p, others, own, s, log_s, m, options))
         if summed and rank < threads:  # of a cluster, the block that writes the loss
             sum_by_last_block(loss, rows, report, divides, blocks, total_loss)
 

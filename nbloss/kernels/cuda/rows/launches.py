@@ -10,7 +10,7 @@ The kernels take these arguments; those of the contract have the names that it g
 ====================  ================================================================================================
 name                  meaning
 ====================  ================================================================================================
-lse_square_scale      the row option; 0 for a kernel that is not ``optioned``
+option                the row option, which ``optioned`` names; 0 for a kernel without
 upstream_stride       0 where one upstream number applies to all positions, otherwise 1
 report, ..., total    what `sums.sum_by_last_block` takes, for a kernel that adds its losses
 rows, classes         shape of the logits
@@ -28,7 +28,7 @@ from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import launch, plan
-from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, option_arguments, stats_arguments
+from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, row_option, stats_arguments
 from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
@@ -127,9 +127,9 @@ def softmax_backward(kernels, g, y, out):
 
 def cross_entropy(kernels, x, target, mask, scale, options, upstream, loss, out):
     x = _contiguous_rows(kernels, x)
-    constants = out is not None, options is not None
-    option = option_arguments(options, loss.dtype.type)
-    arguments = x, target, int(mask), scale, *option, *gradient_arguments(upstream, loss, out)
+    optioned, option = row_option(options, loss.dtype.type)
+    constants = out is not None, optioned
+    arguments = x, target, int(mask), scale, option, *gradient_arguments(upstream, loss, out)
     if not _run_row_per_thread(kernels, row_per_thread.cross_entropy, constants, x, out, arguments, loss):
         _run(kernels, cross_entropy_rows, constants, [x], out, arguments, losses=loss)
 
@@ -140,9 +140,9 @@ def cross_entropy_soft(kernels, x, y, w, a, b, target, mask, scale, spread, opti
     x = _contiguous_rows(kernels, x)
     y = _contiguous_rows(kernels, y) if soft else x
     classes = (loss, 0, loss, loss) if soft else (target, int(mask), scale, spread)
-    option = option_arguments(options, real)
-    arguments = x, y, w, real(a), real(b), *classes, *option, *gradient_arguments(upstream, loss, out)
-    constants = out is not None, soft, options is not None
+    optioned, option = row_option(options, real)
+    arguments = x, y, w, real(a), real(b), *classes, option, *gradient_arguments(upstream, loss, out)
+    constants = out is not None, soft, optioned
     _run(kernels, soft_target_rows, constants, [x, y], out, arguments, heavy=True, losses=loss)
 
 

@@ -154,7 +154,7 @@ def cross_entropy(stored, classes, width, sm80, gradient, optioned, summed):
     stored_type, numbers, load, store = block.type, block.numbers, block.load, block.store
 
     def kernel(
-        x, target, mask, scale, lse_square_scale, upstream, upstream_stride, loss, out, report, divides, blocks, total_loss, count,
+        x, target, mask, scale, option, upstream, upstream_stride, loss, out, report, divides, blocks, total_loss, count,
     ):  # fmt: skip
         cells = pointer(cuda.shared.array(numbers, stored_type, ALIGNMENT))
         load(x, cells, count)
@@ -162,7 +162,7 @@ def cross_entropy(stored, classes, width, sm80, gradient, optioned, summed):
         p = thread_position()
         if p < count:
             y = np.int32(integer(target, p) & mask & LOW_BITS)  # any number where the row is ignored
-            options = read_options(lse_square_scale)
+            options = read_options(option)
             position(cells, _row_in_block() * classes, 1, y, get(scale, p), upstream, p * upstream_stride, options, loss, p, cells)
         if gradient:
             barrier()

@@ -101,12 +101,12 @@ def soft_target_rows(stored, width, group, vectors, resident, sm80, gradient, so
     threads = group[1]
 
     def kernel(
-        x, y, w, a, b, target, mask, scale, spread, lse_square_scale, upstream, upstream_stride, loss, out,
+        x, y, w, a, b, target, mask, scale, spread, option, upstream, upstream_stride, loss, out,
         report, divides, blocks, total_loss, rows, classes, stride, stride_y, offset,
     ):  # fmt: skip
         shared = cuda.shared.array(shared_numbers, real_type)
         held = cuda.local.array(words, word_type)
-        options = read_options(lse_square_scale)
+        options = read_options(option)
         row, rank = row_index()
         base, base_y, base_out = row * stride, row * stride_y, row * classes
         head, count, edge = split_row(base + offset, classes, rank, row < rows)

@@ -18,9 +18,11 @@ def gradient_arguments(upstream, loss, out):
     return (loss, 0, loss, loss) if out is None else (upstream, upstream_stride(upstream), loss, out)
 
 
-def option_arguments(options, real):
-    """The scalars that ``epilogue.options_reader`` reads, in the computed type; 0 for a call without row options."""
-    return (real(0.0 if options is None else options.lse_square_scale),)
+def row_option(options, real):
+    """``(name of the row option, its value in the computed type)``, for ``epilogue.options_reader``; None and 0 for a call without."""
+    if options is None:
+        return None, real(0.0)
+    return next((name, real(value)) for name, value in options._asdict().items() if value is not None)
 
 
 def stats_arguments(target, mask, scale, lse, log_prob, argmax, correct, entropy):
