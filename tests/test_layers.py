@@ -43,7 +43,7 @@ LAYERS = [
     {"nbloss.backends.array_interop", "nbloss.backends.host_arrays", "nbloss.backends.cpu"},
     {f"{CPU}.kernel_set", f"{CUDA}.kernel_set", "nbloss.kernels.reference"},
     {f"{CUDA}.rows", f"{CUDA}.channels_first", f"{CUDA}.per_target"},
-    {f"{CUDA}.row_in_registers"},
+    {f"{CUDA}.row_in_registers", f"{CUDA}.row_statistics"},
     {
         f"{CUDA}.compensated",
         f"{CUDA}.divergence",

@@ -54,8 +54,8 @@ def nll_loss(
     Meaning: ``torch.nn.functional.nll_loss``. Without rows that count, the mean is nan and the sum is 0. A mean over weights that sum to 0
     is nan. ``empty="zero"`` makes both 0.
 
-    Numbers above 0 at the targets are no log-probabilities; the input is probably logits. On the CPU, without class weights, the first such
-    call of a process warns with ``nbloss.NotLogProbabilitiesWarning``.
+    Numbers above 0 at the targets are no log-probabilities; the input is probably logits. On the CPU, without class or sample weights, the
+    first such call of a process warns with ``nbloss.NotLogProbabilitiesWarning``.
 
     Examples
     --------

@@ -154,7 +154,7 @@ class Loss(Module):
         return self._gradient(type(self)._backward, input, grad_output, input, target, self.weight, **self.options | of_call)
 
     def extra_repr(self) -> str:
-        """The options in the order of the signature; ``weight`` and the row options only where they are not the default."""
+        """The options in the order of the signature; all but ``ignore_index`` and ``reduction`` only where they are not the default."""
         shown = [] if self.weight is None else [f"weight=<{len(self.weight)} values>"]
         shown += [f"{name}={getattr(self, name)!r}" for name in Loss._options]
         others = (*self._options[len(Loss._options) :], *self._more)

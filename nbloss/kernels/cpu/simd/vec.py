@@ -188,26 +188,21 @@ def maximum(typingctx, a, b):
     return a(a, b), codegen
 
 
-@intrinsic
-def minimum(typingctx, a, bound):
-    """The smaller of ``a`` and a number; nan propagates."""
+def _bounded(op):
+    """An intrinsic that replaces elements of ``a`` by a number where the number is ``op`` them; nan propagates."""
 
-    def codegen(context, builder, sig, args):
-        top = as_vector(context, builder, args[1], bound, a)
-        return builder.select(builder.fcmp_ordered("<", top, args[0]), top, args[0])
+    @intrinsic
+    def bounded(typingctx, a, bound):
+        def codegen(context, builder, sig, args):
+            limit = as_vector(context, builder, args[1], bound, a)
+            return builder.select(builder.fcmp_ordered(op, limit, args[0]), limit, args[0])
 
-    return a(a, bound), codegen
+        return a(a, bound), codegen
+
+    return bounded
 
 
-@intrinsic
-def at_least(typingctx, a, bound):
-    """The larger of ``a`` and a number; nan propagates."""
-
-    def codegen(context, builder, sig, args):
-        bottom = as_vector(context, builder, args[1], bound, a)
-        return builder.select(builder.fcmp_ordered(">", bottom, args[0]), bottom, args[0])
-
-    return a(a, bound), codegen
+minimum, at_least = _bounded("<"), _bounded(">")  # the smaller or the larger of ``a`` and a number
 
 
 def _comparison(op):

@@ -224,7 +224,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
 def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y, a, b):
     """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following, first)``; the sums are float64 vectors.
 
-    With ``entropy``, no element of row ``following`` before ``first`` is its maximum, and one that is not far behind is.
+    With ``entropy``, the first maximum of row ``following`` is at element ``first`` or later; a search for it may begin there.
     The weights q are the scaled exponentials with ``entropy`` (not None), and those of ``target_vector`` with ``soft``: 1 without w and
     y, whose sum is not taken. Without both, the second and the third sum are 0.
     """

@@ -20,12 +20,9 @@ from numba import cuda
 from nbloss.kernels.cuda.channels_first.arithmetic import make_soft_target
 from nbloss.kernels.cuda.compensated import add_compensated, add_product
 from nbloss.kernels.cuda.epilogue import (
-    entropy_of_row,
     index_at_target,
     index_factor,
     index_loss,
-    log_prob_of_target,
-    log_sum_exp,
     options_reader,
     smoothed_at_target,
     soft_factors,
@@ -34,7 +31,8 @@ from nbloss.kernels.cuda.epilogue import (
 )
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put, put_integer
+from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, maximum, maximum_old, put
+from nbloss.kernels.cuda.row_statistics import make_write_statistics
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.cuda.tuning import CHUNK_CLASSES
 from nbloss.kernels.math.epilogue import CONFIDENT
@@ -252,10 +250,12 @@ def soft_targets(kind, sm80, gradient, soft, optioned, summed):
 
 
 def cross_entropy_stats(kind, sm80, targeted):
-    """As ``registers.cross_entropy_stats``. The second pass adds exp(x - m) (m - x), and ends at the first maximum."""
+    """As ``registers.cross_entropy_stats``. The second pass adds exp(x - m) (m - x). It runs from the last class back, so the
+    maximum that it finds last is the first one."""
     real, exp_shifted = REAL_TYPE[kind], EXP_SHIFTED[kind]
     scan = make_scan(kind, sm80, False, False)
     zero, one, inverse = real(0), real(1), real(1 / EXP_SCALE[kind])
+    write = make_write_statistics(targeted, real)
 
     def kernel(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, classes, inner, count):
         p = thread_position()
@@ -270,16 +270,7 @@ def cross_entropy_stats(kind, sm80, targeted):
                 gaps, low = add_compensated(gaps, low, e * (m - v) if e != zero else zero)  # 0 inf is 0
                 if v == m or v != v:
                     first = c
-            counts = True
-            if targeted:
-                counts = get(scale, p) != zero
-            log_s = log1p(rest)
-            put(lse, p, log_sum_exp(log_s, m) if counts else zero)
-            put(entropy, p, entropy_of_row(log_s, (gaps + low) * inverse / (rest + one)) if counts else zero)
-            put_integer(argmax, p, first if counts else -1)
-            if targeted:
-                x_y = get(x, base + (integer(target, p) & mask) * inner) if counts else zero
-                put(log_prob, p, log_prob_of_target(log_s, m - x_y) if counts else zero)
-                put_integer(correct, p, 1 if counts and x_y == m else 0)
+            mean_gap = (gaps + low) * inverse / (rest + one)
+            write(x, base, inner, p, target, mask, scale, m, rest, mean_gap, first, lse, log_prob, argmax, correct, entropy)
 
     return kernel

@@ -3,16 +3,7 @@
 Threads of `log_softmax` and `cross_entropy` take ``width`` neighbouring positions (see ``positions``), one after the other. Those of the
 other kernels take one. What they compute for a position is in ``row_in_registers``.
 
-======  ====================================================================================================
-symbol  meaning
-======  ====================================================================================================
-m       maximum of the position's logits
-s       sum of exp(x - m)
-rest    s - 1: the sum without one of the terms of the maximum, which keeps its digits where s rounds to 1
-ties    how many terms equal that of the maximum, minus 1; they are counted, the other terms are added
-======  ====================================================================================================
-
-m - m is added to rest: it is nan where m is not finite, so that the whole position becomes nan, and 0 otherwise.
+The symbols m, s, rest and ties are those of ``row_in_registers``, and so is the use of m - m.
 """
 
 import numpy as np
@@ -23,10 +14,7 @@ from nbloss.kernels.cuda.channels_first.arithmetic import make_soft_target
 from nbloss.kernels.cuda.channels_first.positions import Positions
 from nbloss.kernels.cuda.compensated import add_compensated, add_product
 from nbloss.kernels.cuda.epilogue import (
-    entropy_of_row,
     index_loss,
-    log_prob_of_target,
-    log_sum_exp,
     options_reader,
     smoothed_at_target,
     soft_factors,
@@ -35,8 +23,9 @@ from nbloss.kernels.cuda.epilogue import (
 )
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, EXP_SHIFTED, REAL_TYPE
 from nbloss.kernels.cuda.indexing import position_offset, thread_position
-from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_old, put, put_integer
+from nbloss.kernels.cuda.prims.api import get, integer, log1p, maximum, maximum_old, put
 from nbloss.kernels.cuda.row_in_registers import LOW_BITS, make_cross_entropy, make_log_softmax
+from nbloss.kernels.cuda.row_statistics import make_write_statistics
 from nbloss.kernels.cuda.sums import sum_by_last_block
 from nbloss.kernels.math.epilogue import CONFIDENT
 
@@ -212,6 +201,7 @@ def cross_entropy_stats(classes, kind, sm80, targeted):
     real, exp_shifted, unit = REAL_TYPE[kind], EXP_SHIFTED[kind], EXP_SCALE[kind]
     larger = maximum if sm80 else maximum_old
     zero, lowest, inverse, one = real(0), real(-np.inf), real(1 / unit), real(1)
+    write = make_write_statistics(targeted, real)
 
     def kernel(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, inner, count):
         p = thread_position()
@@ -236,16 +226,7 @@ def cross_entropy_stats(classes, kind, sm80, targeted):
                 if first < 0 and (tie or v != v):
                     first = c
             rest = (even + odd) * inverse + ties + (m - m)
-            counts = True
-            if targeted:
-                counts = get(scale, p) != zero
-            log_s = log1p(rest)
-            put(lse, p, log_sum_exp(log_s, m) if counts else zero)
-            put(entropy, p, entropy_of_row(log_s, gaps * inverse / (rest + one)) if counts else zero)
-            put_integer(argmax, p, first if counts else -1)
-            if targeted:
-                x_y = get(x, base + (integer(target, p) & mask) * inner) if counts else zero
-                put(log_prob, p, log_prob_of_target(log_s, m - x_y) if counts else zero)
-                put_integer(correct, p, 1 if counts and x_y == m else 0)
+            mean_gap = gaps * inverse / (rest + one)
+            write(x, base, inner, p, target, mask, scale, m, rest, mean_gap, first, lse, log_prob, argmax, correct, entropy)
 
     return kernel

@@ -7,9 +7,9 @@ threads hold is read from memory once. m is nan if any logit is nan, and the fir
 from numba import cuda
 
 from nbloss.kernels.cuda.compensated import add_compensated
-from nbloss.kernels.cuda.epilogue import entropy_of_row, log_prob_of_target, log_sum_exp
 from nbloss.kernels.cuda.exp import EXP_OF_ROW
-from nbloss.kernels.cuda.prims.api import device, get, integer, log1p, put, put_integer
+from nbloss.kernels.cuda.prims.api import device
+from nbloss.kernels.cuda.row_statistics import make_write_statistics
 from nbloss.kernels.cuda.rows.reduce import make_row_max, make_row_sum
 from nbloss.kernels.cuda.rows.row_tile import RowTile
 from nbloss.kernels.cuda.rows.thread_group import add, make_reduce, make_row_index, shared_size
@@ -32,6 +32,7 @@ def cross_entropy_stats_rows(stored, width, group, vectors, resident, sm80, targ
     reference, exp_of_row, _, inverse = EXP_OF_ROW[tile.kind]
     real, zero, real_type = tile.real, tile.real(0), tile.real_type
     word_type, shared_numbers, words = tile.word_type, shared_size(group, 6), tile.words
+    write = make_write_statistics(targeted, real)
 
     @device
     def weighted_gap(v, m, ref):
@@ -79,16 +80,7 @@ def cross_entropy_stats_rows(stored, width, group, vectors, resident, sm80, targ
         high = reduce_first(own_high, shared, 4)
         index = reduce_first(own_low if own_high == high else real(INDEX_MASK + 1), shared, 5)
         if rank == 0 and row < rows:
-            counts = True
-            if targeted:
-                counts = get(scale, row) != zero
-            log_s = log1p(rest)
-            put(lse, row, log_sum_exp(log_s, m) if counts else zero)
-            put(entropy, row, entropy_of_row(log_s, gaps * inverse(ref) / s) if counts else zero)
-            put_integer(argmax, row, (int(high) << INDEX_BITS) + int(index) if counts else -1)
-            if targeted:
-                x_y = get(x, base + (integer(target, row) & mask)) if counts else zero
-                put(log_prob, row, log_prob_of_target(log_s, m - x_y) if counts else zero)
-                put_integer(correct, row, 1 if counts and x_y == m else 0)
+            mean_gap, first = gaps * inverse(ref) / s, (int(high) << INDEX_BITS) + int(index)
+            write(x, base, 1, row, target, mask, scale, m, rest, mean_gap, first, lse, log_prob, argmax, correct, entropy)
 
     return kernel
