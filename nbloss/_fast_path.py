@@ -9,14 +9,23 @@ A small call that has passed all checks leaves its kernel in `jit.ready`, under 
 them.
 """
 
-from math import inf
-
 import numpy as np
 from numpy import ndarray
 
 from nbloss._arguments import float_kind
-from nbloss._options import EMPTY, REDUCTIONS
-from nbloss._problem import overlaps_itself, signed_view
+from nbloss._fast_arguments import (
+    C_ALIGNED,
+    describe,
+    fits_classes,
+    fits_rows,
+    is_in_order,
+    is_writable,
+    known_dtypes,
+    plain_divisor,
+    plain_upstream,
+    row_weights,
+)
+from nbloss._options import EMPTY, REDUCTIONS, checked_row_options
 from nbloss._warnings import warn_of_positive
 from nbloss.backends import select
 from nbloss.backends.cpu import CPU
@@ -25,44 +34,8 @@ from nbloss.kernels.contract import DONE
 from nbloss.kernels.cpu.choose import TRANSPOSED, adds
 from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.tuning import FUSED_MAX_ROWS
-from nbloss.kernels.math.epilogue import row_options
-
-C_ALIGNED, C_WRITEABLE = 0x0101, 0x0501  # bits of `flags.num`: C order and alignment; the same, and writeable
 
 NO_GRADIENT = object()  # in place of an upstream gradient, which may be None by mistake
-
-_known: dict = {}  # (dtype of logits, dtype of targets) -> what `_describe` returns
-
-
-def _describe(logits, target):
-    """What the kernels need to know about two dtypes; None if the fast path does not take them.
-
-    ``(view of the logits, an empty weight array, whether targets are probabilities, view of the targets, their mask, whether they are
-    uint64)``, as in ``nbloss._problem``.
-    """
-    known, seen, soft = None, float_kind(logits), float_kind(target)
-    if seen and logits.isnative and target.isnative:
-        if soft:
-            known = seen[0], np.empty(0, seen[1]), True, soft[0], -1, False
-        elif target.kind in "iub":
-            known = seen[0], np.empty(0, seen[1]), False, *signed_view(target)
-    _known[logits, target] = known
-    return known
-
-
-def _writable(out, shape, dtype):
-    """Whether the kernels write ``out``: of this shape and dtype, each element in a place of its own."""
-    if _in_order(out, shape, dtype):
-        return True
-    if type(out) is not ndarray or out.dtype != dtype or out.shape != shape or not out.flags.writeable:
-        return False
-    return not overlaps_itself(out)
-
-
-def _in_order(out, shape, dtype):
-    """Whether ``out`` is a writeable array of this shape and dtype in C order."""
-    return type(out) is ndarray and out.shape == shape and out.dtype == dtype and out.flags.num & C_WRITEABLE == C_WRITEABLE
-
 
 # ------------------------------ log-softmax and its kind ------------------------------
 
@@ -91,7 +64,7 @@ def along_axis(operation, inputs, dim, out):
             in_order = False
     if out is None:
         result = np.empty(shape, dtype) if like.flags.c_contiguous else CPU.new_output(shape, dtype, like=like)
-    elif _writable(out, shape, dtype) and not any(array is not out and np.may_share_memory(array, out) for array in inputs):
+    elif is_writable(out, shape, dtype) and not any(array is not out and np.may_share_memory(array, out) for array in inputs):
         result = out
         in_order = in_order and out.flags.c_contiguous
     else:
@@ -113,26 +86,24 @@ def along_axis(operation, inputs, dim, out):
 
 # ------------------------------ losses ------------------------------
 
-ROW_OPTION = {"cross_entropy": "lse_square_scale", "focal": "gamma"}  # operation -> the row option that its calls may have
-
 
 def loss(
     operation, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-    smoothing=0.0, row_option=0.0, g=NO_GRADIENT, out=None, with_loss=True,
+    smoothing=0.0, row_options=(), g=NO_GRADIENT, out=None, with_loss=True,
 ):  # fmt: skip
     """``(loss, gradient)`` of "cross_entropy", "focal" or "nll"; None if the general path must take the call.
 
-    ``row_option`` is what `ROW_OPTION` says, a finite number of at least 0, if it is a float; 0.0 is neutral.
+    ``row_options`` are the values that `checked_row_options` checks.
     The gradient is that of g times the loss, or None with NO_GRADIENT. The loss is None without ``with_loss``; only "nll" is faster for it.
     """
     if type(input) is not ndarray or type(ignore_index) is not int or not select.cpu_is_default:
         return None
     if type(target) is not ndarray:
-        options = ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, row_option
+        options = ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, row_options
         return _listed_loss(operation, input, target, weight, options, g, out, with_loss)
     shape, dtype = input.shape, input.dtype  # an attribute of an array is slow: each makes an object
     key = (
-        operation, shape, dtype, target.shape, target.dtype, ignore_index, reduction, empty, smoothing, row_option, device,
+        operation, shape, dtype, target.shape, target.dtype, ignore_index, reduction, empty, smoothing, row_options, device,
         weight is None, sample_weight is None, type(g), with_loss,
     )  # fmt: skip
     try:
@@ -148,17 +119,17 @@ def loss(
     kernel, count, losses, real, no_weights, hit, share, as_stored, as_seen, mask, wide, view, sums, over = ready
     if weight is None:
         w = no_weights
-    elif _fits_classes(weight, shape[1], real):
+    elif fits_classes(weight, shape[1], real):
         w = weight
     else:
         return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
     rows = no_weights
     if sample_weight is not None:
-        rows = _of_rows(sample_weight, target.shape, real, out)
+        rows = row_weights(sample_weight, target.shape, real, out)
         if rows is None:
             return None
     if divisor is not None:
-        over = _divisor(divisor, over)
+        over = plain_divisor(divisor, over)
         if over is None:
             return None
     x, y, into, result = input, target, None, None
@@ -167,12 +138,12 @@ def loss(
     else:
         if out is None:
             into = result = np.empty(shape, dtype) if in_order else CPU.new_output(shape, dtype, like=input)
-        elif _in_order(out, shape, dtype) or (not in_order and _writable(out, shape, dtype)):
+        elif is_in_order(out, shape, dtype) or (not in_order and is_writable(out, shape, dtype)):
             into = result = out
         else:
             return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
         if type(g) is ndarray:
-            if not _fits_rows(g, target.shape, real):
+            if not fits_rows(g, target.shape, real):
                 return _checked_loss(key, input, target, weight, sample_weight, divisor, g, out)
             g = g.reshape(-1)
     if as_stored is not None:
@@ -227,50 +198,24 @@ def _listed_loss(operation, input, target, weight, options, g, out, with_loss):
     return value, gradient if gradient is None else gradient[0] if out is None else out
 
 
-def _fits_classes(weight, classes, dtype):
-    """Whether the kernels take class weights as they are."""
-    return type(weight) is ndarray and weight.dtype == dtype and weight.shape == (classes,) and weight.flags.num & C_ALIGNED == C_ALIGNED
-
-
-def _of_rows(array, shape, dtype, out):
-    """Sample weights as the kernels take them; None if the general path must take them, also where ``out`` may share their memory."""
-    if type(array) is not ndarray or array.shape != shape or array.dtype.kind not in "iuf" or not array.dtype.isnative:
-        return None
-    if out is not None and (type(out) is not ndarray or np.may_share_memory(array, out)):
-        return None
-    return np.ascontiguousarray(array, dtype).reshape(-1)
-
-
-def _divisor(divisor, over):
-    """A divisor of the mean, in place of ``over``; None if the general path must take it: where it is no mean (``over`` is not 0), too."""
-    if over or type(divisor) not in (float, int, np.int64, np.float64, np.float32):
-        return None
-    try:
-        divisor = float(divisor)
-    except OverflowError:  # an int beyond float64
-        return None
-    return divisor if 0.0 < divisor < inf else None
-
-
 def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
     """`loss` with all checks. It keeps what a small call needs to run again with fewer."""
-    operation, shape, dtype, _, _, ignore_index, reduction, empty, smoothing, row_option, device, _, _, _, with_loss, *strides = key
-    if (
-        type(reduction) is not str
-        or type(smoothing) is not float
-        or type(row_option) is not float
-        or (device is not None and device != "cpu")
-    ):
+    operation, shape, dtype, _, _, ignore_index, reduction, empty, smoothing, row_options, device, _, _, _, with_loss, *strides = key
+    if type(reduction) is not str or type(smoothing) is not float or (device is not None and device != "cpu"):
         return None
-    known = _known.get((dtype, target.dtype)) or _describe(dtype, target.dtype)
+    try:
+        options = checked_row_options(operation, row_options)
+    except (TypeError, ValueError):
+        return None
+    known = known_dtypes.get((dtype, target.dtype)) or describe(dtype, target.dtype)
     axes = len(shape)
-    if known is None or reduction not in REDUCTIONS or axes < 2 or not 0.0 <= smoothing <= 1.0 or not 0.0 <= row_option < inf:
+    if known is None or reduction not in REDUCTIONS or axes < 2 or not 0.0 <= smoothing <= 1.0:
         return None
     as_stored, no_weights, soft, as_seen, mask, wide = known
     sums, divides = REDUCTIONS[reduction]
     default = over = 0.0 if divides else 1.0
     if divisor is not None:
-        over = _divisor(divisor, over)
+        over = plain_divisor(divisor, over)
     if over is None or type(empty) is not str or empty not in EMPTY:
         return None
     classes = shape[1]
@@ -290,22 +235,22 @@ def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
         return None
     elif copied:
         y = np.ascontiguousarray(target)
-    if weight is not None and not _fits_classes(weight, classes, no_weights.dtype):
+    if weight is not None and not fits_classes(weight, classes, no_weights.dtype):
         if type(weight) is not ndarray or weight.shape != (classes,) or weight.dtype.kind not in "iuf" or not weight.dtype.isnative:
             return None
         w = np.ascontiguousarray(weight, no_weights.dtype)
     rows = no_weights
     if sample_weight is not None:
-        rows = _of_rows(sample_weight, loss_shape, no_weights.dtype, out)
+        rows = row_weights(sample_weight, loss_shape, no_weights.dtype, out)
         if rows is None:
             return None
     if g is not NO_GRADIENT:
-        g = _upstream(g, None if sums else loss_shape, no_weights.dtype)
+        g = plain_upstream(g, None if sums else loss_shape, no_weights.dtype)
         if g is None:
             return None
         if out is None:
             result = CPU.new_output(shape, dtype, like=input)
-        elif _writable(out, shape, dtype):
+        elif is_writable(out, shape, dtype):
             result = out  # the kernel checks for overlaps with what it gets
             if (copied and np.may_share_memory(out, target)) or (w is not weight and np.may_share_memory(out, weight)):
                 return None
@@ -328,7 +273,6 @@ def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
     y = y if soft else y.reshape(-1)
     losses = np.empty(1 if only_sum else count, no_weights.dtype) if with_loss or operation != "nll" else None
     kernels, g = CPU.kernels, 0.0 if g is NO_GRADIENT else g
-    options = row_options(**{ROW_OPTION[operation]: row_option}) if row_option else None
     if soft:
         done = kernels.fused_soft_loss(x, y, w, 1.0 - smoothing, smoothing / classes, rows, options, sums, over, g, losses, into)
     else:
@@ -347,16 +291,3 @@ def _checked_loss(key, input, target, weight, sample_weight, divisor, g, out):
     if not with_loss:
         return None, result
     return losses[0] if sums else losses.reshape(loss_shape), result
-
-
-def _fits_rows(g, shape, dtype):
-    """Whether the kernels take an upstream gradient of a number per position as it is."""
-    return g.shape == shape and g.dtype == dtype and g.flags.num & C_ALIGNED == C_ALIGNED
-
-
-def _upstream(g, shape, dtype):
-    """An upstream gradient as a float, or as an array of one number per position; None if it is none of the usual types."""
-    kind = type(g)
-    if kind is ndarray and g.ndim:
-        return g.reshape(-1) if _fits_rows(g, shape, dtype) else None
-    return g if kind is float else float(g) if kind is int or kind is np.float32 or kind is np.float64 else None

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss._arguments import array_like, float_array, float_dtype, real_array
-from nbloss._fast_path import NO_GRADIENT, ROW_OPTION
-from nbloss._options import checked_dim, checked_divisor
+from nbloss._fast_path import NO_GRADIENT
+from nbloss._options import checked_dim, checked_divisor, checked_row_options
 from nbloss._problem import NO_TARGET, Distillation, Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
 
@@ -30,14 +30,14 @@ def _recorded(options, number, *arrays):
 
 def loss(
     operation, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-    smoothing=0.0, row_option=0.0, g=NO_GRADIENT, out=None, with_loss=True,
+    smoothing=0.0, row_options=(), g=NO_GRADIENT, out=None, with_loss=True,
 ):  # fmt: skip
     """``(loss, gradient)`` of "cross_entropy", "focal" or "nll", as `_fast_path.loss`. It raises the errors of bad arguments."""
     upstream = None if g is NO_GRADIENT else g
     number = type(g) in _NUMBERS
-    call, over = None, checked_divisor(divisor, reduction)
-    if type(ignore_index) is int and type(smoothing) is float and type(row_option) is float:
-        options = operation, ignore_index, reduction, over is None, empty, device, smoothing, row_option, g is NO_GRADIENT, with_loss
+    call, over, row_options = None, checked_divisor(divisor, reduction), checked_row_options(operation, row_options)
+    if type(ignore_index) is int and type(smoothing) is float:
+        options = operation, ignore_index, reduction, over is None, empty, device, smoothing, row_options, g is NO_GRADIENT, with_loss
         arrays = input, target, weight, sample_weight, None if number else upstream, out
         call = _recorded(options, float(g) if number else None, *arrays)
         done = call and call.replay(over)
@@ -45,8 +45,7 @@ def loss(
             return done
     with select(device, input, target, weight, sample_weight, upstream, out, call=call) as backend:
         problem = Problem(
-            backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing,
-            **{ROW_OPTION.get(operation, "lse_square_scale"): row_option},
+            backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing, row_options
         )  # fmt: skip
         if operation == "focal":
             problem.refuse_probabilities()

@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from nbloss.kernels.math.epilogue import row_options
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Each reduction: whether it sums the losses, and whether it divides the sum and the upstream gradient by the total weight.
@@ -129,6 +131,18 @@ def checked_empty(empty):
     if not isinstance(empty, str) or empty not in EMPTY:
         raise ValueError(f"empty should be 'nan' or 'zero'; got {empty!r}")
     return empty
+
+
+_ROW_OPTIONS = {  # loss -> its options that act on a whole row, in the order in which its functions give their values
+    "cross_entropy": {"lse_square_scale": checked_lse_square_scale},
+    "focal": {"gamma": checked_gamma},
+    "nll": {},
+}
+
+
+def checked_row_options(operation, values):
+    """The `RowOptions` of a loss's calls; None if all of the ``values`` are neutral."""
+    return row_options(**{name: check(value) for (name, check), value in zip(_ROW_OPTIONS[operation].items(), values, strict=True)})
 
 
 CHECKS = {

@@ -16,15 +16,12 @@ from nbloss._options import (
     REDUCTIONS,
     checked_divisor,
     checked_empty,
-    checked_gamma,
     checked_ignore_index,
     checked_label_smoothing,
-    checked_lse_square_scale,
     checked_reduction,
     checked_temperature,
 )
 from nbloss._warnings import any_positive, warn_of_positive
-from nbloss.kernels.math.epilogue import row_options
 
 
 @cache
@@ -134,13 +131,13 @@ class Problem:
 
     def __init__(
         self, backend, input, target, weight, ignore_index, reduction, sample_weight=None, divisor=None, empty="nan",
-        label_smoothing=0.0, lse_square_scale=0.0, gamma=0.0,
+        label_smoothing=0.0, options=None,
     ):  # fmt: skip
         self._start(backend, input, reduction, divisor, empty)
         x = self.input
         self.ignore_index = checked_ignore_index(ignore_index)
         self.smoothing = checked_label_smoothing(label_smoothing)
-        self.options = row_options(checked_lse_square_scale(lse_square_scale), checked_gamma(gamma))
+        self.options = options
         self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
         if target is not NO_TARGET:
             self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)

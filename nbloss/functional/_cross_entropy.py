@@ -65,7 +65,7 @@ def cross_entropy(
     """
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, lse_square_scale,
+        label_smoothing, (lse_square_scale,),
     )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
@@ -111,7 +111,7 @@ def cross_entropy_backward(
     """
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, lse_square_scale, grad_output, out,
+        label_smoothing, (lse_square_scale,), grad_output, out,
     )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call, with_loss=False))[1]
 
@@ -165,6 +165,6 @@ def cross_entropy_value_and_grad(
     """
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, lse_square_scale, grad_output, out,
+        label_smoothing, (lse_square_scale,), grad_output, out,
     )  # fmt: skip
     return _fast_path.loss(*call) or _general_path.loss(*call)

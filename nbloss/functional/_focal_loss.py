@@ -72,7 +72,7 @@ def focal_loss(
     >>> F.focal_loss(np.array([20, 0, 0], np.float32), 0)
     np.float32(7.0052093e-26)
     """
-    call = "focal", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device, 0.0, gamma
+    call = "focal", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device, 0.0, (gamma,)
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
 
@@ -116,7 +116,7 @@ def focal_loss_backward(
     """
     call = (
         "focal", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        0.0, gamma, grad_output, out,
+        0.0, (gamma,), grad_output, out,
     )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call, with_loss=False))[1]
 
@@ -166,6 +166,6 @@ def focal_loss_value_and_grad(
     """
     call = (
         "focal", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        0.0, gamma, grad_output, out,
+        0.0, (gamma,), grad_output, out,
     )  # fmt: skip
     return _fast_path.loss(*call) or _general_path.loss(*call)

@@ -10,8 +10,7 @@ import numpy as np
 from nbloss.kernels.contract import DONE, EMPTY, NOT_DONE, POSITIVE
 from nbloss.kernels.math import divergence, epilogue
 from nbloss.kernels.math.rowmath import positive_logp
-
-WIDE = np.longdouble
+from nbloss.kernels.reference_rows import WIDE, class_column, finish, rows_of, softmax_of, upstream_column, write
 
 _formulas = epilogue.make(
     lambda function: function,
@@ -36,88 +35,31 @@ def _exp_remainder(z):
 _divergence = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)
 
 
-# ------------------------------ rows ------------------------------
-
-
-def _rows(array):
-    """An (outer, C, inner) view as (positions, C) numbers. It is a copy in C order, so that a sum does not depend on the layout."""
-    if array.dtype == np.uint16:
-        array = array.view(np.float16)
-    elif array.dtype == np.int16:  # bfloat16: the upper half of a float32
-        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(array.shape[0] * array.shape[2], array.shape[1])
-
-
-def _write(rows, out):
-    """Write rows into an (outer, C, inner) view, rounded to its type."""
-    array = np.moveaxis(rows.reshape(out.shape[0], out.shape[2], out.shape[1]), 2, 1)
-    with np.errstate(all="ignore"):
-        if out.dtype == np.uint16:
-            out[...] = array.astype(np.float32).astype(np.float16).view(np.uint16)
-        elif out.dtype == np.int16:
-            bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-            even = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-            out[...] = np.where(np.isnan(array), bits >> 16 | 0x40, even).astype(np.uint16).view(np.int16)
-        else:
-            out[...] = array
-
-
-def _softmax(x):
-    """``(m, m - x, exp(x - m), s, s - 1, log s)`` of rows; numbers per row have shape (rows, 1).
-
-    s - 1 is summed without the maximum's own term, so that it keeps its digits where s rounds to 1. An infinite maximum makes it nan.
-    """
-    m = x.max(axis=1, keepdims=True)
-    gap = m - x
-    e = np.exp(-gap)
-    others = e.copy()
-    np.put_along_axis(others, x.argmax(axis=1)[:, None], 0, axis=1)
-    rest = np.where(m == np.inf, np.nan, others.sum(axis=1, keepdims=True))
-    return m, gap, e, 1 + rest, rest, np.log1p(rest)
-
-
-def _classes(target, mask, counts):
-    """Class numbers as a column; class 0 for a row that does not count, whose target may be any number."""
-    return np.where(counts, target.astype(np.int64) & mask, 0)[:, None]
-
-
-def _finish(counts, losses, gradient, upstream, loss, out):
-    """Write losses and gradient. Both are 0 in rows that do not count, and the gradient also where the upstream gradient is 0."""
-    loss[...] = np.where(counts, losses[:, 0], 0)
-    if out is not None:
-        _write(np.where(counts[:, None] & (upstream != 0), gradient, 0), out)
-
-
-def _column(upstream, out, count):
-    """The upstream gradient of each row, shape (rows, 1); None where no gradient is asked for."""
-    return None if out is None else np.broadcast_to(upstream, (count,))[:, None].astype(WIDE)
-
-
 # ------------------------------ softmax, log-softmax and negative log-likelihood ------------------------------
 
 
 def log_softmax(x, out):
     with np.errstate(all="ignore"):
-        _, gap, _, _, _, log_s = _softmax(_rows(x))
-        _write(-gap - log_s, out)
+        _, gap, _, _, _, log_s = softmax_of(rows_of(x))
+        write(-gap - log_s, out)
 
 
 def log_softmax_backward(g, y, out):
     with np.errstate(all="ignore"):
-        upstream = _rows(g)
-        _write(upstream - np.exp(_rows(y)) * upstream.sum(axis=1, keepdims=True), out)
+        upstream = rows_of(g)
+        write(upstream - np.exp(rows_of(y)) * upstream.sum(axis=1, keepdims=True), out)
 
 
 def softmax(x, out):
     with np.errstate(all="ignore"):
-        _, _, e, s, _, _ = _softmax(_rows(x))
-        _write(e / s, out)
+        _, _, e, s, _, _ = softmax_of(rows_of(x))
+        write(e / s, out)
 
 
 def softmax_backward(g, y, out):
     with np.errstate(all="ignore"):
-        upstream, p = _rows(g), _rows(y)
-        _write(p * (upstream - (p * upstream).sum(axis=1, keepdims=True)), out)
+        upstream, p = rows_of(g), rows_of(y)
+        write(p * (upstream - (p * upstream).sum(axis=1, keepdims=True)), out)
 
 
 def rows(operation, *arrays):
@@ -125,7 +67,7 @@ def rows(operation, *arrays):
 
 
 def nll(logp, target, mask, scale, loss):
-    own = np.take_along_axis(_rows(logp), _classes(target, mask, scale != 0), axis=1)[:, 0]
+    own = np.take_along_axis(rows_of(logp), class_column(target, mask, scale != 0), axis=1)[:, 0]
     with np.errstate(all="ignore"):
         loss[...] = np.where(scale == 0, 0, -scale * own)
 
@@ -134,25 +76,25 @@ def nll_backward(target, mask, scale, upstream, out):
     scale = np.broadcast_to(scale, target.shape)
     gradient = np.zeros((scale.size, out.shape[1]), WIDE)
     with np.errstate(all="ignore"):
-        np.put_along_axis(gradient, _classes(target, mask, scale != 0), -(scale * upstream)[:, None], axis=1)
-    _write(np.where(scale[:, None] == 0, 0, gradient), out)
+        np.put_along_axis(gradient, class_column(target, mask, scale != 0), -(scale * upstream)[:, None], axis=1)
+    write(np.where(scale[:, None] == 0, 0, gradient), out)
 
 
 def _weighted(y, w):
     """Rows of w y; y without class weights."""
-    return _rows(y) if w is None else _rows(y) * w
+    return rows_of(y) if w is None else rows_of(y) * w
 
 
 def nll_soft(logp, y, w, loss):
     q = _weighted(y, w)
     with np.errstate(all="ignore"):
-        loss[...] = -np.where(q == 0, 0, q * _rows(logp)).sum(axis=1)
+        loss[...] = -np.where(q == 0, 0, q * rows_of(logp)).sum(axis=1)
 
 
 def nll_soft_backward(y, w, upstream, out):
     with np.errstate(all="ignore"):
         g = upstream[:, None]
-        _write(np.where(g == 0, 0, -(_weighted(y, w) * g)), out)
+        write(np.where(g == 0, 0, -(_weighted(y, w) * g)), out)
 
 
 # ------------------------------ cross entropy ------------------------------
@@ -161,10 +103,10 @@ def nll_soft_backward(y, w, upstream, out):
 def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     scale = np.broadcast_to(scale, loss.shape)
     counts = scale != 0
-    hit, weight = _classes(target, mask, counts), scale[:, None].astype(WIDE)
-    g, gradient = _column(upstream, out, loss.size), None
+    hit, weight = class_column(target, mask, counts), scale[:, None].astype(WIDE)
+    g, gradient = upstream_column(upstream, out, loss.size), None
     with np.errstate(all="ignore"):
-        m, gap, e, s, _, log_s = _softmax(_rows(x))
+        m, gap, e, s, _, log_s = softmax_of(rows_of(x))
         own_gap = np.take_along_axis(gap, hit, axis=1)
         losses = _formulas.index_loss(weight, log_s, own_gap, m, options)
         if out is not None:
@@ -174,47 +116,47 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
             gradient = factor * (e / s)
             at_target = _formulas.index_at_target(coef, factor, others.sum(axis=1, keepdims=True), own, s, log_s, m, options)
             np.put_along_axis(gradient, hit, at_target, axis=1)
-        _finish(counts, losses, gradient, g, loss, out)
+        finish(counts, losses, gradient, g, loss, out)
 
 
 def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
     w = 1 if w is None else w
     if y is None:
         counts = spread != 0
-        hit = np.arange(x.shape[1]) == _classes(target, mask, counts)
+        hit = np.arange(x.shape[1]) == class_column(target, mask, counts)
         q = np.where(hit, scale[:, None].astype(WIDE), 0) + spread[:, None].astype(WIDE) * w
     else:
-        counts, q = np.ones(loss.size, bool), w * (_rows(y) * a + b)
-    total, g, gradient = q.sum(axis=1, keepdims=True), _column(upstream, out, loss.size), None
+        counts, q = np.ones(loss.size, bool), w * (rows_of(y) * a + b)
+    total, g, gradient = q.sum(axis=1, keepdims=True), upstream_column(upstream, out, loss.size), None
     with np.errstate(all="ignore"):
-        m, gap, e, s, rest, log_s = _softmax(_rows(x))
+        m, gap, e, s, rest, log_s = softmax_of(rows_of(x))
         gaps = np.where(q == 0, 0, q * gap).sum(axis=1, keepdims=True)
         losses = _formulas.soft_loss(total, log_s, gaps, m, options)
         if out is not None:
             factor, away = _formulas.soft_factors(total, rest, s, log_s, m, options)
             peak = np.where(s < epilogue.CONFIDENT, 1, -1)  # no exponential is negative
             gradient = _formulas.soft_gradient(e, q, total, factor, away, peak) * g
-        _finish(counts, losses, gradient, g, loss, out)
+        finish(counts, losses, gradient, g, loss, out)
 
 
 def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
-    rows = _rows(x)
+    rows = rows_of(x)
     counts = np.ones(lse.size, bool) if scale is None else np.broadcast_to(scale, lse.shape) != 0
     with np.errstate(all="ignore"):
-        m, gap, e, s, _, log_s = _softmax(rows)
+        m, gap, e, s, _, log_s = softmax_of(rows)
         gaps = np.where(e == 0, 0, e * gap).sum(axis=1, keepdims=True)
         lse[...] = np.where(counts, _formulas.log_sum_exp(log_s, m)[:, 0], 0)
         entropy[...] = np.where(counts, _formulas.entropy_of_row(log_s, gaps / s)[:, 0], 0)
         argmax[...] = np.where(counts, rows.argmax(axis=1), -1)
         if target is not None:
-            hit = _classes(target, mask, counts)
+            hit = class_column(target, mask, counts)
             own = np.take_along_axis(gap, hit, axis=1)
             log_prob[...] = np.where(counts, _formulas.log_prob_of_target(log_s, own)[:, 0], 0)
             correct[...] = counts & (np.take_along_axis(rows, hit, axis=1) == m)[:, 0]
 
 
 def distillation(x, y, beta, upstream, loss, out):
-    x, t, g = _rows(x), _rows(y), _column(upstream, out, loss.size)
+    x, t, g = rows_of(x), rows_of(y), upstream_column(upstream, out, loss.size)
     low, high = divergence.LIMITS[8]
     with np.errstate(all="ignore"):
         m, top = t.max(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
@@ -232,7 +174,7 @@ def distillation(x, y, beta, upstream, loss, out):
         moved = np.where(large, _divergence.large_moved(e, other, 2 * s / own), moved)
         losses = _divergence.divergence(excess, shift, total, np.log1p(total), WIDE(divergence.NEAR)) / WIDE(beta) ** 2
         gradient = None if out is None else _divergence.gradient(e, moved, total, _divergence.factor(g, WIDE(beta), s, total))
-        _finish(np.ones(loss.size, bool), losses, gradient, g, loss, out)
+        finish(np.ones(loss.size, bool), losses, gradient, g, loss, out)
 
 
 # ------------------------------ targets, sums, and a whole loss ------------------------------

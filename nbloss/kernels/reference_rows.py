@@ -1,0 +1,59 @@
+"""Rows of numbers, for ``nbloss.kernels.reference``: what its kernels read and write, and the softmax."""
+
+import numpy as np
+
+WIDE = np.longdouble
+
+
+def rows_of(array):
+    """An (outer, C, inner) view as (positions, C) numbers. It is a copy in C order, so that a sum does not depend on the layout."""
+    if array.dtype == np.uint16:
+        array = array.view(np.float16)
+    elif array.dtype == np.int16:  # bfloat16: the upper half of a float32
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(array.shape[0] * array.shape[2], array.shape[1])
+
+
+def write(rows, out):
+    """Write rows into an (outer, C, inner) view, rounded to its type."""
+    array = np.moveaxis(rows.reshape(out.shape[0], out.shape[2], out.shape[1]), 2, 1)
+    with np.errstate(all="ignore"):
+        if out.dtype == np.uint16:
+            out[...] = array.astype(np.float32).astype(np.float16).view(np.uint16)
+        elif out.dtype == np.int16:
+            bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+            even = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+            out[...] = np.where(np.isnan(array), bits >> 16 | 0x40, even).astype(np.uint16).view(np.int16)
+        else:
+            out[...] = array
+
+
+def softmax_of(x):
+    """``(m, m - x, exp(x - m), s, s - 1, log s)`` of rows; numbers per row have shape (rows, 1).
+
+    s - 1 is summed without the maximum's own term, so that it keeps its digits where s rounds to 1. An infinite maximum makes it nan.
+    """
+    m = x.max(axis=1, keepdims=True)
+    gap = m - x
+    e = np.exp(-gap)
+    others = e.copy()
+    np.put_along_axis(others, x.argmax(axis=1)[:, None], 0, axis=1)
+    rest = np.where(m == np.inf, np.nan, others.sum(axis=1, keepdims=True))
+    return m, gap, e, 1 + rest, rest, np.log1p(rest)
+
+
+def class_column(target, mask, counts):
+    """Class numbers as a column; class 0 for a row that does not count, whose target may be any number."""
+    return np.where(counts, target.astype(np.int64) & mask, 0)[:, None]
+
+
+def finish(counts, losses, gradient, upstream, loss, out):
+    """Write losses and gradient. Both are 0 in rows that do not count, and the gradient also where the upstream gradient is 0."""
+    loss[...] = np.where(counts, losses[:, 0], 0)
+    if out is not None:
+        write(np.where(counts[:, None] & (upstream != 0), gradient, 0), out)
+
+
+def upstream_column(upstream, out, count):
+    """The upstream gradient of each row, shape (rows, 1); None where no gradient is asked for."""
+    return None if out is None else np.broadcast_to(upstream, (count,))[:, None].astype(WIDE)
