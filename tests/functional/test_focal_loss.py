@@ -46,7 +46,7 @@ compiled = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 
 def ulps(gamma):
-    """The bound of a loss: an error of l is one of r too, to the power of gamma."""
+    """A bound of these losses, below the 4 + 4 gamma of any row: an error of l is one of r too, to the power of gamma."""
     return 4 + 2 * gamma
 
 
