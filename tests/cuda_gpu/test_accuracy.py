@@ -67,6 +67,27 @@ def test_statistics(gpu, rng, dtype, shape):
 
 
 @SHAPES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_focal_loss(gpu, rng, dtype, shape):
+    x, target = problems.logits(rng, shape, dtype), problems.with_ignored(rng, problems.class_index(rng, shape), -100)
+    options = {"gamma": 1.5, "reduction": "sum"}
+    loss, gradient = F.focal_loss_value_and_grad(x, target, device=gpu, **options)
+    problems.assert_loss(loss, reference.focal_loss(x, target, **options), dtype, terms=x.size)
+    spread, hit = reference.focal_loss_terms(1.0, x, target, **options)
+    problems.assert_gradient(gradient, x, spread, hit, "", (np.abs(spread) + np.abs(hit)) * 2)
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_distillation_loss(gpu, rng, dtype, shape):
+    x, teacher = problems.logits(rng, shape, dtype), problems.logits(rng, shape, dtype)
+    loss, gradient = F.distillation_loss_value_and_grad(x, teacher, temperature=2.0, reduction="sum", device=gpu)
+    problems.assert_loss(loss, reference.distillation_loss(x, teacher, temperature=2.0, reduction="sum"), dtype, terms=x.size)
+    expected = reference.distillation_loss_backward(1.0, x, teacher, temperature=2.0, reduction="sum")
+    problems.assert_within(gradient, expected, 64 * problems.eps(work(dtype)) + problems.eps(dtype) * np.abs(expected) + problems.floor(dtype))
+
+
+@SHAPES
 @pytest.mark.parametrize("margin", [5.25, 20.125, 60.3])
 def test_a_confident_row_keeps_its_digits(gpu, rng, shape, margin):
     x = problems.logits(rng, shape, np.float32, 0.3)

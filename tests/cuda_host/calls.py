@@ -48,6 +48,8 @@ CALLS = {
     "cross_entropy_backward per row": lambda x, y, p, w, g: F.cross_entropy_backward(g, x, y, reduction="none"),
     "focal_loss": lambda x, y, p, w, g: F.focal_loss(x, y),
     "focal_loss_value_and_grad": lambda x, y, p, w, g: F.focal_loss_value_and_grad(x, y, w, gamma=1.5),
+    "distillation_loss": lambda x, y, p, w, g: F.distillation_loss(x, p),
+    "distillation_loss_value_and_grad": lambda x, y, p, w, g: F.distillation_loss_value_and_grad(x, p, temperature=2.0, sample_weight=g),
     "cross_entropy_stats": lambda x, y, p, w, g: F.cross_entropy_stats(x, y, ignore_index=3),
     "cross_entropy_stats without a target": lambda x, y, p, w, g: F.cross_entropy_stats(x),
     "nll_loss": lambda x, y, p, w, g: F.nll_loss(x, y),

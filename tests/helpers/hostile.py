@@ -17,6 +17,7 @@ EVERYTHING = os.environ.get("NBLOSS_FUZZ") == "everything"  # every target type 
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad",
+    "focal_loss", "focal_loss_backward", "focal_loss_value_and_grad",
 ]  # fmt: skip
 DIMS = [0, 1, 1, 2, 3, 4, 5, 7, 9]
 CLASSES = [0, 1, 2, 3, 7, 15, 16, 17, 33, 64, 65, 127, 130]
@@ -347,6 +348,7 @@ BAD_EMPTY = [(v, ValueError) for v in ("", "NAN", 0, None, np.nan, ["zero"])]
 BAD_DEVICE = [(v, ValueError) for v in ("tpu", "", "cuda:x", 3)]
 
 
+GAMMAS = [0.0, 0.5, 1, 2.0, np.float32(3.0), np.array(5.0)]
 LSE_SCALES = [0.0, 0.0, 0.0, 1e-3, np.float32(0.5), 1]
 
 
@@ -446,6 +448,10 @@ def _draw_loss(draw, case, rng, dtype):
     if option(draw, case, "divisor", st.sampled_from(divisors), BAD_DIVISOR) is not None and reduction != "mean":
         case.errors.add(ValueError)
     option(draw, case, "empty", st.sampled_from(["nan", "nan", "zero"]), BAD_EMPTY)
+    if case.function.startswith("focal"):
+        option(draw, case, "gamma", st.sampled_from(GAMMAS), BAD_SCALE)
+        if soft:
+            case.errors.add(TypeError)
     if case.function.startswith("cross"):
         good = st.sampled_from([0.0, 0.0, 0.1, 1.0, 0, True, np.float32(0.5), np.array(0.25)])
         option(draw, case, "label_smoothing", good, BAD_SMOOTHING)

@@ -173,7 +173,7 @@ def cross_entropy_backward(grad_output, x, target, weight=None, **options):
     return spread - hit
 
 
-def _focal_rows(x, target, gamma):
+def focal_rows(x, target, gamma):
     """``(l, f(l), f'(l), hit, p)`` of rows: l = -log p[y], f = r^γ l with r = 1 - p[y], and f' = r^γ + γ r^(γ-1) p[y] l."""
     logp, gamma = log_softmax(classes_last(x)), WIDE(gamma)
     hit = np.arange(logp.shape[-1]) == np.asarray(target)[..., None]
@@ -189,7 +189,7 @@ def _focal_rows(x, target, gamma):
 def focal_loss(x, target, weight=None, *, gamma=2.0, ignore_index=-100, reduction="mean", empty="nan", **of_rows):
     """``of_rows``: ``sample_weight`` and ``divisor``."""
     q, keep, divisor = target_distribution(x, target, weight, ignore_index, **of_rows)
-    _, focused, _, _, _ = _focal_rows(x, np.where(keep, target, 0), gamma)
+    _, focused, _, _, _ = focal_rows(x, np.where(keep, target, 0), gamma)
     with np.errstate(all="ignore"):
         return reduced(np.where(keep, q.sum(axis=-1) * focused, 0), divisor, reduction, empty)
 
@@ -198,7 +198,7 @@ def focal_loss_terms(grad_output, x, target, weight=None, *, gamma=2.0, ignore_i
     """The two terms of the gradient, g·w[y]·f'·p and g·w[y]·f' at the target."""
     q, keep, divisor = target_distribution(x, target, weight, ignore_index, **of_rows)
     g = upstream(grad_output, keep.shape, divisor, reduction, empty)
-    _, _, slope, hit, p = _focal_rows(x, np.where(keep, target, 0), gamma)
+    _, _, slope, hit, p = focal_rows(x, np.where(keep, target, 0), gamma)
     with np.errstate(all="ignore"):
         factor = np.where(keep, g * q.sum(axis=-1) * slope, 0)[..., None]
         return classes_back(np.where(keep[..., None], factor * p, 0), x), classes_back(np.where(hit, factor, 0), x)
@@ -291,7 +291,7 @@ def exact_distillation(x, teacher, temperature=1.0):
 # ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
 
 
-def exact_focal_rows(x, target, gamma):
+def exactfocal_rows(x, target, gamma):
     """For each row of (N, C): the focal loss, and its gradient, each rounded once, to float64."""
     import mpmath
 

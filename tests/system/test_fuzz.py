@@ -115,6 +115,11 @@ def lse_terms(case, rows):
     return lam, lse, bound
 
 
+def focal_rows(case, keep):
+    """What the focal loss makes of each row: the oracle's ``focal_rows``."""
+    return reference.focal_rows(case.plain["input"], np.where(keep, case.plain["target"], 0), case.arguments["gamma"])
+
+
 def distribution_of(case):
     return reference.target_distribution(
         case.plain["input"], case.plain["target"], *(options_of(case).get(n, d) for n, d in DISTRIBUTION.items())
@@ -146,13 +151,15 @@ def check_loss(case, loss):
         return
     q, keep, divisor = distribution_of(case)
     rows = logp = reference.classes_last(x)
-    if case.function.startswith("cross"):
+    if not case.function.startswith("nll"):
         logp = reference.log_softmax(rows)
     with np.errstate(all="ignore"):
         losses = reference.row_losses(logp, q, keep)
+        if case.function.startswith("focal"):
+            losses = np.where(keep, q.sum(axis=-1) * focal_rows(case, keep)[1], 0)
         lam, lse, bound = lse_terms(case, rows)
         losses = losses + np.where(keep, lam * q.sum(axis=-1) * (lse * lse)[..., 0], 0) if lam else losses
-    if case.function.startswith("cross"):
+    if not case.function.startswith("nll"):
         losses = np.where(keep & not_numbers(rows), np.nan, losses)
         losses = np.where(unread(case, q), 0, losses)
     with np.errstate(all="ignore"):
@@ -160,6 +167,8 @@ def check_loss(case, loss):
         if lam:
             more = lam * np.abs(q).sum(axis=-1) * (bound * bound)[..., 0]
             sizes = sizes + np.where(keep & np.isfinite(more), more, 0)
+        if case.function.startswith("focal"):
+            sizes = np.where(np.isfinite(losses), np.abs(losses), 0) * (1 + float(case.arguments["gamma"]))
         tolerance = sizes * eps(work(x.dtype)) * (8 + np.sqrt(class_count(x.shape)) / 4)
         expected = reference.reduced(losses, divisor, reduction, case.arguments["empty"])
         if reduction not in ("none", None):
@@ -183,7 +192,10 @@ def check_gradient(case, gradient):
     rows = reference.classes_last(x)
     with np.errstate(all="ignore"):
         p = np.exp(reference.log_softmax(rows))
-        spread, hit = upstream[..., None] * q.sum(axis=-1, keepdims=True) * p, upstream[..., None] * q
+        above, gamma = upstream[..., None], 0.0
+        if case.function.startswith("focal"):
+            above, gamma = above * focal_rows(case, keep)[2][..., None], float(case.arguments["gamma"])
+        spread, hit = above * q.sum(axis=-1, keepdims=True) * p, above * q
         lam, lse, bound = lse_terms(case, rows)
         more = np.abs(upstream[..., None]) * np.abs(q).sum(axis=-1, keepdims=True) * p * 2 * lam * bound if lam else 0
         spread = spread * (1 + 2 * lam * lse) if lam else spread
@@ -193,6 +205,7 @@ def check_gradient(case, gradient):
         gap = np.abs(rows - rows.max(axis=-1, keepdims=True))
         gap = np.where(np.isfinite(gap), np.minimum(gap, 200), 0)
         tolerance = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit) + more)
+        tolerance = tolerance * (1 + gamma)
         tolerance = tolerance + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
     close(gradient, reference.classes_back(expected, x), reference.classes_back(tolerance, x))
 
