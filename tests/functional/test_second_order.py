@@ -53,8 +53,11 @@ def assert_same_bits(ours, theirs, note=""):
         assert a.dtype == b.dtype and type(a) is type(b), note
 
 
-def tolerances(v, x, y, *given, **options):
-    """How far product and diagonal may be off: the rounding of exp(x - m), of the sums over the classes, of v - ref, and of L."""
+def tolerances(v, x, y, *given, apart=False, **options):
+    """How far product and diagonal may be off: the rounding of exp(x - m), of the sums over the classes, of v - ref, and of L.
+
+    ``apart``: v and ref are summed apart, in float64.
+    """
     unit = eps(work(x.dtype))
     p, a, b, lse, _ = reference.curvatures(x, y, *given, **options)
     rows, values = reference.classes_last(x), reference.classes_last(v)
@@ -63,19 +66,20 @@ def tolerances(v, x, y, *given, **options):
         gap = np.where(np.isfinite(top - rows), top - rows, 0)
         confident = p.max(axis=-1, keepdims=True) > 0.5
         ref = np.where(confident, np.take_along_axis(values, rows.argmax(axis=-1)[..., None], axis=-1), 0)
-        d, error = np.abs(values - ref), 4 + gap + np.sqrt(class_count(x.shape)) / 8
+        d, error = np.abs(values) + np.abs(ref) if apart else np.abs(values - ref), 4 + gap + np.sqrt(class_count(x.shape)) / 8
         size = np.abs(a) + np.abs(b) * (np.abs(top) + np.abs(lse))  # that of A, whose L may cancel
         mean = (p * error * d).sum(axis=-1, keepdims=True)
         product_error = p * size * (error * (d + (p * d).sum(axis=-1, keepdims=True)) + mean)
         product_error = product_error + np.abs(b) * p * (error * (np.abs(ref) + (p * d).sum(axis=-1, keepdims=True)) + mean)
         others = np.where(confident & (gap == 0), np.where(gap == 0, 0, p).sum(axis=-1, keepdims=True), 1 - p)
         diagonal_error = p * error * (size * (others + unit) + np.abs(b) * p)
-        return tuple(reference.classes_back(unit * e, x) for e in (product_error, diagonal_error))
+        errors = (np.where(np.isfinite(e), unit * e, 0) for e in (product_error, diagonal_error))  # rows without a divisor are nan or 0
+        return tuple(reference.classes_back(e, x) for e in errors)
 
 
-def assert_values(results, v, x, y, *given, note="", **options):
+def assert_values(results, v, x, y, *given, note="", apart=False, **options):
     expected = reference.cross_entropy_hvp(v, x, y, *given, **options), reference.cross_entropy_hessian_diag(x, y, *given, **options)
-    for result, wanted, tolerance in zip(results, expected, tolerances(v, x, y, *given, **options), strict=True):
+    for result, wanted, tolerance in zip(results, expected, tolerances(v, x, y, *given, apart=apart, **options), strict=True):
         assert result.dtype == x.dtype and result.shape == x.shape, note
         stored = eps(x.dtype) * np.abs(wanted) if x.dtype != work(x.dtype) else 0
         assert_within(result, wanted, tolerance + stored + floor(x.dtype), note)
