@@ -52,6 +52,8 @@ LAYERS = [
         f"{CUDA}.epilogue",
         f"{CUDA}.exp",
         f"{CUDA}.indexing",
+        f"{CUDA}.second_order",
+        f"{CUDA}.strided_classes",
         f"{CUDA}.sums",
         f"{CUDA}.unrolled",
     },
