@@ -10,6 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss._arguments import array_beside_input, array_like, float_array, float_dtype, real_array
 from nbloss._fast_path import NO_GRADIENT
+from nbloss._hessian import Hessian
 from nbloss._options import checked_dim, checked_divisor, checked_row_options
 from nbloss._problem import NO_TARGET, Distillation, Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
@@ -81,7 +82,7 @@ def second_order(
         if done:
             return done[0]
     with select(device, input, v, target, weight, sample_weight, g, out, call=call) as backend:
-        problem = Problem(
+        problem = Hessian(
             backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing, row_options
         )  # fmt: skip
         v_array = None if v is None else array_beside_input(backend, "v", v, problem.input.shape)

@@ -39,10 +39,11 @@ lse, ...      (positions,)        statistics, one number per position: of the co
                                   scale, log_prob and correct
 ``distillation``                  loss = KL(q || p) / beta^2;  out = upstream (p - q) / beta, where p = softmax(beta x) and q =
                                   softmax(beta y) of the teacher's logits y (``math.divergence``)
-``cross_entropy_hvp``             out = A p (v - P) + B p P, where P = sum p v, A = coef (1 + 2 lam L) and B = coef 2 lam: the Hessian times v;
+``cross_entropy_hvp``             out = A p (v - P) + B p P: the Hessian times v, where P = sum p v, A = coef (1 + 2 lam L), B = coef 2 lam.
                                   ``out`` may be v
 ``cross_entropy_hessian_diag``    out = A p (1 - p) + B p^2: the Hessian's diagonal
-``row_mass``                      mass = M: a sum w y + b sum w for probabilities y; scale + spread sum w for smoothed class numbers (y is None)
+``row_mass``                      mass = M: a sum w y + b sum w for probabilities y; for smoothed class numbers (y is None) it is scale +
+                                  spread sum w
 ``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
                                   w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
                                   one number is set to ``hit``: it is right if the sum equals the number of positions

@@ -250,7 +250,7 @@ def curvatures(
     x, target, weight=None, *, grad_output=1.0, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0,
     empty="nan", **of_rows,
 ):  # fmt: skip
-    """``(p, A, B, L, counts)`` of rows, classes last: A = g M (1 + 2 λ L) and B = g M 2 λ, and which rows are not 0 whatever their logits are."""
+    """``(p, A, B, L, counts)`` of rows, classes last: A = g M (1 + 2 λ L) and B = g M 2 λ. The rows that do not count are 0."""
     q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing, **of_rows)
     g, total = upstream(grad_output, keep.shape, divisor, reduction, empty), q.sum(axis=-1)
     counts = (keep & (total != 0) & (g != 0))[..., None]

@@ -28,8 +28,8 @@ With ``gamma`` the loss of a class number is H f(l), and f'(l) multiplies the gr
 follows from l, which keeps its digits in a confident row: r = 1 - exp(-l). l / r is 1 at r = 0, and p l is 0 where l is inf.
 
 The second derivatives depend on the targets through H alone: the Hessian times v is p (A (v - P) + B P), and the Hessian's diagonal is
-p (A (1 - p) + B p). v - P is written (v - ref) - mean. In a confident row, ``ref`` is v at the maximum: v and P would cancel there. In other
-rows it is 0, because v elsewhere may be larger than P by any factor.
+p (A (1 - p) + B p). v - P is written (v - ref) - mean. In a confident row, ``ref`` is v at the maximum: v and P would cancel there. In
+other rows it is 0: the rounding of v and of the terms p v is then all that v - P loses, which is what rounding v itself does.
 
 ``options`` is None where a call has none, and so is each of its fields that the call does not have. Numba then removes every branch that
 reads it, so such calls run the same machine code as before the option existed. No call has both options.

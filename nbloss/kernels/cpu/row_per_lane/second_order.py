@@ -1,7 +1,7 @@
 """The Hessian of the cross entropy, one position per lane: its product with an array v, and its diagonal.
 
-v is packed beside the logits, converted from its own storage type. As in ``log_softmax``, each step goes through all tiles of a block before
-the next one begins. The formulas, with ``ref`` and ``mean``, are those of ``math.epilogue``.
+v is packed beside the logits, converted from its own storage type. As in ``log_softmax``, each step goes through all tiles of a block
+before the next one begins. The formulas, with ``ref`` and ``mean``, are those of ``math.epilogue``.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ from nbloss.kernels.cpu.tuning import BLOCK_MAX_TILES
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 TOP, REST, SUM, LOG, REF, MEAN = range(6)  # what is saved for a tile, as in ``tile``: m, s - 1, s, log s, and those of ``math.epilogue``
-SLOTS = 6
+HESSIAN_SLOTS = 6
 
 
 @njit(**INLINE)
@@ -89,7 +89,7 @@ def _hessian(x, v, coef, options, out, lo, hi):
     one = exp_scale(cast(base, 0.0))
     size = block_tiles(2 * n if v is None else 3 * n, width)
     area, span = size * n * width, BLOCK_MAX_TILES
-    block, values, saved, numbers = carve(base, (area, area, SLOTS * span * width, width))
+    block, values, saved, numbers = carve(base, (area, area, HESSIAN_SLOTS * span * width, width))
     offsets = stack_alloc(np.int64, 16)
     before = positions_to_line(base, out)
     reads, more_reads, writes = prefetch_plan(x, n), prefetch_plan(v, n), prefetch_plan(out, n)
