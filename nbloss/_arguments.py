@@ -146,11 +146,11 @@ def _target_hint(shape, rows, got):
     return ""
 
 
-def teacher_array(backend, value, shape):
-    """The teacher's logits, of any of the four float dtypes, for a student of this shape."""
-    array = float_array(backend, "teacher", value)
+def array_beside_input(backend, name, value, shape):
+    """An array of the shape of the input, of any of the four float dtypes."""
+    array = float_array(backend, name, value)
     if array.shape != shape:
-        raise ValueError(f"teacher should have shape {shape}, the input's; got {array.shape}")
+        raise ValueError(f"{name} should have shape {shape}, the input's; got {array.shape}")
     return array
 
 

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from nbloss._arguments import array_like, float_array, float_dtype, real_array
+from nbloss._arguments import array_beside_input, array_like, float_array, float_dtype, real_array
 from nbloss._fast_path import NO_GRADIENT
+from nbloss._hessian import Hessian
 from nbloss._options import checked_dim, checked_divisor, checked_row_options
 from nbloss._problem import NO_TARGET, Distillation, Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
@@ -65,6 +66,37 @@ def loss(
         if call is not None:
             call.keep(done)
         return done
+
+
+def second_order(
+    v, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, row_options, g, out
+):  # fmt: skip
+    """The Hessian of a cross entropy times v; without v (None), the Hessian's diagonal."""
+    number = type(g) in _NUMBERS
+    call, over, row_options = None, checked_divisor(divisor, reduction), checked_row_options("cross_entropy", row_options)
+    if type(ignore_index) is int and type(smoothing) is float:
+        options = "second_order", ignore_index, reduction, over is None, empty, device, smoothing, row_options
+        arrays = input, v, target, weight, sample_weight, None if number else g, out
+        call = _recorded(options, float(g) if number else None, *arrays)
+        done = call and call.replay(over)
+        if done:
+            return done[0]
+    with select(device, input, v, target, weight, sample_weight, g, out, call=call) as backend:
+        problem = Hessian(
+            backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing, row_options
+        )  # fmt: skip
+        v_array = None if v is None else array_beside_input(backend, "v", v, problem.input.shape)
+        result, written = problem.gradient(out, g, [] if v is None else [("v", v_array)])
+        problem.upstream_number = float(g) if number else None
+        problem.check_targets()
+        if v is None:
+            problem.hessian_diagonal(g, written)
+        else:
+            problem.hessian_product(v_array, g, written)
+        done = (backend.deliver(result),)
+        if call is not None:
+            call.keep(done)
+        return done[0]
 
 
 def stats(input, target, ignore_index, device):

@@ -10,7 +10,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from nbloss._arguments import float_array, float_kind, real_array, sample_weight_array, target_array, teacher_array, weight_array
+from nbloss._arguments import array_beside_input, float_array, float_kind, real_array, sample_weight_array, target_array, weight_array
 from nbloss._options import (
     EMPTY,
     REDUCTIONS,
@@ -223,9 +223,12 @@ class Problem:
 
     def soft_targets(self):
         """The probabilities as the kernels take them, of input's shape."""
-        y = self.target_array
-        as_they_are = self.backend.reads_any_float and float_kind(y.dtype)
-        return as_stored(y if as_they_are else self.backend.cast(y, self.dtype))
+        return self._beside_input(self.target_array)
+
+    def _beside_input(self, array):
+        """An array of input's shape, as the kernels take it."""
+        as_it_is = self.backend.reads_any_float and float_kind(array.dtype)
+        return as_stored(array if as_it_is else self.backend.cast(array, self.dtype))
 
     def class_weights(self):
         """The class weights of soft targets."""
@@ -312,12 +315,12 @@ class Problem:
         """The losses, reduced as the caller asked."""
         return self.backend.reduced(losses, self) if self.sums else delivered(self.backend, self.loss)
 
-    def gradient(self, out, grad_output=None):
-        """The array of the gradient, for the caller and for the kernels."""
+    def gradient(self, out, grad_output=None, may_be=()):
+        """The array of the gradient, for the caller and for the kernels. ``out`` may be an array of ``may_be`` too (`output_array`)."""
         upstream = grad_output if isinstance(grad_output, np.ndarray) else None
         others = [(self.target_name, self.target_array), ("weight", self.weight), ("sample_weight", self.sample_weight_array)]
         others.append(("grad_output", upstream))
-        result = output_array(self.backend, out, self.input, [("input", self.input)], others)
+        result = output_array(self.backend, out, self.input, [("input", self.input), *may_be], others)
         return result, as_stored(self.backend.kernel_view(result))
 
 
@@ -329,7 +332,7 @@ class Distillation(Problem):
     def __init__(self, backend, input, teacher, temperature, reduction, sample_weight, divisor):
         self._start(backend, input, reduction, divisor, "nan")
         self.beta = 1.0 / checked_temperature(temperature)
-        self.target_array, self.soft, self.weight = teacher_array(backend, teacher, self.input.shape), True, None
+        self.target_array, self.soft, self.weight = array_beside_input(backend, "teacher", teacher, self.input.shape), True, None
         self._weigh_rows(sample_weight)
 
     def distillation(self, grad_output, gradient, with_loss=True):

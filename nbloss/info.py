@@ -75,6 +75,8 @@ CALLS = {  # a call as the table shows it -> the call, on logits x, class number
     "  with weight": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, w),
     "  with lse_square_scale": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, lse_square_scale=1e-4),
     "focal_loss_value_and_grad": lambda x, y, w, p: F.focal_loss_value_and_grad(x, y),
+    "cross_entropy_hvp": lambda x, y, w, p: F.cross_entropy_hvp(x, x, y),
+    "cross_entropy_hessian_diag": lambda x, y, w, p: F.cross_entropy_hessian_diag(x, y),
     "cross_entropy_stats": lambda x, y, w, p: F.cross_entropy_stats(x, y),
 }
 

@@ -77,6 +77,11 @@ def _stats(x, y):
     F.cross_entropy_stats(x)
 
 
+def _second_order(x, y):
+    F.cross_entropy_hvp(x, x, y)
+    F.cross_entropy_hessian_diag(x, y)
+
+
 def _nll(x, y):
     F.nll_loss(x, y)
     F.nll_loss_backward(1.0, x, y)
@@ -96,6 +101,7 @@ CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "nll_loss": _nll,
     "focal_loss": _focal,
     "cross_entropy_stats": _stats,
+    "second_order": _second_order,
 }
 
 

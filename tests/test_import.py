@@ -18,6 +18,7 @@ MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "FocalLoss", 
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad", "cross_entropy_stats", "Stats",
+    "cross_entropy_hvp", "cross_entropy_hessian_diag",
     "distillation_loss", "distillation_loss_backward", "distillation_loss_value_and_grad",
     "focal_loss", "focal_loss_backward", "focal_loss_value_and_grad",
 ]  # fmt: skip
@@ -45,6 +46,12 @@ SIGNATURES = {
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
     "sample_weight=None, divisor=None, empty='nan', out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
+    "cross_entropy_hvp": "v, input, target, weight=None, *, "
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
+    "cross_entropy_hessian_diag": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
     "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "focal_loss": "input, target, weight=None, *, "

@@ -6,12 +6,15 @@ from nbloss.functional._distillation import distillation_loss, distillation_loss
 from nbloss.functional._focal_loss import focal_loss, focal_loss_backward, focal_loss_value_and_grad
 from nbloss.functional._log_softmax import log_softmax, log_softmax_backward
 from nbloss.functional._nll_loss import nll_loss, nll_loss_backward
+from nbloss.functional._second_order import cross_entropy_hessian_diag, cross_entropy_hvp
 from nbloss.functional._softmax import softmax, softmax_backward
 
 __all__ = [
     "Stats",
     "cross_entropy",
     "cross_entropy_backward",
+    "cross_entropy_hessian_diag",
+    "cross_entropy_hvp",
     "cross_entropy_stats",
     "cross_entropy_value_and_grad",
     "distillation_loss",

@@ -16,6 +16,8 @@ sample_weight (positions,)        weights of positions, or None: all are 1; thos
 q             (outer, C, inner)   target distribution; M = sum of q over the classes
 options       RowOptions or None  options that act on a whole row (``math.epilogue``)
 upstream      (positions,) or 1   gradient of each loss, the division of a mean included
+coef          (positions,) or 1   M times the upstream gradient; 0 makes the position's part of ``out`` 0, whatever its logits are
+v             (outer, C, inner)   what the Hessian is multiplied by; on the CPU of any of the four dtypes
 loss, out     outputs             filled in place; ``out`` may be x; None asks for the losses alone
 lse, ...      (positions,)        statistics, one number per position: of the computed type, argmax int64, correct bool
 ============  ==================  ======================================================================================
@@ -37,6 +39,11 @@ lse, ...      (positions,)        statistics, one number per position: of the co
                                   scale, log_prob and correct
 ``distillation``                  loss = KL(q || p) / beta^2;  out = upstream (p - q) / beta, where p = softmax(beta x) and q =
                                   softmax(beta y) of the teacher's logits y (``math.divergence``)
+``cross_entropy_hvp``             out = A p (v - P) + B p P: the Hessian times v, where P = sum p v, A = coef (1 + 2 lam L), B = coef 2 lam.
+                                  ``out`` may be v
+``cross_entropy_hessian_diag``    out = A p (1 - p) + B p^2: the Hessian's diagonal
+``row_mass``                      mass = M: a sum w y + b sum w for probabilities y; for smoothed class numbers (y is None) it is scale +
+                                  spread sum w
 ``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
                                   w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
                                   one number is set to ``hit``: it is right if the sum equals the number of positions
@@ -51,6 +58,8 @@ whatever its logits are. Kernels rely on the checks of ``nbloss._problem``.
 
 KERNELS = (
     "cross_entropy",
+    "cross_entropy_hessian_diag",
+    "cross_entropy_hvp",
     "cross_entropy_soft",
     "cross_entropy_stats",
     "distillation",
@@ -62,6 +71,7 @@ KERNELS = (
     "nll_backward",
     "nll_soft",
     "nll_soft_backward",
+    "row_mass",
     "row_scale",
     "row_sum",
     "rows",

@@ -139,6 +139,37 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
         finish(counts, losses, gradient, g, loss, out)
 
 
+def _second_order(x, v, coef, options, out):
+    rows, g = rows_of(x), upstream_column(coef, out, x.shape[0] * x.shape[2])
+    with np.errstate(all="ignore"):
+        m, _, e, s, rest, log_s = softmax_of(rows)
+        p, a = e / s, _formulas.curvature(g, log_s, m, options)
+        at_peak = (rows == m) & (s < epilogue.CONFIDENT)
+        if v is None:
+            result = _formulas.hessian_diagonal(p, np.where(at_peak, rest / s, 1 - p), a, _formulas.lift(g, 1, options), options)
+        else:
+            values = rows_of(v)
+            ref = np.where(at_peak, values, 0).sum(axis=1, keepdims=True)
+            mean = (p * (values - ref)).sum(axis=1, keepdims=True)
+            more = _formulas.lift(g, ref + mean, options) / s
+            result = _formulas.hessian_product(e, (values - ref) - mean, a / s, more, options)
+        write(np.where(g == 0, 0, result), out)
+
+
+def cross_entropy_hvp(x, v, coef, options, out):
+    _second_order(x, v, coef, options, out)
+
+
+def cross_entropy_hessian_diag(x, coef, options, out):
+    _second_order(x, None, coef, options, out)
+
+
+def row_mass(y, w, a, b, classes, scale, spread, mass):
+    total = WIDE(classes) if w is None else w.astype(WIDE).sum()
+    with np.errstate(all="ignore"):
+        mass[...] = scale + spread * total if y is None else _weighted(y, w).sum(axis=1) * a + b * total
+
+
 def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
     rows = rows_of(x)
     counts = np.ones(lse.size, bool) if scale is None else np.broadcast_to(scale, lse.shape) != 0

@@ -35,6 +35,8 @@ def run(shape, dtype):
         for options in ({}, {"label_smoothing": 0.1, "weight": weight}):
             F.cross_entropy(x, target, **options)
             F.cross_entropy_value_and_grad(x, target, **options)
+            F.cross_entropy_hvp(x, x, target, **options)
+            F.cross_entropy_hessian_diag(x, target, **options)
         F.nll_loss(logp, target)
         F.nll_loss_backward(1.0, logp, target)
     nbloss.to_host(F.log_softmax(x.seen(x.geometry[::-1, ::2]), 1, dtype=np.float64))  # waits for all of them

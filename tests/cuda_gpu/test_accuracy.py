@@ -54,6 +54,24 @@ def test_log_softmax(gpu, rng, dtype, shape):
 
 @SHAPES
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_second_derivatives(gpu, rng, dtype, shape):
+    """The product of the Hessian with each row of it is linear in v; v = 1 gives 0, and the diagonal is p (1 - p) / n."""
+    x, y = problems.logits(rng, shape, dtype), problems.class_index(rng, shape)
+    p = reference.softmax(x, 1)
+    n, ulp = y.size, 16 * problems.eps(work(dtype)) + problems.eps(dtype)
+    diagonal = F.cross_entropy_hessian_diag(x, y, lse_square_scale=0.5, device=gpu)
+    lse = np.moveaxis(reference.log_sum_exp(reference.classes_last(x)), -1, 1)
+    expected = p * ((1 + lse) * (1 - p) + p) / n
+    problems.assert_within(diagonal, expected, ulp * (1 + np.abs(lse)) * p / n * 8 + problems.floor(dtype))
+    v = problems.logits(rng, shape, dtype, 1.0)
+    mean = (p * v).sum(axis=1, keepdims=True)
+    hv = F.cross_entropy_hvp(v, x, y, device=gpu)
+    size = np.abs(v) + (p * np.abs(v)).sum(axis=1, keepdims=True)
+    problems.assert_within(hv, p * (v - mean) / n, 8 * ulp * p * size / n + problems.floor(dtype))
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_statistics(gpu, rng, dtype, shape):
     x, target = problems.logits(rng, shape, dtype), problems.with_ignored(rng, problems.class_index(rng, shape), -100)
     lse, log_prob, argmax, correct, entropy = reference.stats(x, target)

@@ -243,6 +243,47 @@ def stats(x, target=None, ignore_index=-100):
     return tuple(results)
 
 
+# ---- second derivatives ----------------------------------------------------------------------------------------------
+
+
+def curvatures(
+    x, target, weight=None, *, grad_output=1.0, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0,
+    empty="nan", **of_rows,
+):  # fmt: skip
+    """``(p, A, B, L, counts)`` of rows, classes last: A = g M (1 + 2 λ L) and B = g M 2 λ. The rows that do not count are 0."""
+    q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing, **of_rows)
+    g, total = upstream(grad_output, keep.shape, divisor, reduction, empty), q.sum(axis=-1)
+    counts = (keep & (total != 0) & (g != 0))[..., None]
+    rows = classes_last(x)
+    with np.errstate(all="ignore"):
+        a, lam, lse = (g * total)[..., None], WIDE(lse_square_scale), log_sum_exp(rows)
+        return np.exp(log_softmax(rows)), a * (1 + 2 * lam * lse) if lam else a, 2 * lam * a, lse, counts
+
+
+def _over_classes(term, p):
+    """Σ_k p_k term(c, k) for every class c of rows: each difference is taken before it is summed, so that no sum cancels."""
+    return np.stack([(p * term(c)).sum(axis=-1) for c in range(p.shape[-1])], axis=-1)
+
+
+def cross_entropy_hvp(v, x, target, weight=None, **options):
+    """H v = p (A Σ_k p_k (v - v_k) + B Σ_k p_k v_k)."""
+    p, a, b, _, counts = curvatures(x, target, weight, **options)
+    v = classes_last(v)
+    with np.errstate(all="ignore"):
+        moved = _over_classes(lambda c: v[..., c : c + 1] - v, p)
+        result = p * (a * moved + b * (p * v).sum(axis=-1, keepdims=True)) if options.get("lse_square_scale") else p * a * moved
+    return classes_back(np.where(counts, result, 0), x)
+
+
+def cross_entropy_hessian_diag(x, target, weight=None, **options):
+    """p (A Σ_{k≠c} p_k + B p)."""
+    p, a, b, _, counts = curvatures(x, target, weight, **options)
+    with np.errstate(all="ignore"):
+        away = _over_classes(lambda c: np.arange(p.shape[-1]) != c, p)
+        away = np.where(np.isnan(p), np.nan, away)
+        return classes_back(np.where(counts, p * (a * away + b * p), 0), x)
+
+
 # ---- distillation ----------------------------------------------------------------------------------------------------
 
 

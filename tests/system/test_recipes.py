@@ -348,30 +348,21 @@ def dx(x, y):
 def test_second_derivatives_are_derivatives_of_the_gradient(recipe, rng, dtype, shape):
     x, y, v = second_order(rng, shape, dtype, 2.0)
     wide, floor = v.astype(WIDE), 8 * np.finfo(dtype).eps
-    assert_gradient(recipe["hessian_times"](v, x), gradient(lambda x: (dx(x, y) * wide).sum(), x), dtype)
-    assert_close(recipe["jvp"](v, x, y), (dx(x, y) * wide).sum(1), dtype, floor=floor)
+    g = rng.uniform(0.5, 2.0, y.shape).astype(dtype)
+    of_x, of_g = recipe["double_backward"](v, g, x, y)
+    assert_gradient(of_x, gradient(lambda x: (np.expand_dims(g, 1) * dx(x, y) * wide).sum(), x), dtype)
+    assert_close(of_g, (dx(x, y) * wide).sum(1), dtype, floor=floor)
     along = gradient(lambda t: -of_target(reference.log_softmax(x + t * wide, 1), y).sum(), np.zeros(()))
     np.testing.assert_allclose(float(recipe["jvp"](v, x, y).sum(dtype=float)), float(along), atol=20 * floor)
-    diagonal = recipe["hessian_diagonal"](x)
-    for c in range(min(shape[1], 5)):  # one class in all rows at a time
-        unit = np.zeros(shape, WIDE)
-        unit[:, c] = 1
-        assert_gradient(diagonal[:, c], gradient(lambda x, u=unit: (dx(x, y) * u).sum(), x)[:, c], dtype)
 
 
 @floats
 @pytest.mark.parametrize("margin", [5.0, 20.0, 60.0])
-def test_second_derivatives_keep_the_digits_of_confident_rows(recipe, rng, dtype, margin):
+def test_the_jvp_keeps_the_digits_of_confident_rows(recipe, rng, dtype, margin):
     x, y, v = second_order(rng, (6, 5), dtype, 1.0)
     x[np.arange(6), y] += dtype(margin)
-    p = reference.softmax(x, 1)
-    away = np.abs(dx(x, y))  # 1 - p at the maximum, where nothing cancels
-    assert_close(recipe["hessian_diagonal"](x), away * (1 - away), dtype, floor=0)
+    away = np.abs(dx(x, y))
     assert_close(recipe["jvp"](v, x, y), (dx(x, y) * v).sum(1), dtype, floor=16 * np.finfo(dtype).eps * float(away.max()))
-    u = v.astype(WIDE) - np.take_along_axis(v, y[:, None], 1)  # 0 at the target, which is the maximum
-    size = (p * np.abs(u)).sum(1, keepdims=True)
-    error = np.abs(recipe["hessian_times"](v, x) - p * (u - (p * u).sum(1, keepdims=True)))
-    assert (error <= 16 * np.finfo(dtype).eps * p * (np.abs(u) + size)).all()
 
 
 def test_double_backward_is_torchs(recipe, rng):
@@ -379,21 +370,10 @@ def test_double_backward_is_torchs(recipe, rng):
     x, y, v = second_order(rng, (6, 5), np.float64, 2.0)
     w = rng.uniform(0.5, 2, 5)
     g = rng.standard_normal(6)
-    logits, upstream = torch.tensor(x, requires_grad=True), torch.tensor(g, requires_grad=True)
-    losses = torch.nn.functional.cross_entropy(logits, torch.tensor(y), torch.tensor(w), reduction="none")
-    (first,) = torch.autograd.grad(losses, logits, upstream, create_graph=True)
-    of_x, of_g = torch.autograd.grad(first, (logits, upstream), torch.tensor(v))
-    np.testing.assert_allclose((g * w[y])[:, None] * recipe["hessian_times"](v, x), of_x.numpy(), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(w[y] * recipe["jvp"](v, x, y), of_g.numpy(), rtol=1e-12, atol=1e-15)
-
-
-def test_smoothing_and_weights_multiply_the_hessian_by_the_target_weight(recipe, rng):
-    """M = (1 - e) w[y] + (e / C) sum w, as the page says."""
-    x, y, v = second_order(rng, (4, 5), np.float64, 2.0)
-    w = rng.uniform(0.5, 2, 5)
-    total = 0.8 * w[y] + 0.2 * w.mean()
-
-    def directional(x):
-        return (reference.cross_entropy_backward(1, x, y, w, reduction="sum", label_smoothing=WIDE(0.2)) * v).sum()
-
-    assert_gradient(total[:, None] * recipe["hessian_times"](v, x), gradient(directional, x), np.float64)
+    for smoothing in (0.0, 0.2):
+        logits, upstream = torch.tensor(x, requires_grad=True), torch.tensor(g, requires_grad=True)
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(y), torch.tensor(w), reduction="none", label_smoothing=smoothing)
+        (first,) = torch.autograd.grad(losses, logits, upstream, create_graph=True)
+        expected = torch.autograd.grad(first, (logits, upstream), torch.tensor(v))
+        for ours, theirs in zip(recipe["double_backward"](v, g, x, y, weight=w, label_smoothing=smoothing), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-15)

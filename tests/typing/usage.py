@@ -54,6 +54,8 @@ def functions(chosen: Literal["mean", "none"]) -> None:
     assert_type(F.focal_loss_value_and_grad(x, y), tuple[Number, Array])
     assert_type(F.cross_entropy_stats(x, y, ignore_index=-1), F.Stats)
     assert_type(F.cross_entropy_stats([[1.0, 2.0]]), F.Stats)
+    assert_type(F.cross_entropy_hvp(x, x, y, w, lse_square_scale=1e-4, grad_output=2.0, out=out), Array)
+    assert_type(F.cross_entropy_hessian_diag(x, y, reduction="none", grad_output=np.ones(4)), Array)
     assert_type(F.cross_entropy([[1.0, 2.0]], [0]), Number)
     assert_type(F.distillation_loss(x, x, temperature=2.0), Number)
     assert_type(F.distillation_loss(x, x, reduction="none"), Array)

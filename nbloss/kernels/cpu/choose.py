@@ -95,9 +95,14 @@ MODULES = {  # operation -> the file that has it, in each algorithm's folder
     "cross_entropy_soft": "soft_targets",
     "cross_entropy_stats": "cross_entropy_stats",
     "distillation": "distillation",
+    "cross_entropy_hvp": "second_order",
+    "cross_entropy_hessian_diag": "second_order",
     "nll_soft": "nll_soft",
     "nll_soft_backward": "nll_soft",
 }
+
+
+NOT_PIPELINED = "cross_entropy_soft", "cross_entropy_stats", "distillation", "cross_entropy_hvp", "cross_entropy_hessian_diag"
 
 
 # ------------------------------ layouts ------------------------------
@@ -161,7 +166,7 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
         return choice("blocked", "kernels", Grain(classes, BLOCK_LINE, CHUNK_ELEMENTS_CHANNELS), "blocked", view)
     grain = Grain(classes, 64, chunk)
     # The pipeline sums without the maximum, which row options and statistics need; for two inputs there is no pipeline.
-    pipelined = operation not in ("cross_entropy_soft", "cross_entropy_stats", "distillation") and plain
+    pipelined = operation not in NOT_PIPELINED and plain
     if pipelined and _few_channels(classes, inner) and all(a.contiguous(2) for a in arrays):
         return choice("channels_first", MODULES[operation], grain, "channels_first", view)
     return choice("row_per_lane", MODULES[operation], grain, "short rows" if inner == 1 else "strided", view)

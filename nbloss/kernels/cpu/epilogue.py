@@ -21,3 +21,7 @@ smoothed_loss = _formulas.smoothed_loss
 log_sum_exp = _formulas.log_sum_exp
 log_prob_of_target = _formulas.log_prob_of_target
 entropy_of_row = _formulas.entropy_of_row
+curvature = _formulas.curvature
+lift = _formulas.lift
+hessian_product = _formulas.hessian_product
+hessian_diagonal = _formulas.hessian_diagonal

@@ -94,6 +94,30 @@ def distillation(x, y, beta, upstream, loss, out):
     _run("distillation", (y.dtype,), lambda x, y, out: (x, y, beta, upstream, loss, out), [x, y], out)
 
 
+def cross_entropy_hvp(x, v, coef, options, out):
+    options = _of_type(options, coef.dtype)
+    _run("cross_entropy_hvp", (v.dtype, options is None), lambda x, v, out: (x, v, coef, options, out), [x, v], out)
+
+
+def cross_entropy_hessian_diag(x, coef, options, out):
+    options = _of_type(options, coef.dtype)
+    _run("cross_entropy_hessian_diag", (options is None,), lambda x, out: (x, coef, options, out), [x], out)
+
+
+def row_mass(y, w, a, b, classes, scale, spread, mass):
+    """The sums over the classes of probabilities are those of ``nll_soft``; the rest are operations per position."""
+    total = classes if w is None else float(w.sum(dtype=np.float64))
+    with np.errstate(all="ignore"):
+        if y is None:
+            np.multiply(spread, total, out=mass)
+            mass += scale
+            return
+        minus_one = np.broadcast_to(np.full((1, y.shape[1], 1), -1, mass.dtype), y.shape)  # contiguous classes, as y may have
+        nll_soft(minus_one, y, w, mass)
+        mass *= a
+        mass += b * total
+
+
 def _of_type(options, dtype):
     """Row options in the type of the arithmetic, so that a row has the same bits in every layout."""
     return options and type(options)(*[None if field is None else dtype.type(field) for field in options])

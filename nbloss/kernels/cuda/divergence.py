@@ -7,7 +7,8 @@ float64; a kernel adds those of several threads. The logits are read again in ea
 import numpy as np
 
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, LN2, LOG2E, REAL_TYPE, ROUND_TO_INTEGER
-from nbloss.kernels.cuda.prims.api import device, exp, fma, get, log1p, maximum, maximum_old, power2, put
+from nbloss.kernels.cuda.prims.api import device, exp, fma, get, log1p, power2, put
+from nbloss.kernels.cuda.strided_classes import make_largest
 from nbloss.kernels.math import divergence as formulas
 
 ONE = np.float32(1)
@@ -63,23 +64,13 @@ class Steps:
     """The device functions of a kernel, for logits of one kind ("float32", "float64" or "half")."""
 
     def __init__(self, kind, sm80):
-        real, exp_of, larger = REAL_TYPE[kind], EXP[kind], maximum if sm80 else maximum_old
+        real, exp_of, largest = REAL_TYPE[kind], EXP[kind], make_largest(kind, sm80)
         zero, one, scale, near = real(0), real(1), EXP_SCALE[kind], real(formulas.NEAR)
         low, high = map(real, formulas.LIMITS[np.dtype(real).itemsize])
         most, log_two, infinite = real(formulas.MOST), real(formulas.LN2), real(np.inf)
         made = formulas.make(device, _select, _less, _equal, fma, _remainder64 if kind == "float64" else _remainder32)
         terms, safe_terms, factor, gradient = made.terms, made.safe_terms, made.factor, made.gradient
         large_shift, large_moved, divergence = made.large_shift, made.large_moved, made.divergence
-
-        @device
-        def largest(x, base, first, step, stride, classes):
-            """The maximum of this thread's classes."""
-            m = -infinite
-            c = first
-            while c < classes:
-                m = larger(m, get(x, base + c * stride))
-                c += step
-            return m
 
         @device
         def gap_sums(x, y, base, first, step, stride, classes, m, top, beta):

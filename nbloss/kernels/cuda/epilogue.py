@@ -35,6 +35,10 @@ smoothed_at_target = _formulas.smoothed_at_target
 log_sum_exp = _formulas.log_sum_exp
 log_prob_of_target = _formulas.log_prob_of_target
 entropy_of_row = _formulas.entropy_of_row
+curvature = _formulas.curvature
+lift = _formulas.lift
+hessian_product = _formulas.hessian_product
+hessian_diagonal = _formulas.hessian_diagonal
 
 
 @device

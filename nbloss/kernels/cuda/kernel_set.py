@@ -19,6 +19,11 @@ def _launches(x):
     return row_launches if x.shape[2] == 1 else channel_launches
 
 
+def _block_launches(x):
+    """The launches of kernels that give a contiguous row a block; for a short row these are too many threads."""
+    return channel_launches if x.shape[1] <= WARP_THREADS else _launches(x)
+
+
 class KernelSet:
     """The kernels on one device and stream."""
 
@@ -83,8 +88,21 @@ class KernelSet:
 
     def distillation(self, x, y, beta, upstream, loss, out):
         if x.size:
-            launches = channel_launches if x.shape[1] <= WARP_THREADS else _launches(x)  # a block is too many threads for a short row
-            launches.distillation(self, x, y, beta, upstream, loss, out)
+            _block_launches(x).distillation(self, x, y, beta, upstream, loss, out)
+
+    def cross_entropy_hvp(self, x, v, coef, options, out):
+        if x.size:
+            _block_launches(x).hessian(self, x, v, coef, options, out)
+
+    def cross_entropy_hessian_diag(self, x, coef, options, out):
+        if x.size:
+            _block_launches(x).hessian(self, x, None, coef, options, out)
+
+    def row_mass(self, y, w, a, b, classes, scale, spread, mass):
+        if y is None:
+            targets.smoothed_mass(self, w, classes, scale, spread, mass)
+        elif y.size:
+            _block_launches(y).row_mass(self, y, w, a, b, mass)
 
     row_scale = targets.row_scale
     weight_sum = targets.weight_sum

@@ -15,6 +15,8 @@ q, M        target distribution, and its sum over the classes
 D           what the options add to H where it multiplies p:  2 lam L H
 others      sum of exp(x - m) over all classes but the target
 l, r        -log p and 1 - p of the target of a class number; ``gap`` = m - x[y]
+A, B        what the second derivatives have of a row:  A = H + D,  B = 2 lam H
+v, P        the array of a Hessian-vector product, and sum p v; P = ref + mean, for any number ``ref``:  mean = sum p (v - ref)
 f, f'       what ``gamma`` makes of l, and its derivative:  f = r^gamma l,  f' = r^gamma (1 + gamma p l / r)
 ==========  ====================================================================================================
 
@@ -24,6 +26,10 @@ others / s at the target, and rest / s at the maximum.
 
 With ``gamma`` the loss of a class number is H f(l), and f'(l) multiplies the gradient: the focal loss of Lin et al. (2017). All of it
 follows from l, which keeps its digits in a confident row: r = 1 - exp(-l). l / r is 1 at r = 0, and p l is 0 where l is inf.
+
+The second derivatives depend on the targets through H alone: the Hessian times v is p (A (v - P) + B P), and the Hessian's diagonal is
+p (A (1 - p) + B p). v - P is written (v - ref) - mean. In a confident row, ``ref`` is v at the maximum: v and P would cancel there. In
+other rows it is 0: the rounding of v and of the terms p v is then all that v - P loses, which is what rounding v itself does.
 
 ``options`` is None where a call has none, and so is each of its fields that the call does not have. Numba then removes every branch that
 reads it, so such calls run the same machine code as before the option existed. No call has both options.
@@ -66,6 +72,10 @@ class Formulas(NamedTuple):
     log_sum_exp: object
     log_prob_of_target: object
     entropy_of_row: object
+    curvature: object
+    lift: object
+    hessian_product: object
+    hessian_diagonal: object
 
 
 def make(compile, apart, select, equal, exp, one_minus_exp, power):
@@ -211,6 +221,37 @@ def make(compile, apart, select, equal, exp, one_minus_exp, power):
         """-sum p log p, where mean_gap = sum p (m - x): both terms are at least 0, so a confident row keeps its digits."""
         return log_s + mean_gap
 
+    # ------------------------------ second derivatives ------------------------------
+
+    @compile
+    def curvature(coef, log_s, top, options):
+        """A."""
+        if options is None:
+            return coef
+        return with_slope(coef, log_s, top, options.lse_square_scale)
+
+    @compile
+    def lift(coef, mean, options):
+        """B P, where mean = P; with 1 instead of P, B. Not used without options."""
+        if options is None:
+            return coef
+        twice = options.lse_square_scale + options.lse_square_scale
+        return coef * twice * mean
+
+    @compile
+    def hessian_product(e, moved, factor, more, options):
+        """p (A (v - P) + B P) of a class, where e is its exponential, moved = v - P, factor = A / s and more = B P / s."""
+        if options is None:
+            return e * (moved * factor)
+        return e * (moved * factor + more)
+
+    @compile
+    def hessian_diagonal(p, away, a, b, options):
+        """p (A (1 - p) + B p) of a class, where away = 1 - p."""
+        if options is None:
+            return p * (a * away)
+        return p * (a * away + b * p)
+
     return Formulas(
         index_loss,
         index_factor,
@@ -224,4 +265,8 @@ def make(compile, apart, select, equal, exp, one_minus_exp, power):
         log_sum_exp,
         log_prob_of_target,
         entropy_of_row,
+        curvature,
+        lift,
+        hessian_product,
+        hessian_diagonal,
     )

@@ -15,7 +15,7 @@ from nbloss.kernels.cpu.vector_per_row import cross_entropy_stats as stats
 from nbloss.kernels.cpu.vector_per_row import distillation as divergences
 from nbloss.kernels.cpu.vector_per_row import log_softmax as logs
 from nbloss.kernels.cpu.vector_per_row import nll_soft as nll_soft_of_rows
-from nbloss.kernels.cpu.vector_per_row import soft_targets
+from nbloss.kernels.cpu.vector_per_row import second_order, soft_targets
 from nbloss.kernels.cpu.vector_per_row import softmax as probabilities_of_rows
 
 
@@ -30,6 +30,8 @@ _softmax, _softmax_backward = _njit(probabilities_of_rows.softmax), _njit(probab
 _nll_soft, _nll_soft_backward = _njit(nll_soft_of_rows.nll_soft), _njit(nll_soft_of_rows.nll_soft_backward)
 
 _distillation = _njit(divergences.distillation)
+
+_cross_entropy_hvp, _cross_entropy_hessian_diag = _njit(second_order.cross_entropy_hvp), _njit(second_order.cross_entropy_hessian_diag)
 
 _cross_entropy, _cross_entropy_soft = _njit(index_targets.cross_entropy), _njit(soft_targets.cross_entropy_soft)
 
@@ -128,6 +130,30 @@ def distillation(x, y, beta, upstream, loss, out, lo, hi):
         rows_out(out, result, p, stop, pointer(x, 0))
     free(students)
     free(teachers)
+    free(result)
+
+
+def cross_entropy_hvp(x, v, coef, options, out, lo, hi):
+    first, end, size = _range(x, v, out, lo, hi)
+    logits, others, result = buffer(x, size), buffer(v, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        rows, vectors, into = rows_in(x, logits, p, stop), rows_in(v, others, p, stop), in_buffer(out, result, p, stop)
+        _cross_entropy_hvp(rows, vectors, coef, options, into, p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
+    free(logits)
+    free(others)
+    free(result)
+
+
+def cross_entropy_hessian_diag(x, coef, options, out, lo, hi):
+    first, end, size = _range(x, None, out, lo, hi)
+    logits, result = buffer(x, size), buffer(out, size)
+    for p in range(first, end, size):
+        stop = min_int(end, p + size)
+        _cross_entropy_hessian_diag(rows_in(x, logits, p, stop), coef, options, in_buffer(out, result, p, stop), p, stop)
+        rows_out(out, result, p, stop, pointer(x, 0))
+    free(logits)
     free(result)
 
 

@@ -119,3 +119,23 @@ def kept_gaps(x, n, m, keep):
     if whole < n:
         sums = sums + last_lanes(_gap_terms(x, n - width, top, keep), n - whole)
     return reduce_add(sums) / np.float64(exp_scale(m))
+
+
+@njit(**INLINE)
+def _product_terms(v, j, ref, keep):
+    """e (v - ref) of a vector in float64."""
+    e = load(keep, j)
+    return promote(e) * promote(load_as(v, j, e) - ref)
+
+
+@njit(**INLINE)
+def kept_products(v, n, ref, keep):
+    """The sum of e (v - ref) in float64, from the exponentials e in ``keep``."""
+    width = lanes(keep)
+    whole = n // width * width
+    sums = promote(splat(keep, 0.0))
+    for j in range(0, whole, width):
+        sums = sums + _product_terms(v, j, ref, keep)
+    if whole < n:
+        sums = sums + last_lanes(_product_terms(v, n - width, ref, keep), n - whole)
+    return reduce_add(sums) / np.float64(exp_scale(get(keep, 0)))

@@ -142,8 +142,11 @@ def _typed_add_targets(q, t, count, total, gaps):
     return lambda q, t, count, total, gaps: _add_vectors(_last(q, count), t, total, gaps)
 
 
-def _add_exp_times_t(e, t, gaps):
-    """``gaps`` plus e t of a vector or of a wide vector, where e is the exponential of t; 0 where e is 0, even if t is -inf."""
+def _add_exp_times(e, t, y, j, gaps):
+    """``gaps`` plus e t of a vector or of a wide vector, where e is the exponential of t; 0 where e is 0, even if t is -inf.
+
+    Where y is given, plus e y of the classes from j on.
+    """
 
 
 @njit(**INLINE)
@@ -157,9 +160,20 @@ def _add_four(e, t, gaps):
     return _add_one(extract_x4(e, 3), extract_x4(t, 3), _add_one(extract_x4(e, 2), extract_x4(t, 2), gaps))
 
 
-@overload(_add_exp_times_t, jit_options=INLINE)
-def _typed_add_exp_times_t(e, t, gaps):
-    return (lambda e, t, gaps: _add_four(e, t, gaps)) if e.lanes > gaps.lanes else (lambda e, t, gaps: _add_one(e, t, gaps))
+@njit(**INLINE)
+def _add_four_products(e, v, gaps):
+    gaps = fma(extract_x4(e, 1), extract_x4(v, 1), fma(extract_x4(e, 0), extract_x4(v, 0), gaps))
+    return fma(extract_x4(e, 3), extract_x4(v, 3), fma(extract_x4(e, 2), extract_x4(v, 2), gaps))
+
+
+@overload(_add_exp_times, jit_options=INLINE)
+def _typed_add_exp_times(e, t, y, j, gaps):
+    wide = e.lanes > gaps.lanes
+    if isinstance(y, types.NoneType):
+        return (lambda e, t, y, j, gaps: _add_four(e, t, gaps)) if wide else (lambda e, t, y, j, gaps: _add_one(e, t, gaps))
+    if wide:
+        return lambda e, t, y, j, gaps: _add_four_products(e, load_as(y, j, e), gaps)
+    return lambda e, t, y, j, gaps: fma(e, load_as(y, j, e), gaps)
 
 
 @njit(**INLINE)
@@ -189,7 +203,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
         if entropy is not None:
-            gaps = _add_exp_times_t(e, t, gaps)
+            gaps = _add_exp_times(e, t, y, j, gaps)
         peak = maximum(_largest_of_four(load_x4(following, j)), peak)
         even = (even + extract_x4(e, 0)) + extract_x4(e, 2)
         odd = (odd + extract_x4(e, 1)) + extract_x4(e, 3)
@@ -204,7 +218,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
         if entropy is not None:
-            gaps = _add_exp_times_t(e, t, gaps)
+            gaps = _add_exp_times(e, t, y, j, gaps)
         even, odd = odd, even + e
         j += width
     if j < stop:
@@ -215,7 +229,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
         if soft is not None:
             total, gaps = _add_targets(target_vector(stop - width, t, w, y, a, b), t, stop - j, total, gaps)
         if entropy is not None:
-            gaps = _add_exp_times_t(last_lanes(e, stop - j), t, gaps)
+            gaps = _add_exp_times(last_lanes(e, stop - j), t, y, stop - width, gaps)
         even = even + last_lanes(e, stop - j)
     return promote(even + odd), promote(total), promote(gaps), peak
 
@@ -226,7 +240,7 @@ def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y,
 
     With ``entropy``, the first maximum of row ``following`` is at element ``first`` or later; a search for it may begin there.
     The weights q are the scaled exponentials with ``entropy`` (not None), and those of ``target_vector`` with ``soft``: 1 without w and
-    y, whose sum is not taken. Without both, the second and the third sum are 0.
+    y, whose sum is not taken. Without both, the second and the third sum are 0. With ``entropy`` and y, the third sum is sum q y.
     """
     zero = promote(splat(x, 0.0))
     sums, total, gaps = zero, zero, zero
@@ -259,6 +273,16 @@ def row_entropy_sums(x, n, m, keep, ahead, following):
     """``(sums of the scaled exponentials e, sums of e (x - m), maximum of row following, element to search it from)``."""
     sums, _, gaps, top, first = row_weighted_sums(x, n, m, keep, ahead, None, following, True, None, None, None, 0.0, 0.0)
     return sums, gaps, top, first
+
+
+@njit(**INLINE)
+def row_product_sums(x, y, n, m, keep, ahead, out, following):
+    """``(sums of the scaled exponentials e, sums of e y, maximum of row following)``; sums of e alone where y is None."""
+    if y is None:
+        sums, _, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, None, None, None, None, 0.0, 0.0)
+    else:
+        sums, _, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, True, None, None, y, 0.0, 0.0)
+    return sums, gaps, top
 
 
 @njit(**INLINE)

@@ -9,10 +9,16 @@ front of them the online softmax takes the number of classes. The other argument
 """
 
 from nbloss.kernels.cuda.channels_first import distillation as divergences
-from nbloss.kernels.cuda.channels_first import online_softmax, positions, registers
+from nbloss.kernels.cuda.channels_first import online_softmax, positions, registers, second_order
 from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.runtime import launch
-from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, row_option, stats_arguments
+from nbloss.kernels.cuda.runtime.arguments import (
+    c_ordered,
+    gradient_arguments,
+    hessian_arguments,
+    row_option,
+    stats_arguments,
+)
 from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS, REGISTER_MAX_CLASSES, THREADS_WITH_128_REGISTERS
 
@@ -91,3 +97,16 @@ def distillation(kernels, x, y, beta, upstream, loss, out):
     arguments = x, y, real(beta), real(1.0 / (beta * beta)), *gradient_arguments(upstream, loss, out), classes, inner, count
     constants = kind, kernels.sm80, out is not None
     launch.run(kernels, divergences.distillation, constants, blocks(count), BLOCK_THREADS, *arguments)
+
+
+def hessian(kernels, x, v, coef, options, out):
+    outer, classes, inner = x.shape
+    constants, arguments = hessian_arguments(kernels, x, v, coef, options, out)
+    count = outer * inner
+    launch.run(kernels, second_order.hessian, constants, blocks(count), BLOCK_THREADS, *arguments, classes, inner, count)
+
+
+def row_mass(kernels, y, w, a, b, mass):
+    outer, classes, inner = y.shape
+    y, real, count = c_ordered(kernels, y), mass.dtype.type, outer * inner
+    launch.run(kernels, second_order.row_mass, (), blocks(count), BLOCK_THREADS, y, w, real(a), real(b), mass, classes, inner, count)

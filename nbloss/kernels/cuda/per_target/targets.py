@@ -218,3 +218,25 @@ def weigh(kernels, values, sample_weight, out):
     if count:
         arguments = values, upstream_stride(values), sample_weight, out, count
         launch.run(kernels, weigh_positions, (), blocks(count), BLOCK_THREADS, *arguments)
+
+
+# ------------------------------ the target distribution of label smoothing ------------------------------
+
+
+def add_smoothing():
+    """mass = scale + spread * (the sum of the class weights). Every block takes that sum, in the same order."""
+
+    def kernel(w, classes, scale, spread, mass, count):
+        shared = cuda.shared.array(BLOCK_THREADS, float64)
+        total = block_sum(strided_sum(w, np.int64(0), classes), shared)
+        p = thread_position()
+        if p < count:
+            put(mass, p, np.float64(get(scale, p)) + np.float64(get(spread, p)) * total)
+
+    return kernel
+
+
+def smoothed_mass(kernels, w, classes, scale, spread, mass):
+    count = mass.size
+    if count:
+        launch.run(kernels, add_smoothing, (), blocks(count), BLOCK_THREADS, w, classes, scale, spread, mass, count)

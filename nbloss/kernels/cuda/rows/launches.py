@@ -21,14 +21,20 @@ offset                address of the first input in elements, modulo the element
 
 from nbloss.kernels.cuda.indexing import blocks
 from nbloss.kernels.cuda.rows import distillation as divergences
-from nbloss.kernels.cuda.rows import row_per_thread
+from nbloss.kernels.cuda.rows import row_per_thread, second_order
 from nbloss.kernels.cuda.rows.cross_entropy import cross_entropy_rows
 from nbloss.kernels.cuda.rows.cross_entropy_stats import cross_entropy_stats_rows
 from nbloss.kernels.cuda.rows.log_softmax import log_softmax_backward_rows, log_softmax_rows
 from nbloss.kernels.cuda.rows.soft_targets import soft_target_rows
 from nbloss.kernels.cuda.rows.softmax import softmax_backward_rows
 from nbloss.kernels.cuda.runtime import launch, plan
-from nbloss.kernels.cuda.runtime.arguments import c_ordered, gradient_arguments, row_option, stats_arguments
+from nbloss.kernels.cuda.runtime.arguments import (
+    c_ordered,
+    gradient_arguments,
+    hessian_arguments,
+    row_option,
+    stats_arguments,
+)
 from nbloss.kernels.cuda.sums import sum_arguments
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 
@@ -158,3 +164,13 @@ def distillation(kernels, x, y, beta, upstream, loss, out):
     arguments = x, y, real(beta), real(1.0 / (beta * beta)), *gradient_arguments(upstream, loss, out), classes
     constants = "half" if x.itemsize == 2 else x.dtype.name, kernels.sm80, out is not None
     launch.run(kernels, divergences.distillation, constants, rows, BLOCK_THREADS, *arguments)
+
+
+def hessian(kernels, x, v, coef, options, out):
+    constants, arguments = hessian_arguments(kernels, x, v, coef, options, out)
+    launch.run(kernels, second_order.hessian, constants, x.shape[0], BLOCK_THREADS, *arguments, x.shape[1])
+
+
+def row_mass(kernels, y, w, a, b, mass):
+    y, real = c_ordered(kernels, y), mass.dtype.type
+    launch.run(kernels, second_order.row_mass, (), y.shape[0], BLOCK_THREADS, y, w, real(a), real(b), mass, y.shape[1])

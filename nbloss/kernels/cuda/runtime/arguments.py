@@ -30,3 +30,11 @@ def stats_arguments(target, mask, scale, lse, log_prob, argmax, correct, entropy
     if target is None:
         return False, (argmax, 0, lse, lse, lse, argmax, argmax, entropy)
     return True, (target, int(mask), scale, lse, log_prob, argmax, correct.view(np.uint8), entropy)
+
+
+def hessian_arguments(kernels, x, v, coef, options, out):
+    """``(constants, arguments)`` of a kernel of second derivatives. That of the diagonal reads no v: the logits fill the argument."""
+    x = c_ordered(kernels, x)
+    optioned, option = row_option(options, coef.dtype.type)
+    constants = "half" if x.itemsize == 2 else x.dtype.name, kernels.sm80, v is not None, optioned
+    return constants, (x, x if v is None else c_ordered(kernels, v), coef, upstream_stride(coef), option, out)
