@@ -10,8 +10,8 @@ from nbloss.kernels.cpu.compile.optional import if_given, none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, store, store_n
 from nbloss.kernels.cpu.simd.power import exp
-from nbloss.kernels.cpu.simd.vec import absolute, copysign, fma, less, maximum, select
-from nbloss.kernels.cpu.simd.vecmath import ZERO_EXP_ARGUMENT, reciprocal
+from nbloss.kernels.cpu.simd.vec import absolute, all_true, copysign, fma, less, maximum, select
+from nbloss.kernels.cpu.simd.vecmath import ZERO_EXP_ARGUMENT
 from nbloss.kernels.cpu.simd.workspace import alloc
 from nbloss.kernels.math import logit_map
 
@@ -21,36 +21,42 @@ def _bounded_exp(t):
     return exp(maximum(t, ZERO_EXP_ARGUMENT))  # the bound replaces nan, too
 
 
-def _excess(z):
-    """tanh(v) / v - 1 for z = v^2."""
+def _polynomial(z):
+    """The polynomial of ``math.logit_map.NEAR``, in the type of z."""
 
 
-_EXCESS = {size: logit_map.make_excess(njit(**INLINE), fma, coefficients) for size, coefficients in logit_map.EXCESS.items()}
+_POLYNOMIALS = {size: logit_map.make_polynomial(njit(**INLINE), fma, coefficients) for size, coefficients in logit_map.NEAR.items()}
 
-_excess32, _excess64 = _EXCESS[4], _EXCESS[8]
+_polynomial32, _polynomial64 = _POLYNOMIALS[4], _POLYNOMIALS[8]
 
 
-@overload(_excess, jit_options=INLINE)
-def _typed_excess(z):
+@overload(_polynomial, jit_options=INLINE)
+def _typed_polynomial(z):
     if z.elem == types.float32:
-        return lambda z: _excess32(z)
-    return lambda z: _excess64(z)
+        return lambda z: _polynomial32(z)
+    return lambda z: _polynomial64(z)
 
 
-_formulas = logit_map.make(njit(**INLINE), float, select, less, fma, absolute, copysign, _bounded_exp, reciprocal, _excess)
+_formulas = logit_map.make(njit(**INLINE), njit(**NO_INLINE), float, select, less, fma, absolute, copysign, _bounded_exp, _polynomial)
 
-_capped = _formulas.capped
+_near, _capped = _formulas.near, _formulas.capped
 
 
 @njit(**INLINE)
 def _map_vector(x, into, slopes, i, cap, scale):
     if cap is None:
         store(into, i, x * scale)
+        return
+    v = x * (scale / cap)
+    z = v * v
+    u, slope = _near(v, z, scale)
+    if all_true(less(z, 1.0)):
+        u = u * cap
     else:
-        u, slope = _capped(x, scale, cap, 1 / cap)
-        store(into, i, u)
-        if slopes is not None:
-            store(slopes, i, slope)
+        u, slope = _capped(x, v, z, u, slope, scale, cap)
+    store(into, i, u)
+    if slopes is not None:
+        store(slopes, i, slope)
 
 
 @njit(**NO_INLINE)

@@ -39,12 +39,12 @@ entropy_of_row = _formulas.entropy_of_row
 
 @device
 def _lse_square_scale(number):
-    return RowOptions(number, None)
+    return RowOptions(number, None, None, None)
 
 
 @device
 def _gamma(number):
-    return RowOptions(None, number)
+    return RowOptions(None, number, None, None)
 
 
 @device

@@ -71,13 +71,16 @@ def row_options(lse_square_scale=0.0, gamma=0.0, softcap=None, logit_scale=1.0):
 def typed(options, dtype):
     """Options in a type of the arithmetic; None for None.
 
-    A cap or scale beyond the type is its largest or smallest number of full precision, with room for 1 / softcap.
+    A scale and a cap beyond the type are its smallest or largest normal number, or about that, so that their ratio is finite.
     """
     if options is None:
         return None
-    numbers = [None if field is None else dtype.type(field) for field in options[:2]]
     least = 8 * float(np.finfo(dtype).tiny)
-    return RowOptions(*numbers, *(None if field is None else dtype.type(min(max(field, least), 1 / least)) for field in options[2:]))
+    lam, gamma, cap, scale = options
+    if scale is not None:
+        scale = min(max(scale, least), 1 / least)
+        cap = None if cap is None else min(max(cap, least, least * scale), 1 / least)
+    return RowOptions(*(None if number is None else dtype.type(number) for number in (lam, gamma, cap, scale)))
 
 
 class Formulas(NamedTuple):

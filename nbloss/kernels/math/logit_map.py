@@ -6,32 +6,35 @@ This is the one place of every formula that acts on each logit. As in ``epilogue
 ==========  ====================================================================================================
 symbol      meaning
 ==========  ====================================================================================================
-a, k        ``logit_scale`` and ``softcap``
+a, k        ``logit_scale`` and ``softcap``; ``ratio`` = a / k
 u           k tanh(a x / k); a x without a cap
-v           a x / k
-t           exp(-2 |v|), so that tanh |v| = (1 - t) / (1 + t)
-slope       du / dx = a 4 t / (1 + t)^2, which is a (1 - tanh(v)^2) without its cancellation: that rounds to 0 from |v| = 9 on
+v, z        a x / k and v^2
+t, q        exp(-2 |v|) and t / (1 + t), so that tanh |v| = 1 - 2 q
+slope       du / dx = a (1 - tanh(v)^2) = a 4 q (1 - q)
 ==========  ====================================================================================================
 
-For small v, where 1 - t cancels, u is a x (1 + (tanh(v) / v - 1)): the second term is a polynomial in v^2.
+For |v| < 1, ``near``, tanh is a polynomial, which keeps its digits near 0, where 1 - 2 q would lose them. Beyond, 1 - tanh(v)^2 would
+lose them, and rounds to 0 from |v| = 9 on. Most logits are near: a backend may test that, and leave out the rest.
 
-An infinite or nan logit is kept, so that -inf stays a class without probability, not one with the logit -k. Its slope is 0 (nan counts
-as 0, too): the row of +inf or nan becomes nan by itself.
+An infinite or nan logit is kept, so that -inf stays a class without probability, not one with the logit -k. Its slope is 0 (that of nan
+is no nan): the row of +inf or nan becomes nan by itself.
 
 Without an option, the argument of the exponential is x - m, and here is its rounding error.
 """
 
 from typing import NamedTuple
 
-NEAR = 0.35**2  # v^2 below this: 1 - t has lost more than half a digit
-
-# (tanh(v) / v - 1) / v^2 as a polynomial in v^2 for v^2 < NEAR, the lowest term first: a fit at Chebyshev nodes. The relative error of
-# tanh(v) is 2e-9 in float32 and 4e-17 in float64.
-EXCESS = {
-    4: (-0.33333331918891826, 0.13332963273321602, -0.053815943251305249, 0.019837984119354489),
+# (tanh(v) / v - 1) / z for z <= 1 as a polynomial in z, the lowest term first, for each item size of the arithmetic: fits at Chebyshev
+# nodes. The relative error of tanh is 2e-8 in float32, and 5e-17 in float64.
+NEAR = {
+    4: (
+        -0.33333331252016791, 0.13333128520786393, -0.053934788850892486, 0.021660115374758986, -0.0082189218977914212,
+        0.0025104593252183889, -0.00042069549386400473,
+    ),
     8: (
-        -0.33333333333333303, 0.13333333333301504, -0.053968253913581242, 0.021869484951957926, -0.0088631198427866858,
-        0.0035900917605044886, -0.0014358164861327777, 0.00048549939897704623,
+        -0.33333333333333328, 0.13333333333330813, -0.053968253966363942, 0.021869488479997372, -0.0088632346525254385,
+        0.0035921197425441463, -0.0014557829138450452, 0.00058980673077831739, -0.00023845344045191567, 9.5407788235307209e-5,
+        -3.6797213258744682e-5, 1.2889423623414145e-5, -3.6986096809521605e-6, 7.3869814723840815e-7, -7.4111409765401793e-8,
     ),
 }  # fmt: skip
 
@@ -42,10 +45,10 @@ def rounding_error(x, m, t):
     return (x - (t - b)) - (m + b)
 
 
-def make_excess(compile, fma, coefficients):
-    """tanh(v) / v - 1 as a function of v^2, from the numbers of `EXCESS` in the type of a backend."""
+def make_polynomial(compile, fma, coefficients):
+    """A polynomial of z, from coefficients in the type of a backend, the lowest term first."""
 
-    def step(inner, coefficient):
+    def one_more(inner, coefficient):
         @compile
         def polynomial(z):
             return fma(inner(z), z, coefficient)
@@ -59,56 +62,39 @@ def make_excess(compile, fma, coefficients):
         return fma(z, first, second)
 
     for coefficient in reversed(lower):
-        polynomial = step(polynomial, coefficient)
-    inner = polynomial
-
-    @compile
-    def excess(z):
-        return inner(z) * z
-
-    return excess
+        polynomial = one_more(polynomial, coefficient)
+    return polynomial
 
 
 class Formulas(NamedTuple):
     """The functions of ``make``, compiled for one backend."""
 
+    near: object
     capped: object
-    slope: object
 
 
-def make(compile, real, select, less, fma, absolute, copysign, exp, reciprocal, excess):
+def make(compile, apart, real, select, less, fma, absolute, copysign, exp, polynomial):
     """The formulas, for a backend's decorator ``compile`` and its ``real(number)`` for constants; numbers or vectors.
 
-    ``exp(t)`` is for t <= 0, also for -inf, and may take nan for any number. ``reciprocal(b)`` is 1 / b for b in [1, 2], and ``excess(z)``
-    is tanh(v) / v - 1 for z = v^2 < `NEAR`. ``copysign(size, x)`` has the sign of x. ``inverse`` is 1 / k.
+    ``apart`` is the decorator of what is seldom needed. ``exp(t)`` is for t <= 0, also for -inf, and makes some number of nan.
+    ``polynomial(z)`` is that of `NEAR`. ``copysign(size, x)`` has the sign of x.
     """
-    one, four, near, infinite = real(1), real(4), real(NEAR), real(float("inf"))
+    one, two, four, infinite = real(1), real(2), real(4), real(float("inf"))
 
     @compile
-    def parts(x, scale, inverse):
-        """``(a x, v, t, 1 / (1 + t))``."""
-        y = x * scale
-        v = y * inverse
+    def near(v, z, scale):
+        """``(tanh v, slope)`` where z < 1."""
+        capped = fma(v * z, polynomial(z), v)
+        return capped, fma(-capped * scale, capped, scale)
+
+    @apart
+    def capped(x, v, z, tanh, slope, scale, cap):
+        """``(u, slope)`` of any logit, given the results of ``near``."""
         size = absolute(v)
         t = exp(-(size + size))
-        return y, v, t, reciprocal(t + one)
+        q = t / (t + one)
+        inside = less(z, one)
+        u = cap * select(inside, tanh, copysign(one - two * q, v))
+        return select(less(absolute(x), infinite), u, x), select(inside, slope, (four * scale) * (q - q * q))
 
-    @compile
-    def slope_of(scale, t, r):
-        return (scale * four * r) * (t * r)
-
-    @compile
-    def capped(x, scale, cap, inverse):
-        """``(u, slope)``."""
-        y, v, t, r = parts(x, scale, inverse)
-        z = v * v
-        u = select(less(z, near), fma(y, excess(z), y), copysign(cap * ((one - t) * r), y))
-        return select(less(absolute(x), infinite), u, x), slope_of(scale, t, r)
-
-    @compile
-    def slope(x, scale, inverse):
-        """The slope alone."""
-        _, _, t, r = parts(x, scale, inverse)
-        return slope_of(scale, t, r)
-
-    return Formulas(capped, slope)
+    return Formulas(near, capped)
