@@ -6,6 +6,7 @@ multiplies that by the slopes, which it computes again from the logits.
 
 import numpy as np
 
+from nbloss.kernels.cuda.exp import REAL_TYPE
 from nbloss.kernels.cuda.indexing import blocks, thread_position
 from nbloss.kernels.cuda.prims.api import device, exp, fma, get, put
 from nbloss.kernels.cuda.runtime import launch
@@ -30,8 +31,12 @@ def _absolute(a):
     return abs(a)
 
 
-def make_map(real):
-    """``map(x, cap, scale, ratio)``: u and the slope of a logit, in the computed type ``real``."""
+_KINDS = {"f": "float32", "d": "float64"}  # NumPy takes microseconds to name a dtype
+
+
+def make_map(kind):
+    """``map(x, cap, scale, ratio)``: u and the slope of a logit, where ``kind`` is the computed type."""
+    real = REAL_TYPE[kind]
     zero, one, lowest = real(0), real(1), real(-np.inf)
 
     @device
@@ -58,9 +63,9 @@ def make_map(real):
     return of_logit
 
 
-def map_logits(real, capped):
+def map_logits(kind, capped):
     """u of each logit."""
-    of_logit = make_map(real)
+    of_logit = make_map(kind)
 
     def kernel(x, u, count, cap, scale, ratio):
         p = thread_position()
@@ -73,9 +78,9 @@ def map_logits(real, capped):
     return kernel
 
 
-def multiply_slopes(real, capped):
+def multiply_slopes(kind, capped):
     """The gradient of each logit, from that of u; ``out`` may be x."""
-    of_logit = make_map(real)
+    of_logit = make_map(kind)
 
     def kernel(x, gradient, out, count, cap, scale, ratio):
         p = thread_position()
@@ -97,14 +102,14 @@ class Mapped:
             numbers, real = typed(options, dtype), dtype.type
             cap, ratio = (real(0), real(0)) if numbers.softcap is None else (numbers.softcap, numbers.logit_scale / numbers.softcap)
             logits, self.x, self.options = c_ordered(kernels, x), kernels.scratch(x.shape, dtype), options.of_rows
-            self.unmapped = kernels, logits, out, real, (logits.size, cap, numbers.logit_scale, ratio)
+            self.unmapped = kernels, logits, out, _KINDS[dtype.char], (logits.size, cap, numbers.logit_scale, ratio)
             self._run(map_logits, logits, self.x)
             self.out = None if out is None else self.x
 
     def _run(self, make, *arrays):
-        kernels, logits, _, real, numbers = self.unmapped
+        kernels, logits, _, kind, numbers = self.unmapped
         capped = numbers[1] != 0
-        launch.run(kernels, make, (real, bool(capped)), blocks(logits.size), BLOCK_THREADS, *arrays, *numbers)
+        launch.run(kernels, make, (kind, bool(capped)), blocks(logits.size), BLOCK_THREADS, *arrays, *numbers)
 
     def finish(self):
         """Write the gradient of the logits, after the launch."""
