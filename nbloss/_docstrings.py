@@ -40,6 +40,14 @@ lse_square_scale : float, default 0.0
     gradient: L_i = log sum_c exp(x_ic), and M_i is the row's total target weight (w[y_i] for plain class numbers). This is the z-loss of
     Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways" (2022), https://arxiv.org/abs/2204.02311; FlashAttention and Liger
     Kernel use this name.""",
+    "softcap": """\
+softcap : float, optional
+    A positive finite number k: the loss is that of k * tanh(x / k), whose size is below k. -inf stays -inf, a class without probability.
+    Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size" (2024), https://arxiv.org/abs/2408.00118.""",
+    "logit_scale": """\
+logit_scale : float, default 1.0
+    A positive finite number a that multiplies the logits, before a ``softcap``: 1 / temperature. The gradient is that with respect to
+    ``input``. FlashAttention uses this name.""",
     "gamma": """\
 gamma : float, default 2.0
     A finite number, at least 0: how much less a row counts, the surer it is of its target. 0 is `cross_entropy`.""",

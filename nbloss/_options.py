@@ -105,6 +105,24 @@ def checked_gamma(gamma):
     return value
 
 
+def checked_softcap(softcap):
+    """A positive finite float, or None."""
+    if softcap is None:
+        return None
+    value = _number("softcap", ", positive and finite, or None", softcap)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"softcap should be None or a positive finite number; got {value}")
+    return value
+
+
+def checked_logit_scale(logit_scale):
+    """A positive finite float."""
+    value = _number("logit_scale", ", positive and finite", logit_scale)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"logit_scale should be a positive finite number; got {value}")
+    return value
+
+
 def checked_divisor(divisor, reduction):
     """A positive finite float, or None."""
     if divisor is None:
@@ -133,8 +151,12 @@ def checked_empty(empty):
     return empty
 
 
-_ROW_OPTIONS = {  # loss -> its options that act on a whole row, in the order in which its functions give their values
-    "cross_entropy": {"lse_square_scale": checked_lse_square_scale},
+_ROW_OPTIONS = {  # loss -> its options that act on a whole row or on its logits, in the order in which its functions give their values
+    "cross_entropy": {
+        "lse_square_scale": checked_lse_square_scale,
+        "softcap": checked_softcap,
+        "logit_scale": checked_logit_scale,
+    },
     "focal": {"gamma": checked_gamma},
     "nll": {},
 }
@@ -150,6 +172,8 @@ CHECKS = {
     "reduction": checked_reduction,
     "label_smoothing": checked_label_smoothing,
     "lse_square_scale": checked_lse_square_scale,
+    "softcap": checked_softcap,
+    "logit_scale": checked_logit_scale,
     "gamma": checked_gamma,
     "empty": checked_empty,
     "temperature": checked_temperature,

@@ -41,12 +41,15 @@ SIGNATURES = {
     "nll_loss_backward": "grad_output, input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', out=None, device=None",
     "cross_entropy": "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "softcap=None, logit_scale=1.0, "
     "sample_weight=None, divisor=None, empty='nan', device=None",
     "cross_entropy_backward": "grad_output, input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "softcap=None, logit_scale=1.0, "
     "sample_weight=None, divisor=None, empty='nan', out=None, device=None",
     "cross_entropy_value_and_grad": "input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "softcap=None, logit_scale=1.0, "
     "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "cross_entropy_hvp": "v, input, target, weight=None, *, "
     "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
@@ -74,6 +77,7 @@ SIGNATURES = {
     "NLLLoss": "weight=None, *, ignore_index=-100, reduction='mean', divisor=None, empty='nan', "
     "device=None, reuse_grad=False, size_average=None, reduce=None",
     "CrossEntropyLoss": "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "softcap=None, logit_scale=1.0, "
     "divisor=None, empty='nan', device=None, reuse_grad=False, size_average=None, reduce=None",
 }
 

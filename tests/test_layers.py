@@ -53,6 +53,7 @@ LAYERS = [
         f"{CUDA}.epilogue",
         f"{CUDA}.exp",
         f"{CUDA}.indexing",
+        f"{CUDA}.logit_map",
         f"{CUDA}.second_order",
         f"{CUDA}.strided_classes",
         f"{CUDA}.sums",
@@ -63,9 +64,9 @@ LAYERS = [
     {f"{CUDA}.tuning"},
     {f"{CPU}.choose", f"{CPU}.fused"},
     {CPU, f"{CPU}.channels_first"},
-    {f"{CPU}.row_per_lane", f"{CPU}.blocked"},
+    {f"{CPU}.row_per_lane", f"{CPU}.blocked", f"{CPU}.mapped"},
     {f"{CPU}.vector_per_row", f"{CPU}.channels_first.pipeline"},  # the pipeline is called between the sums of a tile
-    {f"{CPU}.per_target", f"{CPU}.divergence", f"{CPU}.epilogue"},
+    {f"{CPU}.per_target", f"{CPU}.divergence", f"{CPU}.epilogue", f"{CPU}.logit_map"},
     {f"{CPU}.compile", f"{CPU}.compile.jit"},
     {f"{CPU}.compile.build"},  # links kernels with the loop over chunks, which is written in simd's words
     {f"{CPU}.compile.parallel_for"},

@@ -21,6 +21,8 @@ def cross_entropy(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -65,7 +67,7 @@ def cross_entropy(
     """
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale,),
+        label_smoothing, (lse_square_scale, softcap, logit_scale),
     )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
@@ -81,6 +83,8 @@ def cross_entropy_backward(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -111,7 +115,7 @@ def cross_entropy_backward(
     """
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale,), grad_output, out,
+        label_smoothing, (lse_square_scale, softcap, logit_scale), grad_output, out,
     )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call, with_loss=False))[1]
 
@@ -126,6 +130,8 @@ def cross_entropy_value_and_grad(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -165,6 +171,6 @@ def cross_entropy_value_and_grad(
     """
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale,), grad_output, out,
+        label_smoothing, (lse_square_scale, softcap, logit_scale), grad_output, out,
     )  # fmt: skip
     return _fast_path.loss(*call) or _general_path.loss(*call)

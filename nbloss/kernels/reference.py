@@ -8,7 +8,7 @@ the contract; the last bit may differ from the compiled kernels. The code is nei
 import numpy as np
 
 from nbloss.kernels.contract import DONE, EMPTY, NOT_DONE, POSITIVE
-from nbloss.kernels.math import divergence, epilogue
+from nbloss.kernels.math import divergence, epilogue, logit_map
 from nbloss.kernels.math.rowmath import positive_logp
 from nbloss.kernels.reference_rows import WIDE, class_column, finish, rows_of, softmax_of, upstream_column, write
 
@@ -30,6 +30,29 @@ def _exp_remainder(z):
     for k in range(20, 1, -1):
         series = (series * near + 1) / k
     return np.where(np.abs(z) < 0.5, series * near * near, np.expm1(z) - z)
+
+
+def _series_of_tanh(z):
+    """(tanh(v) / v - 1) / z for z = v^2."""
+    v = np.sqrt(np.where(z > 0, z, 1))
+    return np.where(z > 0, (np.tanh(v) / v - 1) / np.where(z > 0, z, 1), -1 / WIDE(3))
+
+
+_map = logit_map.make(
+    lambda function: function, lambda function: function, WIDE, np.where, np.less, lambda a, b, c: a * b + c, np.abs, np.copysign,
+    lambda t: np.exp(np.where(np.isnan(t), -np.inf, t)), _series_of_tanh,
+)  # fmt: skip
+
+
+def _mapped(x, options):
+    """The rows of mapped logits, and their slopes; 1 without a map."""
+    if options is None or not options.maps:
+        return x, 1
+    cap, scale = options.softcap, WIDE(options.logit_scale)
+    if cap is None:
+        return x * scale, scale
+    v = x * (scale / WIDE(cap))
+    return _map.capped(x, v, v * v, *_map.near(v, v * v, scale), scale, WIDE(cap))
 
 
 _divergence = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)
@@ -106,7 +129,8 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     hit, weight = class_column(target, mask, counts), scale[:, None].astype(WIDE)
     g, gradient = upstream_column(upstream, out, loss.size), None
     with np.errstate(all="ignore"):
-        m, gap, e, s, _, log_s = softmax_of(rows_of(x))
+        u, slopes = _mapped(rows_of(x), options)
+        m, gap, e, s, _, log_s = softmax_of(u)
         own_gap = np.take_along_axis(gap, hit, axis=1)
         losses = _formulas.index_loss(weight, log_s, own_gap, m, options)
         if out is not None:
@@ -116,6 +140,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
             gradient = factor * (e / s)
             at_target = _formulas.index_at_target(coef, factor, others.sum(axis=1, keepdims=True), own, s, log_s, m, options)
             np.put_along_axis(gradient, hit, at_target, axis=1)
+            gradient *= slopes
         finish(counts, losses, gradient, g, loss, out)
 
 
@@ -129,13 +154,14 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
         counts, q = np.ones(loss.size, bool), w * (rows_of(y) * a + b)
     total, g, gradient = q.sum(axis=1, keepdims=True), upstream_column(upstream, out, loss.size), None
     with np.errstate(all="ignore"):
-        m, gap, e, s, rest, log_s = softmax_of(rows_of(x))
+        u, slopes = _mapped(rows_of(x), options)
+        m, gap, e, s, rest, log_s = softmax_of(u)
         gaps = np.where(q == 0, 0, q * gap).sum(axis=1, keepdims=True)
         losses = _formulas.soft_loss(total, log_s, gaps, m, options)
         if out is not None:
             factor, away = _formulas.soft_factors(total, rest, s, log_s, m, options)
             peak = np.where(s < epilogue.CONFIDENT, 1, -1)  # no exponential is negative
-            gradient = _formulas.soft_gradient(e, q, total, factor, away, peak) * g
+            gradient = _formulas.soft_gradient(e, q, total, factor, away, peak) * g * slopes
         finish(counts, losses, gradient, g, loss, out)
 
 

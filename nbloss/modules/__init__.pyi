@@ -92,6 +92,8 @@ class NLLLoss(_Loss[_Result]):
 class CrossEntropyLoss(_Loss[_Result]):
     label_smoothing: float
     lse_square_scale: float
+    softcap: float | None
+    logit_scale: float
     @overload
     def __init__(
         self: CrossEntropyLoss[_Number],
@@ -101,6 +103,8 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Sum = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
         divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
@@ -117,6 +121,8 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Each,
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
         divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,
@@ -133,6 +139,8 @@ class CrossEntropyLoss(_Loss[_Result]):
         reduction: _Reduction = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
         divisor: _Real | None = None,
         empty: _Empty = "nan",
         device: str | None = None,

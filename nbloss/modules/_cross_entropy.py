@@ -39,9 +39,11 @@ class CrossEntropyLoss(Loss):
     """
 
     _forward, _backward = F.cross_entropy, F.cross_entropy_backward
-    _options = (*Loss._options, "label_smoothing", "lse_square_scale")
+    _options = (*Loss._options, "label_smoothing", "lse_square_scale", "softcap", "logit_scale")
     label_smoothing: float = 0.0
-    lse_square_scale: float = 0.0  # pickles of nbloss 0.1.0 do not have it
+    lse_square_scale: float = 0.0  # pickles of nbloss 0.1.0 do not have it, nor the next two
+    softcap: float | None = None
+    logit_scale: float = 1.0
 
     def __init__(
         self,
@@ -51,6 +53,8 @@ class CrossEntropyLoss(Loss):
         reduction: str | None = "mean",
         label_smoothing: float = 0.0,
         lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
         divisor: float | None = None,
         empty: str = "nan",
         device: str | None = None,
@@ -61,4 +65,5 @@ class CrossEntropyLoss(Loss):
         super().__init__(
             weight, size_average, reduce, device, reuse_grad, divisor,
             ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing, lse_square_scale=lse_square_scale, empty=empty,
+            softcap=softcap, logit_scale=logit_scale,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 import cubins
 import pytest
 
-from nbloss.kernels.cuda import sums
+from nbloss.kernels.cuda import logit_map, sums
 from nbloss.kernels.cuda.per_target import nll, strided_copy, targets
 from nbloss.kernels.cuda.runtime import build
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
@@ -29,12 +29,16 @@ CASES = {
     "soft nll": (nll.soft_loss_kernel, (32,), ("*int16", F, F, F, N, N, N)),
     "soft nll, strided": (nll.soft_loss_kernel, (0,), (F, F, F, F, N, N, N)),
     "soft nll backward": (nll.soft_gradient_kernel, (8,), (F, F, F, N, "*uint16", N, N, N)),
+    "capped logits": (logit_map.map_logits, ("float32", True), ("*uint16", F, N, "float32", "float32", "float32")),
+    "scaled logits": (logit_map.map_logits, ("float32", False), ("*int16", F, N, "float32", "float32", "float32")),
+    "slopes": (logit_map.multiply_slopes, ("float32", True), ("*uint16", F, "*uint16", N, "float32", "float32", "float32")),
+    "slopes, float64": (logit_map.multiply_slopes, ("float64", True), (D, D, D, N, "float64", "float64", "float64")),
     "copy of bits": (strided_copy.strided_copy, (8, "bits", False), ("*int16", N, N, "*int16", N, *SIZES_AND_STRIDES)),
     "copy of floats": (strided_copy.strided_copy, (3, "float", False), ("*uint16", N, N, F, N, *SIZES_AND_STRIDES)),
     "copy of float64 to float16": (strided_copy.strided_copy, (2, "float", True), (D, N, N, "*uint16", N, *SIZES_AND_STRIDES)),
     "copy of uint64": (strided_copy.strided_copy, (2, "unsigned64", False), (P, N, N, F, N, *SIZES_AND_STRIDES)),
 }
-IN_FLOAT32 = ("nll", "nll backward, strided", "nll backward, rows", "soft nll backward", "weigh", "copy of bits", "copy of floats")
+IN_FLOAT32 = ("nll", "nll backward, strided", "nll backward, rows", "soft nll backward", "weigh", "copy of bits", "copy of floats", "capped logits", "scaled logits", "slopes")
 
 
 @pytest.mark.parametrize("case", CASES)

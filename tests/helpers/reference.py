@@ -2,7 +2,8 @@
 
 A loss is a target distribution ``q`` and one sum over the classes, ``-Σ_c q_c · logp_c``. Class numbers, weights, smoothing, ignored rows
 and probabilities only say what ``q`` is, and what a mean divides by (`target_distribution`). M is the sum of q, L the log-sum-exp of a
-row's logits, and λ = ``lse_square_scale`` adds M λ L² to a row's loss.
+row's logits, and λ = ``lse_square_scale`` adds M λ L² to a row's loss. ``softcap`` k and ``logit_scale`` a replace the logits by
+u = k tanh(a x / k), or by a x, and multiply the gradient by du / dx (`mapped`).
 """
 
 import numpy as np
@@ -33,6 +34,17 @@ def log_softmax(x, dim=-1):
         others = np.exp(gap)
         np.put_along_axis(others, np.expand_dims(x.argmax(axis=dim), dim), 0, axis=dim)
         return gap - np.log1p(others.sum(axis=dim, keepdims=True))
+
+
+def mapped(rows, softcap=None, logit_scale=1.0):
+    """``(u, du / dx)``: a x and a without a cap k; with one k tanh(a x / k), where -inf, inf and nan stay, and a / cosh(a x / k)²."""
+    scaled = WIDE(logit_scale) * rows
+    if softcap is None:
+        return scaled, np.broadcast_to(WIDE(logit_scale), rows.shape)
+    v = scaled / WIDE(softcap)
+    with np.errstate(all="ignore"):
+        slope = WIDE(logit_scale) * (2 / (np.exp(v) + np.exp(-v))) ** 2
+        return np.where(np.isfinite(rows), WIDE(softcap) * np.tanh(v), rows), slope
 
 
 def log_sum_exp(rows):
@@ -136,11 +148,12 @@ def nll_loss_backward(grad_output, x, target, weight=None, *, ignore_index=-100,
 
 
 def cross_entropy(
-    x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0, empty="nan", **of_rows
-):
+    x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0, softcap=None,
+    logit_scale=1.0, empty="nan", **of_rows,
+):  # fmt: skip
     """``of_rows``: ``sample_weight`` and ``divisor``."""
     q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing, **of_rows)
-    rows = classes_last(x)
+    rows, _ = mapped(classes_last(x), softcap, logit_scale)
     logp = log_softmax(rows)
     losses = row_losses(logp, q, keep)
     if lse_square_scale:
@@ -151,13 +164,14 @@ def cross_entropy(
 
 
 def cross_entropy_terms(
-    grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0, empty="nan",
-    **of_rows,
+    grad_output, x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, lse_square_scale=0.0,
+    softcap=None, logit_scale=1.0, empty="nan", **of_rows,
 ):  # fmt: skip
-    """The two terms of the gradient, g·M·(1 + 2 λ L)·p and g·q; their magnitudes condition the difference."""
+    """The two terms of the gradient, g·M·(1 + 2 λ L)·p and g·q, times du / dx; their magnitudes condition the difference."""
     q, keep, divisor = target_distribution(x, target, weight, ignore_index, label_smoothing, **of_rows)
     g = upstream(grad_output, keep.shape, divisor, reduction, empty)[..., None]
-    rows = classes_last(x)
+    rows, slope = mapped(classes_last(x), softcap, logit_scale)
+    g = g * np.where(np.isnan(slope), 1, slope)  # of an infinite or nan logit; the row is nan by itself
     with np.errstate(all="ignore"):
         p = np.exp(log_softmax(rows))
         total = q.sum(axis=-1, keepdims=True)

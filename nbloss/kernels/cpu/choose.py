@@ -3,11 +3,12 @@
 Both ways into the kernels ask here: the general way (``kernel_set``, any strides) and the fused way (a whole loss in one kernel, C order).
 ``python -m nbloss info --kernels SHAPE`` prints what is chosen, and why. This module imports no Numba.
 
-Arrays are (outer, C, inner): C is the class axis, a position is one (outer, inner). Five algorithms exist, each in a folder of its own:
+Arrays are (outer, C, inner): C is the class axis, a position is one (outer, inner). Six algorithms exist, each in a folder of its own:
 
 ===================  ====================================================================================================
 ``vector_per_row``   classes contiguous, vectors along each row
 ``blocked``          other layouts of many classes: blocks of rows are copied to a cache, then as vector_per_row
+``mapped``           many classes whose logits are scaled or capped: blocks of rows are mapped to a cache, then as vector_per_row
 ``row_per_lane``     one position per SIMD lane: few classes with any stride
 ``channels_first``   classes on an axis of their own, positions contiguous: (N, C, H, W)
 ``per_target``       work per target instead of per logit
@@ -77,6 +78,7 @@ def _kernel(algorithm, module, function):
 WHY = {
     "vector_per_row": f"more than {LANES_MAX_CLASSES} contiguous classes: vectors along each row",
     "blocked": f"more than {LANES_MAX_CLASSES} classes that are not contiguous: copied in blocks, vectors along each row",
+    "mapped": f"more than {LANES_MAX_CLASSES} classes, logits scaled or capped: mapped in blocks, vectors along each row",
     "short rows": f"at most {LANES_MAX_CLASSES} classes: one row per lane",
     "strided": f"at most {LANES_MAX_CLASSES} classes that are not contiguous: one position per lane",
     "channels_first": f"at most {LANES_MAX_CLASSES} classes, positions contiguous: loads, arithmetic and stores overlap",
@@ -128,11 +130,12 @@ def choose(operation, inputs, out, options=None):
     """The Choice for an operation of the contract on (outer, C, inner) ``inputs`` and ``out`` (None: the loss alone), with row options."""
     x = inputs[0]
     other = None if len(inputs) == 1 else (inputs[1].strides, inputs[1].itemsize)
-    return _choose(operation, x.shape, x.strides, x.itemsize, other, None if out is None else out.strides, options is None)
+    maps = options is not None and options.maps
+    return _choose(operation, x.shape, x.strides, x.itemsize, other, None if out is None else out.strides, options is None, maps)
 
 
 @lru_cache(maxsize=4096)
-def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
+def _choose(operation, shape, strides, itemsize, other, out_strides, plain, maps):
     """`choose` for the numbers of a layout, which a table can hold. A small call takes 5 us; computing its choice would take 2 of them."""
     inputs = [Layout(shape, strides, itemsize)] + ([] if other is None else [Layout(shape, *other)])
     out = None if out_strides is None else Layout(shape, out_strides, itemsize)
@@ -144,6 +147,8 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
 
     rows = Grain(classes, 1, CHUNK_ELEMENTS_ROWS)
     if classes > LANES_MAX_CLASSES and all(a.contiguous(1) for a in arrays):
+        if maps:
+            return choice("mapped", "kernels", rows, "mapped")
         return choice("vector_per_row", MODULES[operation], rows, "vector_per_row")
     view = AS_GIVEN
     if inputs[0].shape[2] == 1 and inputs[0].contiguous(0):
@@ -163,7 +168,8 @@ def _choose(operation, shape, strides, itemsize, other, out_strides, plain):
     if operation == "nll_soft_backward" and (classes <= LANES_MAX_CLASSES or all(a.contiguous(2) for a in arrays)):
         return choice("per_target", "nll", Grain(classes, 64, chunk), "soft", view)
     if classes > LANES_MAX_CLASSES:
-        return choice("blocked", "kernels", Grain(classes, BLOCK_LINE, CHUNK_ELEMENTS_CHANNELS), "blocked", view)
+        folder = "mapped" if maps else "blocked"
+        return choice(folder, "kernels", Grain(classes, BLOCK_LINE, CHUNK_ELEMENTS_CHANNELS), folder, view)
     grain = Grain(classes, 64, chunk)
     # The pipeline sums without the maximum, which row options and statistics need; for two inputs there is no pipeline.
     pipelined = operation not in NOT_PIPELINED and plain

@@ -26,6 +26,7 @@ from nbloss.kernels.cpu.channels_first.cross_entropy import cross_entropy as cha
 from nbloss.kernels.cpu.compile.build import parallel_kernel
 from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, INLINE_ONLY, OPTIONS
+from nbloss.kernels.cpu.mapped import kernels as mapped
 from nbloss.kernels.cpu.per_target.nll import nll, nll_backward, nll_sums
 from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.per_target.sums import largest_negated, row_sum
@@ -223,6 +224,7 @@ loss_row_per_lane = _loss_kernel(row_per_lane, "loss_row_per_lane")
 loss_channels_first = _loss_kernel(channels_first, "loss_channels_first")
 loss_vector_per_row = _loss_kernel(vector_per_row, "loss_vector_per_row", accepts_one_scale=False)
 loss_blocked = _loss_kernel(blocked.cross_entropy, "loss_blocked", accepts_one_scale=False)
+loss_mapped = _loss_kernel(mapped.cross_entropy, "loss_mapped", accepts_one_scale=False)
 loss_nll = _loss_kernel(_nll, "loss_nll", judge=_are_log_probabilities)
 
 
@@ -345,3 +347,4 @@ def _soft_kernel(body, name):
 soft_row_per_lane = _soft_kernel(soft_targets_per_lane, "soft_row_per_lane")
 soft_vector_per_row = _soft_kernel(soft_targets_of_rows, "soft_vector_per_row")
 soft_blocked = _soft_kernel(blocked.cross_entropy_soft, "soft_blocked")
+soft_mapped = _soft_kernel(mapped.cross_entropy_soft, "soft_mapped")

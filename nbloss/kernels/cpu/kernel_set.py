@@ -10,6 +10,7 @@ from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.tuning import SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
+from nbloss.kernels.math.epilogue import typed
 
 WRITTEN = {"loss", "out", "lse", "log_prob", "argmax", "correct", "entropy"}
 
@@ -67,8 +68,8 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
 
 def _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out):
     """Class numbers, smoothed where there is a ``spread``."""
-    options = _of_type(options, loss.dtype)
-    variant = options is None, spread is None, w is None, *_which(options)
+    options = typed(options, loss.dtype)
+    variant = spread is None, w is None, *_which(options)
     given = target, mask, scale, spread, w, options, upstream, loss
     _run("cross_entropy", variant, lambda x, out: (x, *given, out), [x], out, options)
 
@@ -77,10 +78,10 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
     if y is None:
         _class_numbers(x, target, mask, scale, spread, w, options, upstream, loss, out)
         return
-    options = _of_type(options, loss.dtype)
+    options = typed(options, loss.dtype)
     given = w, a, b, options, upstream, loss
-    variant = y.dtype, w is None, options is None
-    _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), [x, y], out)
+    variant = y.dtype, w is None, *_which(options)
+    _run("cross_entropy_soft", variant, lambda x, y, out: (x, y, *given, out), [x, y], out, options)
 
 
 def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
@@ -95,12 +96,12 @@ def distillation(x, y, beta, upstream, loss, out):
 
 
 def cross_entropy_hvp(x, v, coef, options, out):
-    options = _of_type(options, coef.dtype)
+    options = typed(options, coef.dtype)
     _run("cross_entropy_hvp", (v.dtype, options is None), lambda x, v, out: (x, v, coef, options, out), [x, v], out)
 
 
 def cross_entropy_hessian_diag(x, coef, options, out):
-    options = _of_type(options, coef.dtype)
+    options = typed(options, coef.dtype)
     _run("cross_entropy_hessian_diag", (options is None,), lambda x, out: (x, coef, options, out), [x], out)
 
 
@@ -118,14 +119,12 @@ def row_mass(y, w, a, b, classes, scale, spread, mass):
         mass += b * total
 
 
-def _of_type(options, dtype):
-    """Row options in the type of the arithmetic, so that a row has the same bits in every layout."""
-    return options and type(options)(*[None if field is None else dtype.type(field) for field in options])
-
-
 def _which(options):
-    """What a variant says about row options, after its other entries."""
-    return () if options is None or options.gamma is None else (True,)
+    """What a variant says about row options: whether there are any, and which, if not lse_square_scale alone."""
+    if options is None:
+        return (True,)
+    given = tuple([field is not None for field in options])
+    return (False,) if given == (True, False, False, False) else (False, *given)
 
 
 def row_scale(target, mask, wide, weight, sample_weight, classes, ignore_index, hit, share, scale, spread):
@@ -202,11 +201,11 @@ def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_i
     not. That ``out`` shares none with ``sample_weight`` is the caller's to check.
     """
     count, classes = target.size, x.shape[1]
-    options = _of_type(options, weight.dtype)
+    options = typed(options, weight.dtype)
     choice, (x,), out = _fused(operation, [x], out, sums, options, sample_weight.size > 0)
     share, w = (smoothing / classes, weight if weight.size else None) if smoothing else (None, None)
     arguments = x, target, mask, wide, weight, sample_weight, ignore_index, 1.0 - smoothing, share, w, options, sums, over, g, loss, out
-    variant = x.dtype, out is None, loss is None, share is None, w is None, options is None, type(g) is float, *_which(options)
+    variant = x.dtype, out is None, loss is None, share is None, w is None, type(g) is float, *_which(options)
     done = run(choice, variant, arguments, WRITTEN, count)
     small = count * choice.grain.elements < SERIAL_BELOW_ELEMENTS
     return done, jit.kernel(choice, variant) if small else None, choice.view
@@ -214,8 +213,8 @@ def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_i
 
 def fused_soft_loss(x, y, w, a, b, sample_weight, options, sums, over, g, loss, out):
     """As ``fused_loss``, for probabilities y in a float dtype of their own; ``w`` are class weights or None; q = w (a y + b)."""
-    options = _of_type(options, loss.dtype)
+    options = typed(options, loss.dtype)
     choice, (x, y), out = _fused("cross_entropy_soft", [x, y], out, sums, options)
     arguments = x, y, w, a, b, sample_weight, options, sums, over, g, loss, out
-    variant = x.dtype, y.dtype, out is None, w is None, options is None, type(g) is float
+    variant = x.dtype, y.dtype, out is None, w is None, type(g) is float, *_which(options)
     return run(choice, variant, arguments, WRITTEN, x.shape[0] * x.shape[2])

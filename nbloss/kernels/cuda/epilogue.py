@@ -43,12 +43,12 @@ hessian_diagonal = _formulas.hessian_diagonal
 
 @device
 def _lse_square_scale(number):
-    return RowOptions(number, None)
+    return RowOptions(number, None, None, None)
 
 
 @device
 def _gamma(number):
-    return RowOptions(None, number)
+    return RowOptions(None, number, None, None)
 
 
 @device

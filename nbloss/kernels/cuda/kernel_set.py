@@ -7,6 +7,7 @@ saves the time of calls on the CPU, which here overlaps with the work of the dev
 
 from nbloss.kernels.cuda import sums
 from nbloss.kernels.cuda.channels_first import launches as channel_launches
+from nbloss.kernels.cuda.logit_map import Mapped
 from nbloss.kernels.cuda.per_target import nll as nll_launches
 from nbloss.kernels.cuda.per_target import strided_copy, targets
 from nbloss.kernels.cuda.rows import launches as row_launches
@@ -76,11 +77,15 @@ class KernelSet:
 
     def cross_entropy(self, x, target, mask, scale, options, upstream, loss, out):
         if x.size:
-            _launches(x).cross_entropy(self, x, target, mask, scale, options, upstream, loss, out)
+            u = Mapped(self, x, options, loss.dtype, out)
+            _launches(x).cross_entropy(self, u.x, target, mask, scale, u.options, upstream, loss, u.out)
+            u.finish()
 
     def cross_entropy_soft(self, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out):
         if x.size:
-            _launches(x).cross_entropy_soft(self, x, y, w, a, b, target, mask, scale, spread, options, upstream, loss, out)
+            u = Mapped(self, x, options, loss.dtype, out)
+            _launches(x).cross_entropy_soft(self, u.x, y, w, a, b, target, mask, scale, spread, u.options, upstream, loss, u.out)
+            u.finish()
 
     def cross_entropy_stats(self, x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
         if x.size:

@@ -2,6 +2,7 @@
 
 This is the one place of every row option's formula. The CPU's kernels, the CUDA kernels and the NumPy reference all call these functions:
 each backend compiles them with its own decorator (``make``). A new option is a field of `RowOptions`, and a term in the functions below.
+Options of single logits are fields, too, so that they travel with the others; their formulas are in ``logit_map``.
 
 ==========  ====================================================================================================
 symbol      meaning, for one row
@@ -32,29 +33,60 @@ p (A (1 - p) + B p). v - P is written (v - ref) - mean. In a confident row, ``re
 other rows it is 0: the rounding of v and of the terms p v is then all that v - P loses, which is what rounding v itself does.
 
 ``options`` is None where a call has none, and so is each of its fields that the call does not have. Numba then removes every branch that
-reads it, so such calls run the same machine code as before the option existed. No call has both options.
+reads it, so such calls run the same machine code as before the option existed. No call has ``lse_square_scale`` and ``gamma``.
 """
 
 from typing import NamedTuple
+
+import numpy as np
 
 CONFIDENT = 2.0  # s below this: one class has more than half of the probability
 
 
 class RowOptions(NamedTuple):
-    """The options that act on a whole row; None where a call does not have one."""
+    """The options that act on a whole row, or on its logits; None where a call does not have one. A softcap has a scale beside it."""
 
     lse_square_scale: float | None = None  # lam
     gamma: float | None = None
+    softcap: float | None = None  # k
+    logit_scale: float | None = None  # a
+
+    @property
+    def maps(self):
+        """Whether the options change logits."""
+        return self.logit_scale is not None
+
+    @property
+    def of_rows(self):
+        """The options without those that change logits; None if there are no others."""
+        rest = self._replace(softcap=None, logit_scale=None)
+        return None if rest == RowOptions() else rest
 
 
 LARGEST_GAMMA = 1e30  # a larger one changes no result, and may be inf in float32
 
 
-def row_options(lse_square_scale=0.0, gamma=0.0):
+def row_options(lse_square_scale=0.0, gamma=0.0, softcap=None, logit_scale=1.0):
     """`RowOptions`; None for neutral values: the kernels then run without the code of the options."""
-    if gamma:
-        return RowOptions(gamma=min(gamma, LARGEST_GAMMA))
-    return RowOptions(lse_square_scale=lse_square_scale) if lse_square_scale else None
+    maps = softcap is not None or logit_scale != 1.0
+    if not (lse_square_scale or gamma or maps):
+        return None
+    return RowOptions(lse_square_scale or None, min(gamma, LARGEST_GAMMA) or None, softcap, logit_scale if maps else None)
+
+
+def typed(options, dtype):
+    """Options in a type of the arithmetic; None for None.
+
+    A scale and a cap beyond the type are its smallest or largest normal number, or about that, so that their ratio is finite.
+    """
+    if options is None:
+        return None
+    least = 8 * float(np.finfo(dtype).tiny)
+    lam, gamma, cap, scale = options
+    if scale is not None:
+        scale = min(max(scale, least), 1 / least)
+        cap = None if cap is None else min(max(cap, least, least * scale), 1 / least)
+    return RowOptions(*(None if number is None else dtype.type(number) for number in (lam, gamma, cap, scale)))
 
 
 class Formulas(NamedTuple):
@@ -178,12 +210,18 @@ def make(compile, apart, select, equal, exp, one_minus_exp, power):
         return with_penalty(loss, total, log_s, top, options.lse_square_scale)
 
     @compile
+    def with_slope_in_factors(total, rest, s, log_s, top, lam):
+        if lam is None:
+            return total / s, total * (rest / s)
+        more = slope(total, log_s, top, lam)
+        return (total + more) / s, total * (rest / s) - more / s
+
+    @compile
     def soft_factors(total, rest, s, log_s, top, options):
         """``(factor, away)``: (M + D) / s, and M (1 - p) - D p at the maximum."""
         if options is None:
             return total / s, total * (rest / s)
-        more = slope(total, log_s, top, options.lse_square_scale)
-        return (total + more) / s, total * (rest / s) - more / s
+        return with_slope_in_factors(total, rest, s, log_s, top, options.lse_square_scale)
 
     @compile
     def soft_elsewhere(e, q, factor):

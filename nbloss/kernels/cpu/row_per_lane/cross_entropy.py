@@ -10,6 +10,7 @@ from numba import njit
 from nbloss.kernels.cpu.channels_first.pipeline import less_floor
 from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.logit_map import buffers_of_map, map_block, multiply_block, slope_buffer
 from nbloss.kernels.cpu.row_per_lane.blocks import (
     block_output,
     block_tiles,
@@ -42,8 +43,9 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
     n, inner = x.shape[1], x.shape[2]
     base = pointer(x, 0)
     width = lanes(base)
-    size = block_tiles(n, width)
+    size = block_tiles(n * buffers_of_map(out, options), width)
     block, numbers, saved = carve(base, (size * n * width, width, SAVED * BLOCK_MAX_TILES * width))
+    slopes = slope_buffer(out, options, base, size * n * width)
     offsets = stack_alloc(np.int64, 16)
     targets, scales, losses = pointer(target, 0), pointer(scale, 0), pointer(loss, 0)
     weights, total_w, likely = start_if_given(w), class_weight_sum(start_if_given(w), n), False
@@ -53,6 +55,7 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
     while p < hi:
         stop, tiles = next_block(inner, p, hi, size, width, before)
         ahead = pack(x, n, p, stop, offsets, block)
+        map_block(block, slopes, tiles * n * width, options)
         written = block_output(out, n, p, stop, base)
         for k in range(tiles):
             tile, at, q = offset(block, k * n * width), offset(saved, k * width), p + k * width
@@ -77,6 +80,8 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
                 factor, at_target, y, floor = gradient_factors(at, BLOCK_MAX_TILES, tile, n, each, share, weights, total_w, above, options)
                 _write(tile, n, factor, at_target, y, floor, weights)
         if out is not None:
+            multiply_block(block, slopes, tiles * n * width, options)
             unpack(out, n, p, stop, offsets, block, base)
         p = stop
     free(block)
+    free(slopes)

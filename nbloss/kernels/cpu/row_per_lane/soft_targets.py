@@ -10,6 +10,7 @@ from numba import njit
 from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.epilogue import soft_elsewhere, soft_factors, soft_gradient, soft_loss
+from nbloss.kernels.cpu.logit_map import buffers_of_map, map_block, multiply_block, slope_buffer
 from nbloss.kernels.cpu.row_per_lane.blocks import (
     block_output,
     block_tiles,
@@ -56,9 +57,10 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
     base, losses = pointer(x, 0), pointer(loss, 0)
     width, step = lanes(base), lanes(pointer(y, 0))
     one = exp_scale(loss.dtype.type(0))
-    size = block_tiles(3 * n, width)
+    size = block_tiles((2 + buffers_of_map(out, options)) * n, width)
     area, span = size * n * width, BLOCK_MAX_TILES
     block, kept, probabilities, saved, numbers = carve(base, (area, area, area, SOFT_SLOTS * span * width, width))
+    slopes = slope_buffer(out, options, base, area)
     offsets = stack_alloc(np.int64, 16)
     before, weights = positions_to_line(base, out), start_if_given(w)
     reads, target_reads, writes = prefetch_plan(x, n), prefetch_plan(y, n), prefetch_plan(out, n)
@@ -68,6 +70,7 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
         stop, tiles = next_block(inner, p, hi, size, width, before)
         target_ahead = pack(y, n, p, stop, offsets, probabilities)
         ahead = pack(x, n, p, stop, offsets, block)
+        map_block(block, slopes, tiles * n * width, options)
         written = block_output(out, n, p, stop, base)
         for k in range(tiles):
             shift, at = k * n * width, offset(saved, k * width)
@@ -96,6 +99,8 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
                 factor, away = soft_factors(total, rest, s, log_s, top, options)
                 _write_gradient(offset(kept, shift), offset(probabilities, shift), n, total, factor, away, s, g, one)
         if out is not None:
+            multiply_block(kept, slopes, tiles * n * width, options)
             unpack(out, n, p, stop, offsets, kept, base)
         p = stop
     free(block)
+    free(slopes)

@@ -188,6 +188,26 @@ def maximum(typingctx, a, b):
     return a(a, b), codegen
 
 
+@intrinsic
+def absolute(typingctx, a):
+    """The size of each number, without its sign."""
+
+    def codegen(context, builder, sig, args):
+        return call_llvm(builder, f"llvm.fabs.v{a.lanes}{_SUFFIXES[a.elem]}", _ir_type(a), args)
+
+    return a(a), codegen
+
+
+@intrinsic
+def copysign(typingctx, a, sign):
+    """The size of each number of ``a``, with the sign of the other one."""
+
+    def codegen(context, builder, sig, args):
+        return call_llvm(builder, f"llvm.copysign.v{a.lanes}{_SUFFIXES[a.elem]}", _ir_type(a), args)
+
+    return a(a, a), codegen
+
+
 def _bounded(op):
     """An intrinsic that replaces elements of ``a`` by a number where the number is ``op`` them; nan propagates."""
 

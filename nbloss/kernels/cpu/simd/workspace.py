@@ -110,15 +110,28 @@ def as_array(typingctx, base, n):
     return result(base, types.intp), codegen
 
 
-@intrinsic
-def as_positions(typingctx, like, base, count, classes, pitch):
-    """A (count, classes, 1) array of the type of ``like`` at a pointer, ``pitch`` elements from row to row; it does not own its memory."""
+def _positions(array_type):
+    """The (count, classes, 1) array of this type, in generated code, from a pointer and numbers."""
+    size = _I64(array_type.dtype.bitwidth // 8)
 
     def codegen(context, builder, sig, args):
-        _, base, count, classes, pitch = args
-        array, size = context.make_array(like)(context, builder), _I64(like.dtype.bitwidth // 8)
+        base, count, classes, pitch = args[-4:]
+        array = context.make_array(array_type)(context, builder)
         shape, strides = [count, classes, _I64(1)], [builder.mul(pitch, size), size, size]
         context.populate_array(array, data=base, shape=shape, strides=strides, itemsize=size, meminfo=None)
         return array._getvalue()
 
-    return like(like, base, types.intp, types.intp, types.intp), codegen
+    return codegen
+
+
+@intrinsic
+def as_positions(typingctx, like, base, count, classes, pitch):
+    """A (count, classes, 1) array of the type of ``like`` at a pointer, ``pitch`` elements from row to row; it does not own its memory."""
+    return like(like, base, types.intp, types.intp, types.intp), _positions(like)
+
+
+@intrinsic
+def as_rows(typingctx, base, count, classes, pitch):
+    """The same of a type of its own, that of the pointer."""
+    result = Borrowed(base.dtype, 3, "A")
+    return result(base, types.intp, types.intp, types.intp), _positions(result)

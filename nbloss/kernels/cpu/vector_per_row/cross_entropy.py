@@ -11,7 +11,7 @@ A call without a gradient, and one of long rows, keeps no exponentials until it 
 import numpy as np
 from numba import njit
 
-from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.compile.pipeline import INLINE, INLINE_ONLY, OPTIONS
 from nbloss.kernels.cpu.epilogue import index_at_target, index_factor, index_loss, smoothed_at_target, smoothed_loss, soft_factors
 from nbloss.kernels.cpu.simd.integers import widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
@@ -31,7 +31,14 @@ from nbloss.kernels.cpu.vector_per_row.reduce import (
     rows_per_group,
     target_mass,
 )
-from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_peak, write_soft_kept, write_soft_recomputed
+from nbloss.kernels.cpu.vector_per_row.write import (
+    output_lines,
+    slopes_of_row,
+    write_one,
+    write_peak,
+    write_soft_kept,
+    write_soft_recomputed,
+)
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
@@ -53,8 +60,10 @@ def _put_weights(owns, w, classes, counts, p, count):
             put(owns, k, get(w, get(classes, k)))
 
 
-def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
-    """Losses, and the gradient where there is an ``out``. These buffers have a number for each row of a group:
+def mapped_cross_entropy(x, slopes, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
+    """Losses, and the gradient where there is an ``out``. ``slopes`` multiply the gradient (``math.logit_map``), unless they are None.
+
+    These buffers have a number for each row of a group:
 
     ==========================  ============================================================================
     tops                        maxima m of this group and of the next one, in a ring
@@ -168,12 +177,21 @@ def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, ou
                     zero_fill(result, n)
                     continue
                 keep, factor_k, share_k, sure = offset(kept, k * pitch), get(factors, k), get(shares, k), confident >> k & 1
+                more = slopes_of_row(slopes, p + k)
                 if held or sure:
-                    write_soft_kept(keep, result, n, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k)
+                    write_soft_kept(keep, result, n, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k, more)
                 else:
                     row, m = position_pointer(x, p + k), get(tops, (p + k) & ring)
-                    write_soft_recomputed(row, result, n, m, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k)
+                    write_soft_recomputed(row, result, n, m, factor_k, nontemporal, smoothing, weights, None, 0.0, share_k, more)
                 if spread is not None and sure and get(gaps, k) > 0:
-                    write_peak(keep, result, n, index_of_max(keep, n), get(totals, k), factor_k, get(aways, k), weights, None, 0.0, share_k)
-                put(result, get(classes, k), get(at_targets, k))
+                    at, total_k, away_k = index_of_max(keep, n), get(totals, k), get(aways, k)
+                    write_peak(keep, result, n, at, total_k, factor_k, away_k, weights, None, 0.0, share_k, more)
+                write_one(result, get(classes, k), get(at_targets, k), more)
     free(tops)
+
+
+_cross_entropy = njit(**OPTIONS, **INLINE_ONLY)(mapped_cross_entropy)
+
+
+def cross_entropy(x, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi):
+    _cross_entropy(x, None, target, mask, scale, spread, w, options, upstream, loss, out, lo, hi)

@@ -5,7 +5,9 @@ distribution q, and the sum of q (m - x). The probabilities are read in their ow
 """
 
 import numpy as np
+from numba import njit
 
+from nbloss.kernels.cpu.compile.pipeline import INLINE_ONLY, OPTIONS
 from nbloss.kernels.cpu.epilogue import soft_factors, soft_loss
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.nontemporal import rows_bypass_caches
@@ -22,11 +24,12 @@ from nbloss.kernels.cpu.vector_per_row.reduce import (
     row_total,
     rows_per_group,
 )
-from nbloss.kernels.cpu.vector_per_row.write import output_lines, write_peak, write_soft_kept
+from nbloss.kernels.cpu.vector_per_row.write import output_lines, slopes_of_row, write_peak, write_soft_kept
 from nbloss.kernels.math.epilogue import CONFIDENT
 
 
-def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
+def mapped_cross_entropy_soft(x, slopes, y, w, a, b, options, upstream, loss, out, lo, hi):
+    """``slopes`` multiply the gradient (``math.logit_map``), unless they are None."""
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
@@ -91,12 +94,19 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
             store(aways, 0, away * g)
             for k in range(count):
                 target, result, keep = position_pointer(y, p + k), position_pointer(out, p + k), offset(kept, k * pitch)
-                g_k, factor_k = get(above, k), get(factors, k)
+                g_k, factor_k, more = get(above, k), get(factors, k), slopes_of_row(slopes, p + k)
                 if g_k == 0:
                     zero_fill(result, n)
                     continue
-                write_soft_kept(keep, result, n, factor_k, nontemporal, kept, weights, target, share * g_k, constant * g_k)
+                write_soft_kept(keep, result, n, factor_k, nontemporal, kept, weights, target, share * g_k, constant * g_k, more)
                 if confident >> k & 1:
                     at, total_k, away_k = index_of_max(keep, n), get(totals, k) * g_k, get(aways, k)
-                    write_peak(keep, result, n, at, total_k, factor_k, away_k, weights, target, share * g_k, constant * g_k)
+                    write_peak(keep, result, n, at, total_k, factor_k, away_k, weights, target, share * g_k, constant * g_k, more)
     free(tops)
+
+
+_cross_entropy_soft = njit(**OPTIONS, **INLINE_ONLY)(mapped_cross_entropy_soft)
+
+
+def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
+    _cross_entropy_soft(x, None, y, w, a, b, options, upstream, loss, out, lo, hi)

@@ -1,0 +1,118 @@
+"""The logit map (``math.logit_map``), compiled for CUDA, and its kernels: one thread per logit.
+
+The mapped logits go to scratch memory of the computed type, where the kernels of a loss replace them by their gradient. A second kernel
+multiplies that by the slopes, which it computes again from the logits.
+"""
+
+import numpy as np
+
+from nbloss.kernels.cuda.exp import REAL_TYPE
+from nbloss.kernels.cuda.indexing import blocks, thread_position
+from nbloss.kernels.cuda.prims.api import device, exp, fma, get, put
+from nbloss.kernels.cuda.runtime import launch
+from nbloss.kernels.cuda.runtime.arguments import c_ordered
+from nbloss.kernels.cuda.tuning import BLOCK_THREADS
+from nbloss.kernels.math import logit_map
+from nbloss.kernels.math.epilogue import typed
+
+
+@device
+def _select(mask, a, b):
+    return a if mask else b
+
+
+@device
+def _less(a, b):
+    return a < b
+
+
+@device
+def _absolute(a):
+    return abs(a)
+
+
+_KINDS = {"f": "float32", "d": "float64"}  # NumPy takes microseconds to name a dtype
+
+
+def make_map(kind):
+    """``map(x, cap, scale, ratio)``: u and the slope of a logit, where ``kind`` is the computed type."""
+    real = REAL_TYPE[kind]
+    zero, one, lowest = real(0), real(1), real(-np.inf)
+
+    @device
+    def copysign(size, x):
+        return -size if x < zero else size
+
+    @device
+    def bounded_exp(t):
+        return exp(t if t > lowest else lowest)  # the bound replaces nan
+
+    coefficients = [real(number) for number in logit_map.NEAR[np.dtype(real).itemsize]]
+    polynomial = logit_map.make_polynomial(device, fma, coefficients)
+    near, capped = logit_map.make(device, device, real, _select, _less, fma, _absolute, copysign, bounded_exp, polynomial)
+
+    @device
+    def of_logit(x, cap, scale, ratio):
+        v = x * ratio
+        z = v * v
+        tanh, slope = near(v, z, scale)
+        if z < one:
+            return cap * tanh, slope
+        return capped(x, v, z, tanh, slope, scale, cap)
+
+    return of_logit
+
+
+def map_logits(kind, capped):
+    """u of each logit."""
+    of_logit = make_map(kind)
+
+    def kernel(x, u, count, cap, scale, ratio):
+        p = thread_position()
+        if p < count:
+            if capped:
+                put(u, p, of_logit(get(x, p), cap, scale, ratio)[0])
+            else:
+                put(u, p, get(x, p) * scale)
+
+    return kernel
+
+
+def multiply_slopes(kind, capped):
+    """The gradient of each logit, from that of u; ``out`` may be x."""
+    of_logit = make_map(kind)
+
+    def kernel(x, gradient, out, count, cap, scale, ratio):
+        p = thread_position()
+        if p < count:
+            if capped:
+                put(out, p, get(gradient, p) * of_logit(get(x, p), cap, scale, ratio)[1])
+            else:
+                put(out, p, get(gradient, p) * scale)
+
+    return kernel
+
+
+class Mapped:
+    """What the launches of a loss take in place of logits, options and output: those themselves, if no option maps logits."""
+
+    def __init__(self, kernels, x, options, dtype, out):
+        self.x, self.options, self.out, self.unmapped = x, options, out, None
+        if options is not None and options.maps:
+            numbers, real = typed(options, dtype), dtype.type
+            cap, ratio = (real(0), real(0)) if numbers.softcap is None else (numbers.softcap, numbers.logit_scale / numbers.softcap)
+            logits, self.x, self.options = c_ordered(kernels, x), kernels.scratch(x.shape, dtype), options.of_rows
+            self.unmapped = kernels, logits, out, _KINDS[dtype.char], (logits.size, cap, numbers.logit_scale, ratio)
+            self._run(map_logits, logits, self.x)
+            self.out = None if out is None else self.x
+
+    def _run(self, make, *arrays):
+        kernels, logits, _, kind, numbers = self.unmapped
+        capped = numbers[1] != 0
+        launch.run(kernels, make, (kind, bool(capped)), blocks(logits.size), BLOCK_THREADS, *arrays, *numbers)
+
+    def finish(self):
+        """Write the gradient of the logits, after the launch."""
+        if self.unmapped is not None and self.out is not None:
+            _, logits, out, _, _ = self.unmapped
+            self._run(multiply_slopes, logits, self.out, out)
