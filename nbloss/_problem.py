@@ -238,20 +238,21 @@ class Problem:
     def cross_entropy(self, grad_output, gradient, with_loss=True):
         """The losses. Fills ``gradient`` too, unless it is None. Without ``with_loss`` the caller does not get the losses."""
         upstream = None if gradient is None else self.upstream(grad_output)
-        losses, kernels = self.loss_buffer(with_loss), self.backend.kernels
+        losses = self.loss_buffer(with_loss)
+        for at, x, *y, out in self._pieces([as_stored(self.input), *([self.soft_targets()] if self.soft else [])], gradient):
+            self._losses_of(x, *(y or [None]), at, self.options, upstream, losses, out)
+        return self._weighed(losses) if self.soft else losses
+
+    def _losses_of(self, x, y, at, options, upstream, losses, out):
+        """Fill the losses, and the gradient, of the positions that ``at`` picks: those of the logits x and of the probabilities y, if any."""
+        kernels, outputs = self.backend.kernels, (options, at(upstream), at(losses), out)
+        w = self.class_weights() if self.soft or self.smoothing > 0 else None
         if self.soft:
-            w, a, b = self.class_weights(), 1.0 - self.smoothing, self.smoothing / max(self.classes, 1)
-            for at, x, y, out in self._pieces([as_stored(self.input), self.soft_targets()], gradient):
-                kernels.cross_entropy_soft(x, y, w, a, b, None, 0, None, None, self.options, at(upstream), at(losses), out)
-            return self._weighed(losses)
-        w = self.class_weights() if self.smoothing > 0 else None
-        for at, x, out in self._pieces([as_stored(self.input)], gradient):
-            given, outputs = (at(self.target), self.mask, at(self.scale)), (self.options, at(upstream), at(losses), out)
-            if self.smoothing > 0:
-                kernels.cross_entropy_soft(x, None, w, 0.0, 0.0, *given, at(self.spread), *outputs)
-            else:
-                kernels.cross_entropy(x, *given, *outputs)
-        return losses
+            kernels.cross_entropy_soft(x, y, w, 1.0 - self.smoothing, self.smoothing / max(self.classes, 1), None, 0, None, None, *outputs)
+        elif self.smoothing > 0:
+            kernels.cross_entropy_soft(x, None, w, 0.0, 0.0, at(self.target), self.mask, at(self.scale), at(self.spread), *outputs)
+        else:
+            kernels.cross_entropy(x, at(self.target), self.mask, at(self.scale), *outputs)
 
     def stats(self):
         """The outputs of the statistics of each row: ``(lse, log_prob, argmax, correct, entropy)``, None for those that need a target."""

@@ -87,6 +87,11 @@ class CpuBackend:
         """An output as the kernels write it. It is a plain ndarray, because np.matrix cannot have a third axis."""
         return np.asarray(output)
 
+    def store(self, array, out, dtype):
+        """Round an array to an output of this dtype, which ``out`` shows as the kernels write it."""
+        with np.errstate(all="ignore"):
+            out.view(dtype)[...] = array
+
     def deliver(self, output):
         """What the caller gets for an output."""
         return output

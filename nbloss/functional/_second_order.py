@@ -35,6 +35,8 @@ def cross_entropy_hvp(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -82,7 +84,7 @@ def cross_entropy_hvp(
     """
     return _general_path.second_order(
         v, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale,), grad_output, out,
+        label_smoothing, (lse_square_scale, softcap, logit_scale), grad_output, out,
     )  # fmt: skip
 
 
@@ -96,6 +98,8 @@ def cross_entropy_hessian_diag(
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
     lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -139,5 +143,5 @@ def cross_entropy_hessian_diag(
     """
     return _general_path.second_order(
         None, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale,), grad_output, out,
+        label_smoothing, (lse_square_scale, softcap, logit_scale), grad_output, out,
     )  # fmt: skip

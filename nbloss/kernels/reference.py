@@ -190,6 +190,19 @@ def cross_entropy_hessian_diag(x, coef, options, out):
     _second_order(x, None, coef, options, out)
 
 
+def mapped_hessian(x, v, options, hessian, gradient, out):
+    u, slope = _mapped(x.astype(WIDE), options)
+    values, product, of_logits = np.ones_like(x) if v is None else v, np.empty_like(x), np.empty_like(x)
+    logits = u.astype(x.dtype)
+    with np.errstate(all="ignore"):
+        hessian(logits, None if v is None else (values * slope).astype(x.dtype), product, None)
+        gradient(logits, of_logits, None)
+        bend = 0
+        if options.softcap is not None:
+            bend = _map.bend(u, slope, WIDE(options.logit_scale) / WIDE(options.softcap), 1 / WIDE(options.softcap))
+        out[...] = _map.second(product * (slope if v is None else 1), slope, of_logits.astype(WIDE), bend, values)
+
+
 def row_mass(y, w, a, b, classes, scale, spread, mass):
     total = WIDE(classes) if w is None else w.astype(WIDE).sum()
     with np.errstate(all="ignore"):

@@ -102,7 +102,9 @@ def test_distillation_loss(gpu, rng, dtype, shape):
     loss, gradient = F.distillation_loss_value_and_grad(x, teacher, temperature=2.0, reduction="sum", device=gpu)
     problems.assert_loss(loss, reference.distillation_loss(x, teacher, temperature=2.0, reduction="sum"), dtype, terms=x.size)
     expected = reference.distillation_loss_backward(1.0, x, teacher, temperature=2.0, reduction="sum")
-    problems.assert_within(gradient, expected, 64 * problems.eps(work(dtype)) + problems.eps(dtype) * np.abs(expected) + problems.floor(dtype))
+    problems.assert_within(
+        gradient, expected, 64 * problems.eps(work(dtype)) + problems.eps(dtype) * np.abs(expected) + problems.floor(dtype)
+    )
 
 
 @SHAPES

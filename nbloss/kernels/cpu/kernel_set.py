@@ -3,13 +3,15 @@
 Kernels are named as text (``compile.jit``), so that their sources are read only where one is compiled.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from nbloss.kernels.cpu import choose
 from nbloss.kernels.cpu.compile import jit
 from nbloss.kernels.cpu.compile.jit import run
 from nbloss.kernels.cpu.per_target.partial_sums import added
-from nbloss.kernels.cpu.tuning import SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
+from nbloss.kernels.cpu.tuning import MAPPED_HESSIAN_ELEMENTS, SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
 from nbloss.kernels.math.epilogue import typed
 
 WRITTEN = {"loss", "out", "lse", "log_prob", "argmax", "correct", "entropy"}
@@ -103,6 +105,48 @@ def cross_entropy_hvp(x, v, coef, options, out):
 def cross_entropy_hessian_diag(x, coef, options, out):
     options = typed(options, coef.dtype)
     _run("cross_entropy_hessian_diag", (options is None,), lambda x, out: (x, coef, options, out), [x], out)
+
+
+class Part(NamedTuple):
+    """A part of the positions of (outer, C, inner) arrays."""
+
+    outer: slice
+    inner: slice
+    positions: slice
+
+    def of(self, array):
+        return array[self.outer, :, self.inner]
+
+
+def _parts(shape):
+    """Parts of about `MAPPED_HESSIAN_ELEMENTS` numbers: rows of the outer axis, or if that is one, of the inner axis."""
+    outer, classes, inner = shape
+    if outer == 1:
+        step = max(1, MAPPED_HESSIAN_ELEMENTS // max(1, classes))
+        return [Part(slice(None), slice(i, i + step), slice(i, i + step)) for i in range(0, inner, step)]
+    step = max(1, MAPPED_HESSIAN_ELEMENTS // max(1, classes * inner))
+    return [Part(slice(i, i + step), slice(None), slice(i * inner, (i + step) * inner)) for i in range(0, outer, step)]
+
+
+def mapped_hessian(x, v, options, hessian, gradient, out):
+    options = typed(options, x.dtype)
+    for part in _parts(x.shape):
+        logits, into = part.of(x), part.of(out)
+        buffers = np.zeros((6, -(-logits.size // 64) * 64), x.dtype)
+        u, slope, bends, moved, product, of_logits = buffers
+        views = [buffer[: logits.size].reshape(logits.shape) for buffer in buffers]
+        values = np.ones_like(u)
+        if v is not None:
+            values[: logits.size].reshape(logits.shape)[...] = part.of(v)
+        views[0][...], moved[...] = logits, values
+        variant = x.dtype, options.softcap is None
+        run(choose.MAP_LOGITS, variant, (u, slope, bends, moved, options), {"u", "slope", "bends", "moved"}, u.size)
+        hessian(views[0], None if v is None else views[3], views[4], part)
+        if v is None:
+            product *= moved  # the slopes
+        gradient(views[0], views[5], part)
+        run(choose.UNMAP, (x.dtype,), (product, slope, of_logits, bends, values), {"product"}, u.size)
+        into[...] = views[4]
 
 
 def row_mass(y, w, a, b, classes, scale, spread, mass):

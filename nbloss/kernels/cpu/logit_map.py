@@ -6,7 +6,7 @@ The functions take ``softcap`` and ``logit_scale`` of `RowOptions`, one of which
 from numba import njit, types
 from numba.extending import overload
 
-from nbloss.kernels.cpu.compile.optional import if_given, none_of_none
+from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, store, store_n
 from nbloss.kernels.cpu.simd.power import exp
@@ -40,6 +40,8 @@ def _typed_polynomial(z):
 _formulas = logit_map.make(njit(**INLINE), njit(**NO_INLINE), float, select, less, fma, absolute, copysign, _bounded_exp, _polynomial)
 
 _near, _capped = _formulas.near, _formulas.capped
+
+bend, second = _formulas.bend, _formulas.second
 
 
 @njit(**INLINE)

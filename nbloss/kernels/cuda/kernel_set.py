@@ -7,7 +7,7 @@ saves the time of calls on the CPU, which here overlaps with the work of the dev
 
 from nbloss.kernels.cuda import sums
 from nbloss.kernels.cuda.channels_first import launches as channel_launches
-from nbloss.kernels.cuda.logit_map import Mapped
+from nbloss.kernels.cuda.logit_map import Mapped, mapped_hessian
 from nbloss.kernels.cuda.per_target import nll as nll_launches
 from nbloss.kernels.cuda.per_target import strided_copy, targets
 from nbloss.kernels.cuda.rows import launches as row_launches
@@ -109,6 +109,7 @@ class KernelSet:
         elif y.size:
             _block_launches(y).row_mass(self, y, w, a, b, mass)
 
+    mapped_hessian = mapped_hessian
     row_scale = targets.row_scale
     weight_sum = targets.weight_sum
     weigh = targets.weigh

@@ -35,7 +35,7 @@ _KINDS = {"f": "float32", "d": "float64"}  # NumPy takes microseconds to name a 
 
 
 def make_map(kind):
-    """``map(x, cap, scale, ratio)``: u and the slope of a logit, where ``kind`` is the computed type."""
+    """``map(x, cap, scale, ratio)``, which gives u and the slope of a logit, and the formulas of second derivatives; ``kind`` is the computed type."""
     real = REAL_TYPE[kind]
     zero, one, lowest = real(0), real(1), real(-np.inf)
 
@@ -49,7 +49,7 @@ def make_map(kind):
 
     coefficients = [real(number) for number in logit_map.NEAR[np.dtype(real).itemsize]]
     polynomial = logit_map.make_polynomial(device, fma, coefficients)
-    near, capped = logit_map.make(device, device, real, _select, _less, fma, _absolute, copysign, bounded_exp, polynomial)
+    near, capped, bend, second = logit_map.make(device, device, real, _select, _less, fma, _absolute, copysign, bounded_exp, polynomial)
 
     @device
     def of_logit(x, cap, scale, ratio):
@@ -60,12 +60,12 @@ def make_map(kind):
             return cap * tanh, slope
         return capped(x, v, z, tanh, slope, scale, cap)
 
-    return of_logit
+    return of_logit, bend, second
 
 
 def map_logits(kind, capped):
     """u of each logit."""
-    of_logit = make_map(kind)
+    of_logit, _, _ = make_map(kind)
 
     def kernel(x, u, count, cap, scale, ratio):
         p = thread_position()
@@ -80,7 +80,7 @@ def map_logits(kind, capped):
 
 def multiply_slopes(kind, capped):
     """The gradient of each logit, from that of u; ``out`` may be x."""
-    of_logit = make_map(kind)
+    of_logit, _, _ = make_map(kind)
 
     def kernel(x, gradient, out, count, cap, scale, ratio):
         p = thread_position()
@@ -91,6 +91,58 @@ def multiply_slopes(kind, capped):
                 put(out, p, get(gradient, p) * scale)
 
     return kernel
+
+
+def map_second(kind, capped, given):
+    """u, the slope and the bend of each logit, and v times the slope; without v (``given``), the slope."""
+    real = REAL_TYPE[kind]
+    zero, one = real(0), real(1)
+    of_logit, bend, _ = make_map(kind)
+
+    def kernel(x, v, u, slope, bends, moved, count, cap, scale, ratio):
+        p = thread_position()
+        if p < count:
+            logit, steep, curve = get(x, p) * scale, scale, zero
+            if capped:
+                logit, steep = of_logit(get(x, p), cap, scale, ratio)
+                curve = bend(logit, steep, ratio, one / cap)
+            put(u, p, logit)
+            put(slope, p, steep)
+            put(bends, p, curve)
+            put(moved, p, get(v, p) * steep if given else steep)
+
+    return kernel
+
+
+def unmap_second(kind, given):
+    """The Hessian times v of each logit; without v (``given``), the diagonal."""
+    one = REAL_TYPE[kind](1)
+    _, _, second = make_map(kind)
+
+    def kernel(product, slope, gradient, bends, v, out, count):
+        p = thread_position()
+        if p < count:
+            steep = get(slope, p)
+            of_u = get(product, p) if given else get(product, p) * steep
+            put(out, p, second(of_u, steep, get(gradient, p), get(bends, p), get(v, p) if given else one))
+
+    return kernel
+
+
+def mapped_hessian(kernels, x, v, options, hessian, gradient, out):
+    """`contract`'s operation."""
+    if not x.size:
+        return
+    kind, numbers, real, given = _KINDS[x.dtype.char], typed(options, x.dtype), x.dtype.type, v is not None
+    capped = numbers.softcap is not None
+    cap, ratio = (numbers.softcap, numbers.logit_scale / numbers.softcap) if capped else (real(0), real(0))
+    u, slope, bends, moved, product, of_logits = (kernels.scratch(x.shape, x.dtype) for _ in range(6))
+    x, v = c_ordered(kernels, x), c_ordered(kernels, v) if given else u  # not read without v
+    size = blocks(x.size), BLOCK_THREADS
+    launch.run(kernels, map_second, (kind, capped, given), *size, x, v, u, slope, bends, moved, x.size, cap, numbers.logit_scale, ratio)
+    hessian(u, moved if given else None, product, None)
+    gradient(u, of_logits, None)
+    launch.run(kernels, unmap_second, (kind, given), *size, product, slope, of_logits, bends, v, out, x.size)
 
 
 class Mapped:

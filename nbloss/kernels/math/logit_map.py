@@ -11,6 +11,7 @@ u           k tanh(a x / k); a x without a cap
 v, z        a x / k and v^2
 t, q        exp(-2 |v|) and t / (1 + t), so that tanh |v| = 1 - 2 q
 slope       du / dx = a (1 - tanh(v)^2) = a 4 q (1 - q)
+bend        d2u / dx2 = -2 (u / k) ratio slope; 0 without a cap
 ==========  ====================================================================================================
 
 For |v| < 1, ``near``, tanh is a polynomial, which keeps its digits near 0, where 1 - 2 q would lose them. Beyond, 1 - tanh(v)^2 would
@@ -71,6 +72,8 @@ class Formulas(NamedTuple):
 
     near: object
     capped: object
+    bend: object
+    second: object
 
 
 def make(compile, apart, real, select, less, fma, absolute, copysign, exp, polynomial):
@@ -79,7 +82,7 @@ def make(compile, apart, real, select, less, fma, absolute, copysign, exp, polyn
     ``apart`` is the decorator of what is seldom needed. ``exp(t)`` is for t <= 0, also for -inf, and makes some number of nan.
     ``polynomial(z)`` is that of `NEAR`. ``copysign(size, x)`` has the sign of x.
     """
-    one, two, four, infinite = real(1), real(2), real(4), real(float("inf"))
+    zero, one, two, four, infinite = real(0), real(1), real(2), real(4), real(float("inf"))
 
     @compile
     def near(v, z, scale):
@@ -97,4 +100,17 @@ def make(compile, apart, real, select, less, fma, absolute, copysign, exp, polyn
         u = cap * select(inside, tanh, copysign(one - two * q, v))
         return select(less(absolute(x), infinite), u, x), select(inside, slope, (four * scale) * (q - q * q))
 
-    return Formulas(near, capped)
+    @compile
+    def bend(u, slope, ratio, inverse):
+        """The bend, where ``inverse`` = 1 / k."""
+        return select(less(absolute(u), infinite), (-two * ratio) * (u * inverse) * slope, slope - slope)
+
+    @compile
+    def second(product, slope, gradient, bend, v):
+        """The Hessian times v with respect to x, where ``product`` is that with respect to u times slope v, and ``gradient`` dL/du.
+
+        A gradient of 0 hides a v that is not finite: of a row that does not count.
+        """
+        return select(less(zero, absolute(gradient)), fma(gradient * bend, v, product * slope), product * slope)
+
+    return Formulas(near, capped, bend, second)
