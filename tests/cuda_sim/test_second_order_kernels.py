@@ -83,3 +83,16 @@ def test_arrays_on_the_device(rng):
         out = to_device(v, "cuda")
         assert F.cross_entropy_hvp(out, *there[1:], label_smoothing=0.1, out=out) is out
         np.testing.assert_array_equal(to_host(out), expected[0])
+
+
+@pytest.mark.parametrize("of_logits", [{"softcap": 5.0}, {"softcap": 9.0, "logit_scale": 1.5}, {"logit_scale": 0.25}], ids=str)
+def test_of_mapped_logits_as_on_the_cpu(rng, of_logits):
+    for shape, dtype in (((5, 3), np.float32), ((3, 70), np.float16), ((2, 5, 9), np.float64)):
+        v, x, y = problem(rng, shape, dtype)
+        for target in (with_ignored(rng, y, -100), probabilities(rng, shape)):
+            options = {"lse_square_scale": 0.01, "label_smoothing": 0.1, "reduction": "sum", **of_logits}
+            ours = both(v, x, target, **options)
+            wanted = F.cross_entropy_hvp(v, x, target, **options), F.cross_entropy_hessian_diag(x, target, **options)
+            for a, b in zip(ours, wanted, strict=True):
+                unit = max(eps(dtype), 30 * eps(np.float32 if dtype == np.float16 else dtype))
+                np.testing.assert_allclose(a.astype(float), b.astype(float), rtol=4 * unit, atol=4 * unit * np.abs(b.astype(float)).max())

@@ -346,7 +346,7 @@ def exact_distillation(x, teacher, temperature=1.0):
 # ---- fifty digits, for the accuracy rules ----------------------------------------------------------------------------
 
 
-def exactfocal_rows(x, target, gamma):
+def exact_focal_rows(x, target, gamma):
     """For each row of (N, C): the focal loss, and its gradient, each rounded once, to float64."""
     import mpmath
 
