@@ -38,7 +38,18 @@ CASES = {
     "copy of float64 to float16": (strided_copy.strided_copy, (2, "float", True), (D, N, N, "*uint16", N, *SIZES_AND_STRIDES)),
     "copy of uint64": (strided_copy.strided_copy, (2, "unsigned64", False), (P, N, N, F, N, *SIZES_AND_STRIDES)),
 }
-IN_FLOAT32 = ("nll", "nll backward, strided", "nll backward, rows", "soft nll backward", "weigh", "copy of bits", "copy of floats", "capped logits", "scaled logits", "slopes")
+IN_FLOAT32 = (
+    "nll",
+    "nll backward, strided",
+    "nll backward, rows",
+    "soft nll backward",
+    "weigh",
+    "copy of bits",
+    "copy of floats",
+    "capped logits",
+    "scaled logits",
+    "slopes",
+)
 
 
 @pytest.mark.parametrize("case", CASES)

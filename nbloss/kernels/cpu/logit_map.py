@@ -6,7 +6,7 @@ The functions take ``softcap`` and ``logit_scale`` of `RowOptions`, one of which
 from numba import njit, types
 from numba.extending import overload
 
-from nbloss.kernels.cpu.compile.optional import if_given, none_of_none
+from nbloss.kernels.cpu.compile.optional import none_of_none
 from nbloss.kernels.cpu.compile.pipeline import INLINE, NO_INLINE
 from nbloss.kernels.cpu.simd.load_store import lanes, load, load_n, store, store_n
 from nbloss.kernels.cpu.simd.power import exp
