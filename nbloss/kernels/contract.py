@@ -45,8 +45,9 @@ lse, ...      (positions,)        statistics, one number per position: of the co
 ``fused_loss`` (CPU)              ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one kernel
 ================================  ======================================================================================
 
-``options`` add lam L^2 times the row's weight to the loss, and replace x by mapped logits u; ``out`` is then the gradient of u times du / dx. A position whose scale (for smoothing: spread) is 0 has loss 0 and gradient 0,
-whatever its logits are. Kernels rely on the checks of ``nbloss._problem``.
+``options`` add lam L^2 times the row's weight to the loss, and replace x by mapped logits u; ``out`` is then the gradient of u times
+du / dx. A position whose scale (for smoothing: spread) is 0 has loss 0 and gradient 0, whatever its logits are. Kernels rely on the checks
+of ``nbloss._problem``.
 """
 
 KERNELS = (
