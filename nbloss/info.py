@@ -74,6 +74,7 @@ CALLS = {  # a call as the table shows it -> the call, on logits x, class number
     "  with probabilities": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, p),
     "  with weight": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, w),
     "  with lse_square_scale": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, lse_square_scale=1e-4),
+    "  with softcap": lambda x, y, w, p: F.cross_entropy_value_and_grad(x, y, softcap=30.0),
     "focal_loss_value_and_grad": lambda x, y, w, p: F.focal_loss_value_and_grad(x, y),
     "cross_entropy_hvp": lambda x, y, w, p: F.cross_entropy_hvp(x, x, y),
     "cross_entropy_hessian_diag": lambda x, y, w, p: F.cross_entropy_hessian_diag(x, y),

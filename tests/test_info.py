@@ -50,6 +50,8 @@ def test_rows(shape, algorithm, log_softmax, reason, capsys):
     assert kernels(rows, "nll_loss") == ["fused.sum_nll"]
     for options in ("  with weight", "  with label_smoothing", "  with lse_square_scale"):
         assert kernels(rows, options) == [f"fused.loss_{algorithm}"]
+    mapped = "mapped" if algorithm == "vector_per_row" else algorithm
+    assert kernels(rows, "  with softcap") == [f"fused.loss_{mapped}"]
     assert kernels(rows, "  with probabilities") == [f"fused.soft_{algorithm}"]
     assert all(reason in why for call in ("log_softmax", "cross_entropy") for _, why in rows[call])
     assert all(why for found in rows.values() for _, why in found)

@@ -14,7 +14,7 @@ spread        (positions,)        what label smoothing gives every class, before
 w             (C,) or None        class weights; None: all are 1
 sample_weight (positions,)        weights of positions, or None: all are 1; those of ignored positions are not read
 q             (outer, C, inner)   target distribution; M = sum of q over the classes
-options       RowOptions or None  options that act on a whole row (``math.epilogue``)
+options       RowOptions or None  options that act on a whole row (``math.epilogue``) or on its logits (``math.logit_map``)
 upstream      (positions,) or 1   gradient of each loss, the division of a mean included
 coef          (positions,) or 1   M times the upstream gradient; 0 makes the position's part of ``out`` 0, whatever its logits are
 v             (outer, C, inner)   what the Hessian is multiplied by; on the CPU of any of the four dtypes
@@ -55,8 +55,9 @@ lse, ...      (positions,)        statistics, one number per position: of the co
 ``fused_loss`` (CPU)              ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one kernel
 ================================  ======================================================================================
 
-``options`` add lam L^2 times the row's weight to the loss. A position whose scale (for smoothing: spread) is 0 has loss 0 and gradient 0,
-whatever its logits are. Kernels rely on the checks of ``nbloss._problem``.
+``options`` add lam L^2 times the row's weight to the loss, and replace x by mapped logits u; ``out`` is then the gradient of u times
+du / dx. A position whose scale (for smoothing: spread) is 0 has loss 0 and gradient 0, whatever its logits are. Kernels rely on the checks
+of ``nbloss._problem``.
 """
 
 KERNELS = (

@@ -51,6 +51,7 @@ def calls(x, rng):
     yield "none", lambda: F.cross_entropy(x, target, reduction="none")
     yield "value_and_grad", lambda: F.cross_entropy_value_and_grad(x, target)
     yield "label_smoothing", lambda: F.cross_entropy_value_and_grad(x, target, label_smoothing=0.1)
+    yield "softcap", lambda: F.cross_entropy_value_and_grad(x, target, softcap=30.0)
     yield "lse_square_scale", lambda: F.cross_entropy_value_and_grad(x, target, lse_square_scale=0.1)
     yield "float64 probabilities", lambda: F.cross_entropy_value_and_grad(x, wide)
     yield "bfloat16 probabilities", lambda: F.cross_entropy(x, narrow)

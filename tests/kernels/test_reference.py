@@ -15,8 +15,8 @@ from nbloss.kernels.cpu import kernel_set
 SUITES = [
     *(f"functional/test_{name}.py" for name in ("values_table", "accuracy", "index_targets", "probability_targets")),
     "functional/test_log_softmax.py", "functional/test_softmax.py",
-    "functional/test_lse_square_scale.py", "functional/test_focal_loss.py", "functional/test_distillation.py",
-    "functional/test_second_order.py",
+    "functional/test_lse_square_scale.py", "functional/test_softcap.py", "functional/test_focal_loss.py", "functional/test_distillation.py",
+    "functional/test_second_order.py", "functional/test_mapped_hessian.py",
     "functional/test_errors.py", "functional/test_errors_out.py", "modules/test_modules.py",
 ]  # fmt: skip
 

@@ -32,6 +32,8 @@ class OnDevice:
 def functions(chosen: Literal["mean", "none"]) -> None:
     assert_type(F.cross_entropy(x, y), Number)
     assert_type(F.cross_entropy(x, y, w, reduction="sum", label_smoothing=0.1, lse_square_scale=1e-4), Number)
+    assert_type(F.cross_entropy(x, y, softcap=30.0, logit_scale=0.5), Number)
+    assert_type(F.cross_entropy_value_and_grad(x, y, softcap=None, reduction="none"), tuple[Array, Array])
     assert_type(F.cross_entropy(x, y, sample_weight=np.ones(4), divisor=np.int64(3), empty="zero"), Number)
     assert_type(F.nll_loss(x, y, sample_weight=[1, 0, 1, 1], reduction="none"), Array)
     assert_type(F.cross_entropy(x, y, reduction="none"), Array)
@@ -85,6 +87,7 @@ def modules() -> None:
     assert_type(log_softmax.backward(each.backward(np.ones(4))), Array)
     nbloss.CrossEntropyLoss(size_average=False)
     nbloss.CrossEntropyLoss(lse_square_scale=1e-4)
+    nbloss.CrossEntropyLoss(softcap=30.0, logit_scale=2)
     distillation = nbloss.DistillationLoss(temperature=2.0)
     assert_type(distillation(x, x, sample_weight=np.ones(4), divisor=2), Number)
     assert_type(distillation.backward(), Array)
@@ -106,6 +109,7 @@ def wrong() -> None:
     F.cross_entropy(x, y, smoothing=0.1)  # type: ignore
     F.cross_entropy(x, y, label_smoothing="0.1")  # type: ignore
     F.cross_entropy(x, y, lse_square_scale="0.1")  # type: ignore
+    F.cross_entropy(x, y, logit_scale=None)  # type: ignore
     F.nll_loss(x, y, lse_square_scale=0.1)  # type: ignore
     F.cross_entropy(x, y, ignore_index=1.5)  # type: ignore
     F.nll_loss(x, y, reduction="Mean")  # type: ignore

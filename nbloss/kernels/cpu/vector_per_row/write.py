@@ -20,7 +20,8 @@ from nbloss.kernels.cpu.vector_per_row.reduce import target_vector
 def output_lines(row, out, q, nontemporal):
     """The pointer to prefetch for writing row q of ``out``; None without ``out``.
 
-    With nontemporal stores, it is ``row``, which is in a cache already, so that the prefetch has no effect.
+    With nontemporal stores, it is ``row``, which is in a cache already, so that the prefetch has no effect. Mapped logits may be of another
+    type than the output: then it is always the output.
     """
 
 
@@ -28,6 +29,8 @@ def output_lines(row, out, q, nontemporal):
 def _typed_output_lines(row, out, q, nontemporal):
     if isinstance(out, types.NoneType):
         return lambda row, out, q, nontemporal: None
+    if row.dtype != out.dtype:
+        return lambda row, out, q, nontemporal: position_pointer(out, q)
     return lambda row, out, q, nontemporal: row if nontemporal else position_pointer(out, q)
 
 
