@@ -372,11 +372,11 @@ OPTIONS = {  # a new option is one entry
         lambda x, y, v: torch_stats(x, y),
         4,
     ),
-    "logit_scale=0.7": Option(
+    "logit_scale=0.75": Option(
         LOSS,
-        lambda F, x, y, v: of_rows(F.cross_entropy_value_and_grad, x, y, logit_scale=0.7),
-        lambda row: exact_scaled(row, mpmath.mpf(0.7)),
-        lambda x, y, v: torch_rows(lambda t, x, y: torch_ce(t, 0.7 * x, y), x, y),
+        lambda F, x, y, v: of_rows(F.cross_entropy_value_and_grad, x, y, logit_scale=0.75),
+        lambda row: exact_scaled(row, mpmath.mpf(0.75)),
+        lambda x, y, v: torch_rows(lambda t, x, y: torch_ce(t, 0.75 * x, y), x, y),
         needs="logit_scale",
     ),
     "softcap=30": Option(

@@ -56,7 +56,7 @@ OPTIONS = {
         "label_smoothing": each(label_smoothing=0.1),
         "lse_square_scale": each(lse_square_scale=0.03),
         "probabilities": soft,
-        "logit_scale": each(logit_scale=0.7),
+        "logit_scale": each(logit_scale=0.75),
         "softcap": each(softcap=5.0),
     },
     "focal_loss": ROWS | {"gamma": each(gamma=3.5)},
