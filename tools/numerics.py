@@ -348,14 +348,14 @@ OPTIONS = {  # a new option is one entry
         lambda F, x, y, v: of_rows(F.focal_loss_value_and_grad, x, y, gamma=2.0),
         exact_focal(2),
         lambda x, y, v: torch_rows(torch_focal(2), x, y),
-        10,
+        12,
     ),
     "focal, gamma=5": Option(
         LOSS,
         lambda F, x, y, v: of_rows(F.focal_loss_value_and_grad, x, y, gamma=5.0),
         exact_focal(5),
         lambda x, y, v: torch_rows(torch_focal(5), x, y),
-        19,
+        24,
     ),
     "distillation, T=2": Option(
         LOSS,

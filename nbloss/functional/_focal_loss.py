@@ -55,7 +55,7 @@ def focal_loss(
 
     Notes
     -----
-    Every float32 loss is within 4 + 2 gamma units in its own last place, also where p is close to 1: 1 - p is never a difference there. It
+    Every float32 loss is within 4 + 4 gamma units in its own last place, also where p is close to 1: 1 - p is never a difference there. It
     is inf where the target's logit is -inf. ``alpha`` of the paper is ``weight``. torchvision's ``sigmoid_focal_loss`` is another loss: of
     one yes-or-no question per class. Results are the same bits for any number of threads.
 
