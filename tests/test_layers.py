@@ -21,6 +21,7 @@ BENCH = [
     "session",
     "races",
     "peers",
+    "options",
     "measure",
     "variants",
     "report",

@@ -1,10 +1,11 @@
-"""The command line of `python -m nbloss bench`, `bench scaling` and `bench --variants`."""
+"""The command line of `python -m nbloss bench`, `bench scaling`, `bench --variants` and `bench --options`."""
 
 import argparse
 import os
 import sys
 
 from . import gpu
+from . import options as option_races
 from .measure import files, machine, run, scaling, timing, trees
 from .measure.clock import QUICK, Plan
 from .peers import VARIANTS, names
@@ -18,6 +19,7 @@ from .variants import wanted
 
 ABOUT = "Time nbloss against NumPy, SciPy, torch, JAX, scikit-learn, autograd and a simple Numba kernel on this machine."
 ABOUT_VARIANTS = "Time every kind of call against the plain call of the same shape, and against torch doing the same."
+ABOUT_OPTIONS = "Time the options of the losses, and the losses beside cross entropy, against the formulas of NumPy, torch, JAX and optax."
 ABOUT_SCALING = "Time one logit as the number of classes, rows and threads grows."
 
 
@@ -30,16 +32,14 @@ def main(argv=None):
     argv = sys.argv[2:] if argv is None else argv
     if _on_gpu(argv):
         return gpu.main(argv)
-    scales, varies = argv[:1] == ["scaling"], "--variants" in argv
+    scales = argv[:1] == ["scaling"]
+    kind = "scaling" if scales else next((name for name in ("variants", "options") if f"--{name}" in argv), "races")
+    parser, command = COMMANDS[kind]
     try:
-        options = (_scaling_parser() if scales else _variants_parser() if varies else _parser()).parse_args(argv[scales:])
+        options = parser().parse_args(argv[scales:])
         writable(options.json, options.png)
         with processors(options.threads):
-            if scales:
-                return _run_scaling(options)
-            if varies:
-                return _run_variants(options)
-            return _run_trees(options) if options.compare and os.path.isdir(options.compare) else _run(options)
+            return command(options)
     except (BadArguments, ValueError, NotImplementedError) as error:
         print(f"nbloss bench: error: {error}", file=sys.stderr)
         return 2
@@ -79,6 +79,7 @@ def _parser():
     parser.add_argument("--compare", metavar="FILE|FOLDER", help=compared)
     _fill(parser)
     parser.add_argument("--variants", action="store_true", help="time kinds of calls instead; `--variants --help` shows the options")
+    parser.add_argument("--options", action="store_true", help="time the options of the losses; `--options --help` shows the options")
     parser.add_argument("--device", choices=["cpu"], help="cpu; `--device cuda --help` shows the options for a GPU")
     return parser
 
@@ -88,6 +89,8 @@ def _fill(parser):
 
 
 def _run(options):
+    if options.compare and os.path.isdir(options.compare):
+        return _run_trees(options)
     for page in options.fill:
         pages.read(page)  # reports a bad page before the first race
     old = options.compare and files.read([options.compare])[0]
@@ -100,7 +103,12 @@ def _run(options):
     def job(operation, shape, dtype):
         return lambda tell: timing.race(operation, Problem.parse(shape, dtype), peers, plan, tell)
 
-    records, facts, status = run.measured([job(*race) for race in races], lambda record: report.race_table(record) + "\n", options)
+    return _measured([job(*race) for race in races], options, old)
+
+
+def _measured(jobs, options, old=None):
+    """Run the jobs, and show, draw and fill in their races."""
+    records, facts, status = run.measured(jobs, lambda record: report.race_table(record) + "\n", options)
     if records:
         print(report.summary(records), report.verdict(records), machine.about(facts), sep="\n\n")
         if old:
@@ -109,6 +117,33 @@ def _run(options):
         for page in options.fill:
             pages.fill(page, records, facts)
     return status
+
+
+def _options_parser():
+    about = (
+        f"{ABOUT_OPTIONS} Most peers have no such function: they run the formula that their users write, with their own differentiation."
+    )
+    parser = Parser("bench --options", about)
+    parser.add_argument("--options", action="store_true", help="this benchmark")
+    operations = f"any of {', '.join(option_races.OPERATIONS)} (default: those that this nbloss has)"
+    parser.add_argument("--op", nargs="+", metavar="OP", choices=option_races.OPERATIONS, help=operations)
+    parser.add_argument("--shape", nargs="+", metavar="NxC", help=f"NxC (default: {' '.join(option_races.SHAPES)})")
+    peers = f"any of {', '.join(option_races.names())} (default: all that are installed)"
+    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=option_races.names(), help=peers)
+    _fill(parser)
+    return parser
+
+
+def _run_options(options):
+    for page in options.fill:
+        pages.read(page)
+    races = [] if options.earlier else option_races.chosen(options.op, options.shape, options.quick)
+    plan = QUICK if options.quick else Plan()
+
+    def job(operation, shape):
+        return lambda tell: timing.race(operation, option_races.OptionProblem.parse(shape), options.peers, plan, tell)
+
+    return _measured([job(*race) for race in races], options)
 
 
 def _run_trees(options):
@@ -188,3 +223,11 @@ def _run_variants(options):
         for page in options.fill:
             pages.fill(page, records, facts)
     return status
+
+
+COMMANDS = {  # kind -> its parser, and what runs it
+    "races": (_parser, _run),
+    "scaling": (_scaling_parser, _run_scaling),
+    "variants": (_variants_parser, _run_variants),
+    "options": (_options_parser, _run_options),
+}

@@ -1,4 +1,4 @@
-"""The script behind docs/numerics.md: it runs, its page holds what it would print, and nbloss keeps its own rule in every cell."""
+"""The script behind docs/numerics.md: it runs, its page holds what it would print, and nbloss keeps its own rules in every cell."""
 
 import importlib.util
 import re
@@ -33,6 +33,32 @@ def test_the_page_has_the_lines_that_the_script_makes(lines):
     told = re.findall(r"^\| (\w+) \| ([^|]+) \| (\w+) \| [*\d]", page, re.M)
     made = [(dtype, name.replace("300 classes", "20000 classes"), operation) for dtype, name, operation, *_ in lines]
     assert told == made
+
+
+@pytest.fixture(scope="module")
+def option_lines():
+    return list(numerics.measure_options(3))
+
+
+def test_every_option_keeps_its_bound(option_lines):
+    options = numerics.offered()
+    bounded = [(*texts, ours) for *texts, ours, _ in option_lines if texts[-1] != "gradient" and options[texts[1]].bound]
+    assert {line[1] for line in bounded} == {name for name, option in options.items() if option.bound}
+    assert [line for line in bounded if not line[-1] <= options[line[1]].bound] == []
+    assert [line for line in option_lines if not np.isfinite(line[-2])] == []
+
+
+def test_the_options_of_the_page_are_those_of_the_script(option_lines):
+    page = (ROOT / "docs" / "numerics.md").read_text().partition(numerics.BEGIN.format(", options"))[2].partition(numerics.END)[0]
+    told = re.findall(r"^\| (float\d+) \| ([^|]+) \| ([^|]+) \| (\w+) \| [*\d]", page, re.M)
+    assert told == [tuple(texts) for *texts, _, _ in option_lines]
+
+
+def test_a_wrong_option_has_a_large_error(monkeypatch):
+    right = numerics.OPTIONS["sample_weight"]
+    wrong = right._replace(ours=lambda F, x, y, v: right.ours(F, x, y, 1.00001 * v))
+    monkeypatch.setattr(numerics, "OPTIONS", {"sample_weight": wrong})
+    assert all(ours > 20 for dtype, _, _, result, ours, _ in numerics.measure_options(3) if result == "loss")
 
 
 def test_an_error_is_counted_in_units_in_the_last_place():

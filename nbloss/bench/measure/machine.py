@@ -10,7 +10,7 @@ import nbloss
 
 from ..session import cpus
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "torch", "jax", "jaxlib", "autograd", "scikit-learn", "ml_dtypes")
+_PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "torch", "jax", "jaxlib", "optax", "autograd", "scikit-learn", "ml_dtypes")
 _VARIABLES = ("NUMBA_", "NBLOSS_", "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_", "XLA_")
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 QUIET = 0.1  # processors; an idle desktop uses less

@@ -9,6 +9,7 @@ the median over the rounds. Peers that would take minutes skip some of the round
 import random
 import time
 
+from ..options import PEERS as OPTION_PEERS
 from ..peers import PEERS, VARIANTS, WrongResult, check
 from ..session import cpus
 from .clock import Plan, quartiles, schedule, takes_part, turn, wall_clock
@@ -25,12 +26,13 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
     """
     plan, tell = plan or Plan(), progress or (lambda text: None)
     # In the order of the table, with nbloss first: peers/nbloss.py explains why.
-    names = [peer for peer in PEERS[operation] if (peer not in VARIANTS if peers is None else peer in peers)]
+    table = PEERS[operation] if operation in PEERS else OPTION_PEERS[operation]
+    names = [peer for peer in table if (peer not in VARIANTS if peers is None else peer in peers)]
     contenders, runs = {}, {}
     for name in names:
         tell(f"{operation} {problem}: checking {name}")
         try:
-            runs[name] = check(operation, name, problem)
+            runs[name] = check(operation, name, problem, table[name](problem))
         except NotImplementedError as reason:
             contenders[name] = {"absent": str(reason)}
         except WrongResult as reason:

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from ..options import OPERATIONS as OPTION_OPERATIONS
 from ..problem import OPERATIONS
 from ..session import cpus
 
@@ -57,4 +58,7 @@ def read(p):
 
 
 YARDSTICKS = {"copy": copy, "read": read}
-YARDSTICK = {operation: "read" if operation in ("nll_loss", "cross_entropy") else "copy" for operation in OPERATIONS}
+YARDSTICK = {
+    operation: "read" if operation in ("nll_loss", "cross_entropy", "cross_entropy_stats") else "copy"
+    for operation in (*OPERATIONS, *OPTION_OPERATIONS)
+}

@@ -35,9 +35,10 @@ class WrongResult(Exception):
     """The results of a peer differ from the expected ones, so the peer must not be timed."""
 
 
-def _setup(module, function, problem):
+def setup(package, module, function, problem):
+    """Call a setup function of a peer: the function of this name in a module of the package."""
     try:
-        peer = import_module(f".{module}", __package__)
+        peer = import_module(f".{module}", package)
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "nbloss":
             raise  # nbloss itself is broken: a test must fail here and not skip
@@ -46,7 +47,7 @@ def _setup(module, function, problem):
 
 
 PEERS = {
-    operation: {peer: partial(_setup, module, operation) for peer, (module, covers) in _COVERAGE.items() if operation in covers}
+    operation: {peer: partial(setup, __name__, module, operation) for peer, (module, covers) in _COVERAGE.items() if operation in covers}
     for operation in OPERATIONS
 }
 

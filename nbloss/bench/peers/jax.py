@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 
-def _jitted(p, function, *arrays):
+def jitted(p, function, *arrays):
     """Compile `function` for the CPU. The callable waits for the result of every call.
 
     float64 needs JAX's x64 mode. The mode is set around each call, because setting it for the process would affect other
@@ -48,24 +48,24 @@ def _cross_entropy(x, y):  # the formula of optax.softmax_cross_entropy_with_int
 
 
 def log_softmax(p):
-    return _jitted(p, lambda x: jax.nn.log_softmax(x, axis=1), p.logits)
+    return jitted(p, lambda x: jax.nn.log_softmax(x, axis=1), p.logits)
 
 
 def log_softmax_backward(p):
-    return _jitted(p, lambda g, y: g - jnp.exp(y) * g.sum(axis=1, keepdims=True), p.grad_output, p.log_probs)
+    return jitted(p, lambda g, y: g - jnp.exp(y) * g.sum(axis=1, keepdims=True), p.grad_output, p.log_probs)
 
 
 def nll_loss(p):
-    return _jitted(p, _nll, p.log_probs, p.target)
+    return jitted(p, _nll, p.log_probs, p.target)
 
 
 def nll_loss_backward(p):
-    return _jitted(p, jax.grad(_nll), p.log_probs, p.target)
+    return jitted(p, jax.grad(_nll), p.log_probs, p.target)
 
 
 def cross_entropy(p):
-    return _jitted(p, _cross_entropy, p.logits, p.target)
+    return jitted(p, _cross_entropy, p.logits, p.target)
 
 
 def cross_entropy_value_and_grad(p):
-    return _jitted(p, jax.value_and_grad(_cross_entropy), p.logits, p.target)
+    return jitted(p, jax.value_and_grad(_cross_entropy), p.logits, p.target)

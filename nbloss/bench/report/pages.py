@@ -6,12 +6,12 @@ replaced. KIND is a key of `KINDS`.
 
 import re
 
-from .. import races
+from .. import options, races
 from ..measure.machine import busy_note
 from ..problem import Problem
 from ..races import title
 from . import variants
-from .report import matrix, outcomes, split, tally
+from .report import matrix, missing, outcomes, slower, split, tally
 
 _BLOCK = re.compile(r"(<!-- nbloss bench: (\w+) -->\n).*?(<!-- end of nbloss bench -->\n)", re.DOTALL)
 
@@ -76,13 +76,25 @@ def _near(record):
     return [title(record), name, f"{ratio:.3g}x", *(f"{times:.2f} {yardstick}" for times in (ours, ours * ratio / 3, least))]
 
 
-KINDS = {"short": short, "full": full, "threefold": threefold, "variants": variants.markdown}
+def of_options(records, facts):
+    """Every race of the options, every cell that is lost, and the peers that were not timed."""
+    found = slower(records)
+    lost = [f"`{title(record, ' ')}` to {rival} ({ratio:.2f}x)" for record, rival, ratio in found]
+    lines = [f"Cells where a rival is faster: {', '.join(lost) or 'none'}."]
+    lines += [f"Not timed in {len(some)} of {len(records)} races: {peer}, {reason}." for (peer, reason), some in missing(records).items()]
+    return [*_setting(facts), "", *_markdown(records), "", *(part for line in lines for part in (line, ""))][:-1]
+
+
+KINDS = {"short": short, "full": full, "threefold": threefold, "variants": variants.markdown, "options": of_options}
 
 
 def _of(records):
     """The kinds of tables that results have."""
-    of_variants = any("variant" in record for record in records)
-    return {kind for kind in KINDS if (kind == "variants") == of_variants}
+    if any("variant" in record for record in records):
+        return {"variants"}
+    if any(record["operation"] in options.OPERATIONS for record in records):
+        return {"options"}
+    return {*KINDS} - {"variants", "options"}
 
 
 def filled(text, records, facts):

@@ -1,6 +1,7 @@
 """Races as text for the terminal and tables for the pages. Lost races are shown like won ones."""
 
 from ..measure.yardsticks import YARDSTICKS
+from ..options import names as option_peers
 from ..peers import VARIANTS, names
 from ..races import title
 
@@ -54,6 +55,22 @@ def outcomes(records):
         yield ("tie" if not apart else "win" if theirs["to_nbloss"] > 1 else "LOSS"), record, rival, theirs["to_nbloss"]
 
 
+def slower(records):
+    """(record, rival, its time over nbloss's) wherever a rival is faster than nbloss, the largest difference first."""
+    found = [(record, peer, r["to_nbloss"]) for record in records for peer, r in split(record)[0]
+             if peer not in YARDSTICKS and peer not in VARIANTS and r["to_nbloss"] and r["to_nbloss"] < 1]  # fmt: skip
+    return sorted(found, key=lambda item: item[2])
+
+
+def missing(records):
+    """{(peer, why it was not timed): the races}, such as a library that is not installed."""
+    found = {}
+    for record in records:
+        for peer, kind, reason in split(record)[1]:
+            found.setdefault((peer, f"{kind}: {reason}"), []).append(record)
+    return found
+
+
 def verdict(records):
     """How many races nbloss won, lost and tied, and one line for each race."""
     found = list(outcomes(records))
@@ -75,7 +92,8 @@ def matrix(records):
     A row has nbloss's time, its multiple of the memory baseline, and each rival's time as a multiple of nbloss's. ``*``
     marks the fastest peer of a row.
     """
-    rivals = [peer for peer in names() if peer != "nbloss" and any("seconds" in r["contenders"].get(peer, {}) for r in records)]
+    known = dict.fromkeys([*names(), *option_peers()])
+    rivals = [peer for peer in known if peer != "nbloss" and any("seconds" in r["contenders"].get(peer, {}) for r in records)]
     return ["", "nbloss", "x copy/read", *rivals], [_row(record, rivals) for record in records]
 
 

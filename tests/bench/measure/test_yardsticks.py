@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nbloss.bench.measure.yardsticks import YARDSTICK, YARDSTICKS
+from nbloss.bench.options import OPERATIONS as OPTION_OPERATIONS
 from nbloss.bench.problem import OPERATIONS, Problem
 
 
@@ -17,4 +18,4 @@ def test_the_memory_baselines_copy_and_read_everything(shape, dtype):
 
 
 def test_every_operation_has_a_memory_baseline():
-    assert set(YARDSTICK) == set(OPERATIONS) and set(YARDSTICK.values()) == set(YARDSTICKS)
+    assert set(YARDSTICK) == {*OPERATIONS, *OPTION_OPERATIONS} and set(YARDSTICK.values()) == set(YARDSTICKS)

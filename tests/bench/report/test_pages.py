@@ -66,7 +66,13 @@ def test_tables_of_other_results_stay_as_they_are():
 @pytest.mark.skipif(not (ROOT / "docs" / "bench.json").exists(), reason="the wheel does not contain the pages")
 @pytest.mark.parametrize(
     ("page", "numbers"),
-    [("README.md", "bench"), ("docs/performance.md", "bench"), ("docs/operations.md", "operations"), ("docs/performance.md", "variants")],
+    [
+        ("README.md", "bench"),
+        ("docs/performance.md", "bench"),
+        ("docs/operations.md", "operations"),
+        ("docs/performance.md", "variants"),
+        ("docs/bench-options.md", "options"),
+    ],
 )
 def test_the_tables_of_this_repository_are_those_that_bench_fills_in(page, numbers):
     text = pages.read(ROOT / page)
