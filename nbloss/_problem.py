@@ -244,7 +244,7 @@ class Problem:
         return self._weighed(losses) if self.soft else losses
 
     def _losses_of(self, x, y, at, options, upstream, losses, out):
-        """Fill the losses, and the gradient, of the positions that ``at`` picks: those of the logits x and of the probabilities y, if any."""
+        """Fill the losses and the gradient of the positions that ``at`` picks, which have the logits x, and the probabilities y, if any."""
         kernels, outputs = self.backend.kernels, (options, at(upstream), at(losses), out)
         w = self.class_weights() if self.soft or self.smoothing > 0 else None
         if self.soft:

@@ -52,10 +52,10 @@ SIGNATURES = {
     "softcap=None, logit_scale=1.0, "
     "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "cross_entropy_hvp": "v, input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, softcap=None, logit_scale=1.0, "
     "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "cross_entropy_hessian_diag": "input, target, weight=None, *, "
-    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, "
+    "ignore_index=-100, reduction='mean', label_smoothing=0.0, lse_square_scale=0.0, softcap=None, logit_scale=1.0, "
     "sample_weight=None, divisor=None, empty='nan', grad_output=1.0, out=None, device=None",
     "focal_loss": "input, target, weight=None, *, "
     "gamma=2.0, ignore_index=-100, reduction='mean', sample_weight=None, divisor=None, empty='nan', device=None",

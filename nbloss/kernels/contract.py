@@ -42,8 +42,8 @@ lse, ...      (positions,)        statistics, one number per position: of the co
 ``cross_entropy_hvp``             out = A p (v - P) + B p P: the Hessian times v, where P = sum p v, A = coef (1 + 2 lam L), B = coef 2 lam.
                                   ``out`` may be v
 ``cross_entropy_hessian_diag``    out = A p (1 - p) + B p^2: the Hessian's diagonal
-``mapped_hessian``                out = the Hessian times v, or its diagonal where v is None, if options map the logits. x, v and ``out`` are
-                                  of the computed type. ``hessian(u, v, out, part)`` and ``gradient(u, out, part)`` are the same and the
+``mapped_hessian``                out = the Hessian times v, or its diagonal where v is None, if options map the logits. x, v and ``out``
+                                  are of the computed type. ``hessian(u, v, out, part)`` and ``gradient(u, out, part)`` are the same and the
                                   gradient for mapped logits u, of a part of the positions (``part``; None: all)
 ``row_mass``                      mass = M: a sum w y + b sum w for probabilities y; for smoothed class numbers (y is None) it is scale +
                                   spread sum w

@@ -8,9 +8,19 @@ the contract; the last bit may differ from the compiled kernels. The code is nei
 import numpy as np
 
 from nbloss.kernels.contract import DONE, EMPTY, NOT_DONE, POSITIVE
-from nbloss.kernels.math import divergence, epilogue, logit_map
+from nbloss.kernels.math import divergence, epilogue
 from nbloss.kernels.math.rowmath import positive_logp
-from nbloss.kernels.reference_rows import WIDE, class_column, finish, rows_of, softmax_of, upstream_column, write
+from nbloss.kernels.reference_rows import (
+    WIDE,
+    class_column,
+    finish,
+    map_formulas,
+    mapped_rows,
+    rows_of,
+    softmax_of,
+    upstream_column,
+    write,
+)
 
 _formulas = epilogue.make(
     lambda function: function,
@@ -30,29 +40,6 @@ def _exp_remainder(z):
     for k in range(20, 1, -1):
         series = (series * near + 1) / k
     return np.where(np.abs(z) < 0.5, series * near * near, np.expm1(z) - z)
-
-
-def _series_of_tanh(z):
-    """(tanh(v) / v - 1) / z for z = v^2."""
-    v = np.sqrt(np.where(z > 0, z, 1))
-    return np.where(z > 0, (np.tanh(v) / v - 1) / np.where(z > 0, z, 1), -1 / WIDE(3))
-
-
-_map = logit_map.make(
-    lambda function: function, lambda function: function, WIDE, np.where, np.less, lambda a, b, c: a * b + c, np.abs, np.copysign,
-    lambda t: np.exp(np.where(np.isnan(t), -np.inf, t)), _series_of_tanh,
-)  # fmt: skip
-
-
-def _mapped(x, options):
-    """The rows of mapped logits, and their slopes; 1 without a map."""
-    if options is None or not options.maps:
-        return x, 1
-    cap, scale = options.softcap, WIDE(options.logit_scale)
-    if cap is None:
-        return x * scale, scale
-    v = x * (scale / WIDE(cap))
-    return _map.capped(x, v, v * v, *_map.near(v, v * v, scale), scale, WIDE(cap))
 
 
 _divergence = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)
@@ -129,7 +116,7 @@ def cross_entropy(x, target, mask, scale, options, upstream, loss, out):
     hit, weight = class_column(target, mask, counts), scale[:, None].astype(WIDE)
     g, gradient = upstream_column(upstream, out, loss.size), None
     with np.errstate(all="ignore"):
-        u, slopes = _mapped(rows_of(x), options)
+        u, slopes = mapped_rows(rows_of(x), options)
         m, gap, e, s, _, log_s = softmax_of(u)
         own_gap = np.take_along_axis(gap, hit, axis=1)
         losses = _formulas.index_loss(weight, log_s, own_gap, m, options)
@@ -154,7 +141,7 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
         counts, q = np.ones(loss.size, bool), w * (rows_of(y) * a + b)
     total, g, gradient = q.sum(axis=1, keepdims=True), upstream_column(upstream, out, loss.size), None
     with np.errstate(all="ignore"):
-        u, slopes = _mapped(rows_of(x), options)
+        u, slopes = mapped_rows(rows_of(x), options)
         m, gap, e, s, rest, log_s = softmax_of(u)
         gaps = np.where(q == 0, 0, q * gap).sum(axis=1, keepdims=True)
         losses = _formulas.soft_loss(total, log_s, gaps, m, options)
@@ -191,7 +178,7 @@ def cross_entropy_hessian_diag(x, coef, options, out):
 
 
 def mapped_hessian(x, v, options, hessian, gradient, out):
-    u, slope = _mapped(x.astype(WIDE), options)
+    u, slope = mapped_rows(x.astype(WIDE), options)
     values, product, of_logits = np.ones_like(x) if v is None else v, np.empty_like(x), np.empty_like(x)
     logits = u.astype(x.dtype)
     with np.errstate(all="ignore"):
@@ -199,8 +186,8 @@ def mapped_hessian(x, v, options, hessian, gradient, out):
         gradient(logits, of_logits, None)
         bend = 0
         if options.softcap is not None:
-            bend = _map.bend(u, slope, WIDE(options.logit_scale) / WIDE(options.softcap), 1 / WIDE(options.softcap))
-        out[...] = _map.second(product * (slope if v is None else 1), slope, of_logits.astype(WIDE), bend, values)
+            bend = map_formulas.bend(u, slope, WIDE(options.logit_scale) / WIDE(options.softcap), 1 / WIDE(options.softcap))
+        out[...] = map_formulas.second(product * (slope if v is None else 1), slope, of_logits.astype(WIDE), bend, values)
 
 
 def row_mass(y, w, a, b, classes, scale, spread, mass):

@@ -1,6 +1,8 @@
-"""Rows of numbers, for ``nbloss.kernels.reference``: what its kernels read and write, and the softmax."""
+"""Rows of numbers, for ``nbloss.kernels.reference``: what its kernels read and write, the softmax, and mapped logits."""
 
 import numpy as np
+
+from nbloss.kernels.math import logit_map
 
 WIDE = np.longdouble
 
@@ -57,3 +59,29 @@ def finish(counts, losses, gradient, upstream, loss, out):
 def upstream_column(upstream, out, count):
     """The upstream gradient of each row, shape (rows, 1); None where no gradient is asked for."""
     return None if out is None else np.broadcast_to(upstream, (count,))[:, None].astype(WIDE)
+
+
+# ------------------------------ mapped logits ------------------------------
+
+
+def _series_of_tanh(z):
+    """(tanh(v) / v - 1) / z for z = v^2."""
+    v = np.sqrt(np.where(z > 0, z, 1))
+    return np.where(z > 0, (np.tanh(v) / v - 1) / np.where(z > 0, z, 1), -1 / WIDE(3))
+
+
+map_formulas = logitmap_formulas.make(
+    lambda function: function, lambda function: function, WIDE, np.where, np.less, lambda a, b, c: a * b + c, np.abs, np.copysign,
+    lambda t: np.exp(np.where(np.isnan(t), -np.inf, t)), _series_of_tanh,
+)  # fmt: skip
+
+
+def mapped_rows(x, options):
+    """The rows of mapped logits, and their slopes; 1 without a map."""
+    if options is None or not options.maps:
+        return x, 1
+    cap, scale = options.softcap, WIDE(options.logit_scale)
+    if cap is None:
+        return x * scale, scale
+    v = x * (scale / WIDE(cap))
+    return map_formulas.capped(x, v, v * v, *map_formulas.near(v, v * v, scale), scale, WIDE(cap))

@@ -35,7 +35,7 @@ _KINDS = {"f": "float32", "d": "float64"}  # NumPy takes microseconds to name a 
 
 
 def make_map(kind):
-    """``map(x, cap, scale, ratio)``, which gives u and the slope of a logit, and the formulas of second derivatives; ``kind`` is the computed type."""
+    """``map(x, cap, scale, ratio)``, which gives u and the slope of a logit, and ``bend`` and ``second`` of the formulas."""
     real = REAL_TYPE[kind]
     zero, one, lowest = real(0), real(1), real(-np.inf)
 
