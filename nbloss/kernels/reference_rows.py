@@ -70,7 +70,7 @@ def _series_of_tanh(z):
     return np.where(z > 0, (np.tanh(v) / v - 1) / np.where(z > 0, z, 1), -1 / WIDE(3))
 
 
-map_formulas = logitmap_formulas.make(
+map_formulas = logit_map.make(
     lambda function: function, lambda function: function, WIDE, np.where, np.less, lambda a, b, c: a * b + c, np.abs, np.copysign,
     lambda t: np.exp(np.where(np.isnan(t), -np.inf, t)), _series_of_tanh,
 )  # fmt: skip
