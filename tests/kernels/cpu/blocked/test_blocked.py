@@ -1,5 +1,6 @@
 """Arrays of any layout: the bits of C order, and nothing beside the output is touched."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,7 @@ from nbloss.kernels.math.epilogue import RowOptions
 SHAPES = [(70, 53, 1), (1, 100, 37), (3, 49, 64), (5, 130, 5), (2, 1030, 19), (9, 64, 16), (600, 300, 1)]
 FEW = [(40, 3, 1), (3, 21, 70), (5, 48, 7)]  # these take other kernels
 OPERATIONS = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "cross_entropy", "cross_entropy_soft"]
-OPERATIONS += ["nll_soft", "nll_soft_backward", "nll_backward"]
+OPERATIONS += ["nll_soft", "nll_soft_backward", "nll_backward", "cross_entropy of capped logits", "cross_entropy_soft of scaled logits"]
 STORED = {"float32": np.float32, "float64": np.float64, "float16": np.uint16, "bfloat16": np.int16}
 LAYOUTS = [
     "".join(signs) + order for order in ("ocj", "ojc", "coj", "jco", "joc") for signs in product("+-2", repeat=3) if signs.count("2") < 3
@@ -61,14 +62,14 @@ def operations(rng, shape, dtype):
     scale[::7] = 0
     options = RowOptions(0.125)
 
-    def cross_entropy(x, out):
+    def cross_entropy(x, out, options=options):
         loss = np.empty(count, computed)
         kernel_set.cross_entropy(x, target, -1, scale, options, None if out is None else upstream, loss, out)
         return loss
 
-    def soft(x, y, out):
+    def soft(x, y, out, options=None):
         loss = np.empty(count, computed)
-        kernel_set.cross_entropy_soft(x, y, w, 0.9, 0.01, None, 0, None, None, None, None if out is None else upstream, loss, out)
+        kernel_set.cross_entropy_soft(x, y, w, 0.9, 0.01, None, 0, None, None, options, None if out is None else upstream, loss, out)
         return loss
 
     probabilities = rng.random(shape).astype(computed)
@@ -89,6 +90,8 @@ def operations(rng, shape, dtype):
         "log_softmax_backward": (kernel_set.log_softmax_backward, [g, y]),
         "cross_entropy": (cross_entropy, [x]),
         "cross_entropy_soft": (soft, [x, probabilities]),
+        "cross_entropy of capped logits": (partial(cross_entropy, options=RowOptions(None, None, 5.0, 1.0)), [x]),
+        "cross_entropy_soft of scaled logits": (partial(soft, options=RowOptions(None, None, None, 0.75)), [x, probabilities]),
     }
 
 
