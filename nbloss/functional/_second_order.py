@@ -72,8 +72,8 @@ def cross_entropy_hvp(
     differences to ``v`` at that class are summed, so that v - P keeps its digits. A class with p = 0 (a logit of -inf) has the result 0. A
     row with a logit of nan or +inf, or of -inf alone, is nan. A number of ``v`` that is not finite makes its row nan or infinite.
 
-    With ``softcap`` or ``logit_scale`` the logits x are those after them, u, and the chain rule adds the derivative of the gradient's factor
-    du / dx: the product is u' * H_u (u' v) + dL/du * u'' * v. That takes about five times as long.
+    With ``softcap`` or ``logit_scale`` the Hessian H_u is that with respect to the mapped logits u, and the chain rule adds the bend of the
+    map: the product is u' * H_u (u' v) + (dl/du) * u'' * v. It needs the gradient, too, and takes longer.
 
     The same product is the backward of a gradient (double backward) and its forward derivative (JVP).
 

@@ -59,6 +59,8 @@ CALLS = {
     "cross_entropy_hvp": lambda x, y, p, w, g: F.cross_entropy_hvp(x, x, y),
     "cross_entropy_hvp smoothing": lambda x, y, p, w, g: F.cross_entropy_hvp(x, x, y, w, label_smoothing=0.1, sample_weight=g),
     "cross_entropy_hvp in place": lambda x, y, p, w, g: F.cross_entropy_hvp(x, x, y, lse_square_scale=1e-4, out=x),
+    "cross_entropy_hvp softcap in place": lambda x, y, p, w, g: F.cross_entropy_hvp(x, x, y, softcap=30.0, out=x),
+    "cross_entropy_hessian_diag logit_scale": lambda x, y, p, w, g: F.cross_entropy_hessian_diag(x, p, w, logit_scale=0.5),
     "cross_entropy_hessian_diag": lambda x, y, p, w, g: F.cross_entropy_hessian_diag(x, y, grad_output=2.0),
     "cross_entropy_hessian_diag probabilities": lambda x, y, p, w, g: F.cross_entropy_hessian_diag(x, p, w, label_smoothing=0.1),
     "nll_loss": lambda x, y, p, w, g: F.nll_loss(x, y),

@@ -33,6 +33,9 @@ CASES = {
     "scaled logits": (logit_map.map_logits, ("float32", False), ("*int16", F, N, "float32", "float32", "float32")),
     "slopes": (logit_map.multiply_slopes, ("float32", True), ("*uint16", F, "*uint16", N, "float32", "float32", "float32")),
     "slopes, float64": (logit_map.multiply_slopes, ("float64", True), (D, D, D, N, "float64", "float64", "float64")),
+    "bends": (logit_map.map_second, ("float32", True, True), (F, F, F, F, F, F, N, "float32", "float32", "float32")),
+    "bends, float64": (logit_map.map_second, ("float64", True, False), (D, D, D, D, D, D, N, "float64", "float64", "float64")),
+    "chain rule": (logit_map.unmap_second, ("float32", True), (F, F, F, F, F, "*uint16", N)),
     "copy of bits": (strided_copy.strided_copy, (8, "bits", False), ("*int16", N, N, "*int16", N, *SIZES_AND_STRIDES)),
     "copy of floats": (strided_copy.strided_copy, (3, "float", False), ("*uint16", N, N, F, N, *SIZES_AND_STRIDES)),
     "copy of float64 to float16": (strided_copy.strided_copy, (2, "float", True), (D, N, N, "*uint16", N, *SIZES_AND_STRIDES)),
@@ -49,6 +52,8 @@ IN_FLOAT32 = (
     "capped logits",
     "scaled logits",
     "slopes",
+    "bends",
+    "chain rule",
 )
 
 
