@@ -348,6 +348,10 @@ BAD_EMPTY = [(v, ValueError) for v in ("", "NAN", 0, None, np.nan, ["zero"])]
 BAD_DEVICE = [(v, ValueError) for v in ("tpu", "", "cuda:x", 3)]
 
 
+CAPS = [None, None, None, 30.0, 2, np.float32(0.5), np.array(7.0)]
+SCALES = [1.0, 1.0, 1.0, 1, 0.5, np.float32(1.5), np.array(2.0)]
+BAD_CAP = [(v, ValueError) for v in (0, -0.1, np.nan, np.inf, -1)] + [(v, TypeError) for v in ("0.1", 1j, [0.1], np.ones(1))]
+BAD_LOGIT_SCALE = [*BAD_CAP, (None, TypeError)]
 GAMMAS = [0.0, 0.5, 1, 2.0, np.float32(3.0), np.array(5.0)]
 LSE_SCALES = [0.0, 0.0, 0.0, 1e-3, np.float32(0.5), 1]
 
@@ -456,6 +460,8 @@ def _draw_loss(draw, case, rng, dtype):
         good = st.sampled_from([0.0, 0.0, 0.1, 1.0, 0, True, np.float32(0.5), np.array(0.25)])
         option(draw, case, "label_smoothing", good, BAD_SMOOTHING)
         option(draw, case, "lse_square_scale", st.sampled_from(LSE_SCALES if moderate(case) else [0.0, 0]), BAD_SCALE)
+        option(draw, case, "softcap", st.sampled_from(CAPS), BAD_CAP)
+        option(draw, case, "logit_scale", st.sampled_from(SCALES if moderate(case) else [1.0]), BAD_LOGIT_SCALE)
     if case.function.endswith("backward"):
         put_grad_output(draw, case, rng, losses if reduction in ("none", None) else ())
     if case.function.endswith(("backward", "grad")):

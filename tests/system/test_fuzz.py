@@ -115,6 +115,18 @@ def lse_terms(case, rows):
     return lam, lse, bound
 
 
+def mapped_rows(case, rows):
+    """``(u, du / dx, size)`` of scaled and capped logits: an error of u is an error of the exponent, and scales with ``size``."""
+    cap, scale = case.arguments.get("softcap"), float(case.arguments.get("logit_scale", 1.0))
+    if cap is None and scale == 1.0:
+        return rows, 1, 0
+    u, slope = reference.mapped(rows, cap if cap is None else float(cap), scale)
+    with np.errstate(all="ignore"):
+        largest = np.where(np.isfinite(u), np.abs(u), 0).max(axis=-1, keepdims=True)
+        steep = 0 if cap is None else np.where(np.isfinite(rows), np.minimum(np.abs(scale * rows / float(cap)), 400), 0)
+    return u, np.where(np.isnan(slope), 1, slope), 4 * (largest + steep)
+
+
 def focal_rows(case, keep):
     """What the focal loss makes of each row: the oracle's ``focal_rows``."""
     return reference.focal_rows(case.plain["input"], np.where(keep, case.plain["target"], 0), case.arguments["gamma"])
@@ -151,7 +163,9 @@ def check_loss(case, loss):
         return
     q, keep, divisor = distribution_of(case)
     rows = logp = reference.classes_last(x)
+    size = 0
     if not case.function.startswith("nll"):
+        rows, _, size = mapped_rows(case, rows)
         logp = reference.log_softmax(rows)
     with np.errstate(all="ignore"):
         losses = reference.row_losses(logp, q, keep)
@@ -169,6 +183,7 @@ def check_loss(case, loss):
             sizes = sizes + np.where(keep & np.isfinite(more), more, 0)
         if case.function.startswith("focal"):
             sizes = np.where(np.isfinite(losses), np.abs(losses), 0) * (1 + float(case.arguments["gamma"]))
+        sizes = sizes + np.where(keep, np.abs(q).sum(axis=-1) * np.max(np.broadcast_to(size, logp.shape), axis=-1), 0)
         tolerance = sizes * eps(work(x.dtype)) * (8 + np.sqrt(class_count(x.shape)) / 4)
         expected = reference.reduced(losses, divisor, reduction, case.arguments["empty"])
         if reduction not in ("none", None):
@@ -189,22 +204,22 @@ def check_gradient(case, gradient):
         return
     q, keep, divisor = distribution_of(case)
     upstream = reference.upstream(g, keep.shape, divisor, case.arguments["reduction"], case.arguments["empty"])
-    rows = reference.classes_last(x)
+    rows, slope, size = mapped_rows(case, reference.classes_last(x))
     with np.errstate(all="ignore"):
         p = np.exp(reference.log_softmax(rows))
-        above, gamma = upstream[..., None], 0.0
+        above, gamma = upstream[..., None] * slope, 0.0
         if case.function.startswith("focal"):
             above, gamma = above * focal_rows(case, keep)[2][..., None], float(case.arguments["gamma"])
         spread, hit = above * q.sum(axis=-1, keepdims=True) * p, above * q
         lam, lse, bound = lse_terms(case, rows)
-        more = np.abs(upstream[..., None]) * np.abs(q).sum(axis=-1, keepdims=True) * p * 2 * lam * bound if lam else 0
+        more = np.abs(above) * np.abs(q).sum(axis=-1, keepdims=True) * p * 2 * lam * bound if lam else 0
         spread = spread * (1 + 2 * lam * lse) if lam else spread
         expected = np.where((keep & not_numbers(rows))[..., None], np.nan, spread - hit)
         nothing = ~keep | unread(case, q) | (upstream == 0)
         expected = np.where(nothing[..., None], 0, expected)
         gap = np.abs(rows - rows.max(axis=-1, keepdims=True))
         gap = np.where(np.isfinite(gap), np.minimum(gap, 200), 0)
-        tolerance = eps(work(x.dtype)) * (12 + gap + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit) + more)
+        tolerance = eps(work(x.dtype)) * (12 + gap + size + np.sqrt(class_count(x.shape)) / 4) * (np.abs(spread) + np.abs(hit) + more)
         tolerance = tolerance * (1 + gamma)
         tolerance = tolerance + eps(x.dtype) * np.abs(expected) + floor(x.dtype)
     close(gradient, reference.classes_back(expected, x), reference.classes_back(tolerance, x))
