@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment; nothing else is installed or changed. gpu-check makes none.
 PYTHON ?= python3
 
-.PHONY: demo test test-free-threaded fuzz big bench figures asv lint wheels arm gpu-check clean
+.PHONY: demo test test-slow test-free-threaded fuzz big bench figures asv lint wheels arm gpu-check clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
@@ -10,6 +10,9 @@ test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto --dist worksteal
 	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_sim
 	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_host
+
+test-slow: .venv-test/ready
+	NBLOSS_SLOW=1 .venv-test/bin/python -m pytest -n auto --dist worksteal tests/functional
 
 fuzz: .venv-test/ready
 	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/system/test_fuzz.py -k new_cases

@@ -24,6 +24,22 @@ except ImportError:
     pass
 
 
+# Tests of options: each case compiles kernels, and all cases of an option share its formulas.
+OF_OPTIONS = (
+    "test_cross_entropy_stats", "test_distillation", "test_focal_loss", "test_lse_square_scale", "test_mapped_hessian", "test_option_pairs",
+    "test_sample_weight", "test_second_order", "test_softcap",
+)  # fmt: skip
+CASES_OF_OPTIONS = 8
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep a few cases of each test of options; with NBLOSS_SLOW=1, and of a test that is named on the command line, all."""
+    import tiers  # in a folder that is on the path from here on
+
+    if not tiers.is_slow() and not any("test_" in str(arg) for arg in config.args):
+        tiers.keep_cases(config, items, CASES_OF_OPTIONS, lambda item: item.path.stem in OF_OPTIONS)
+
+
 @pytest.fixture(autouse=True)
 def _any_numbers_as_log_probabilities(monkeypatch):
     """Most tests call `nll_loss` with any numbers. functional/test_nll_warning.py asks for the warning."""

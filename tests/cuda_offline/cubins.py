@@ -1,6 +1,5 @@
 """Registers, memory and instructions of a compiled kernel, read from its cubin. This needs no driver and no GPU."""
 
-import os
 import re
 import subprocess
 import tempfile
@@ -9,6 +8,7 @@ from collections import Counter
 from functools import cache
 from typing import NamedTuple
 
+import tiers
 from cuda.pathfinder import find_nvidia_binary_utility
 
 ARCHITECTURES = [(7, 5), (8, 0), (8, 6), (9, 0), (10, 0)]
@@ -19,7 +19,7 @@ DOUBLE = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)|MUFU\.\w+64H|[IF]2[IF]\.(\w+\.)*F
 
 def architectures(case):
     """What to compile a case for: all if it is in MAIN or with NBLOSS_SLOW=1, otherwise sm_90 and one other."""
-    if case.startswith(MAIN) or "NBLOSS_SLOW" in os.environ:
+    if case.startswith(MAIN) or tiers.is_slow():
         return ARCHITECTURES
     others = [a for a in ARCHITECTURES if a != (9, 0)]
     return [(9, 0), others[zlib.crc32(case.encode()) % len(others)]]

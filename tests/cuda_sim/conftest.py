@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folders
 import pytest
+import tiers
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the simulator
@@ -41,16 +42,10 @@ LARGE = ("in_many_rows", "-2000-", "[2000-")
 
 def pytest_collection_modifyitems(config, items):
     """Keep CASES pseudo-random cases of each test, the same in every run. With NBLOSS_SLOW=1 all run."""
-    if os.environ.get("NBLOSS_SLOW") or not folders.is_alone(config, HERE):
+    if tiers.is_slow() or not folders.is_alone(config, HERE):
         return
-    cases, dropped = {}, {item.nodeid for item in items if any(name in item.name for name in LARGE)}
-    for item in items:
-        if item.nodeid not in dropped and item.originalname not in ALL_CASES:
-            cases.setdefault((item.path, item.originalname), []).append(item)
-    for group in cases.values():
-        dropped |= {item.nodeid for item in sorted(group, key=lambda item: zlib.crc32(item.nodeid.encode()))[CASES:]}
-    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in dropped])
-    items[:] = [item for item in items if item.nodeid not in dropped]
+    tiers.drop(config, items, {item.nodeid for item in items if any(name in item.name for name in LARGE)})
+    tiers.keep_cases(config, items, CASES, lambda item: item.originalname not in ALL_CASES)
 
 
 @pytest.fixture(autouse=True)
