@@ -163,7 +163,9 @@ _ROW_OPTIONS = {  # loss -> its options that act on a whole row or on its logits
 
 
 def checked_row_options(operation, values):
-    """The `RowOptions` of a loss's calls; None if all of the ``values`` are neutral."""
+    """The `RowOptions` of a loss's calls; None if all of the ``values`` are neutral, or there are none."""
+    if not values:
+        return None
     return row_options(**{name: check(value) for (name, check), value in zip(_ROW_OPTIONS[operation].items(), values, strict=True)})
 
 

@@ -10,6 +10,8 @@ from nbloss._docstrings import documented
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+_ZERO, _ONE = 0.0, 1.0  # defaults: a call without the options is recognized by their identity, which costs a small call least
+
 
 @documented()
 def cross_entropy(
@@ -20,9 +22,9 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
-    lse_square_scale: float = 0.0,
+    lse_square_scale: float = _ZERO,
     softcap: float | None = None,
-    logit_scale: float = 1.0,
+    logit_scale: float = _ONE,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -65,9 +67,10 @@ def cross_entropy(
     >>> F.cross_entropy(np.array([20, 0, 0], np.float32), 0)
     np.float32(4.1223074e-09)
     """
+    of_row = () if softcap is None and lse_square_scale is _ZERO and logit_scale is _ONE else (lse_square_scale, softcap, logit_scale)
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale, softcap, logit_scale),
+        label_smoothing, of_row,
     )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call))[0]
 
@@ -82,9 +85,9 @@ def cross_entropy_backward(
     ignore_index: int = -100,
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
-    lse_square_scale: float = 0.0,
+    lse_square_scale: float = _ZERO,
     softcap: float | None = None,
-    logit_scale: float = 1.0,
+    logit_scale: float = _ONE,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -113,9 +116,10 @@ def cross_entropy_backward(
     >>> F.cross_entropy_backward(1.0, np.zeros((1, 2)), np.array([0]))
     array([[-0.5,  0.5]])
     """
+    of_row = () if softcap is None and lse_square_scale is _ZERO and logit_scale is _ONE else (lse_square_scale, softcap, logit_scale)
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale, softcap, logit_scale), grad_output, out,
+        label_smoothing, of_row, grad_output, out,
     )  # fmt: skip
     return (_fast_path.loss(*call) or _general_path.loss(*call, with_loss=False))[1]
 
@@ -129,9 +133,9 @@ def cross_entropy_value_and_grad(
     ignore_index: int = -100,
     reduction: str | None = "mean",
     label_smoothing: float = 0.0,
-    lse_square_scale: float = 0.0,
+    lse_square_scale: float = _ZERO,
     softcap: float | None = None,
-    logit_scale: float = 1.0,
+    logit_scale: float = _ONE,
     sample_weight: ArrayLike | None = None,
     divisor: float | None = None,
     empty: str = "nan",
@@ -169,8 +173,9 @@ def cross_entropy_value_and_grad(
     >>> loss.round(4), grad
     (np.float64(0.6931), array([[-0.5,  0.5]]))
     """
+    of_row = () if softcap is None and lse_square_scale is _ZERO and logit_scale is _ONE else (lse_square_scale, softcap, logit_scale)
     call = (
         "cross_entropy", input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device,
-        label_smoothing, (lse_square_scale, softcap, logit_scale), grad_output, out,
+        label_smoothing, of_row, grad_output, out,
     )  # fmt: skip
     return _fast_path.loss(*call) or _general_path.loss(*call)

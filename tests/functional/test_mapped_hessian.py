@@ -154,3 +154,10 @@ def test_refused_values_and_the_gradients_of_the_same_numbers():
         with pytest.raises(ValueError, match="should be"):
             F.cross_entropy_hessian_diag(x, y, **options)
     assert nbloss.functional.cross_entropy_hvp(x, x, y, softcap=None, logit_scale=1.0).shape == (2, 3)
+
+
+def test_calls_with_and_without_other_options_take_the_same_kernels_in_turns(rng):
+    v, x, y = logits(rng, (9, 70), np.float32, 1.0), logits(rng, (9, 70)), class_index(rng, (9, 70))
+    for lam in (0.0, 0.01, 0.0):
+        check(v, x, y, softcap=8.0, lse_square_scale=lam)
+        check(v, x, y, logit_scale=2.0, lse_square_scale=lam)

@@ -129,21 +129,23 @@ def _parts(shape):
 
 
 def mapped_hessian(x, v, options, hessian, gradient, out):
-    options = typed(options, x.dtype)
-    for part in _parts(x.shape):
+    options = typed(options._replace(lse_square_scale=None), x.dtype)  # the kernels below read the others alone
+    parts = _parts(x.shape)
+    room = -(-max((part.of(x).size for part in parts), default=0) // 64) * 64
+    memory = np.zeros((7, room), x.dtype)  # once: new memory costs page faults
+    for part in parts:
         logits, into = part.of(x), part.of(out)
-        buffers = np.zeros((6, -(-logits.size // 64) * 64), x.dtype)
-        u, slope, bends, moved, product, of_logits = buffers
+        buffers = memory[:, : -(-logits.size // 64) * 64]
+        u, slope, bends, moved, product, of_logits, values = buffers
         views = [buffer[: logits.size].reshape(logits.shape) for buffer in buffers]
-        values = np.ones_like(u)
-        if v is not None:
-            values[: logits.size].reshape(logits.shape)[...] = part.of(v)
-        views[0][...], moved[...] = logits, values
+        views[0][...], views[6][...] = logits, 1 if v is None else part.of(v)
+        moved[...] = values
         variant = x.dtype, options.softcap is None
         run(choose.MAP_LOGITS, variant, (u, slope, bends, moved, options), {"u", "slope", "bends", "moved"}, u.size)
         hessian(views[0], None if v is None else views[3], views[4], part)
         if v is None:
-            product *= moved  # the slopes
+            with np.errstate(all="ignore"):
+                product *= moved  # the slopes
         gradient(views[0], views[5], part)
         run(choose.UNMAP, (x.dtype,), (product, slope, of_logits, bends, values), {"product"}, u.size)
         into[...] = views[4]
