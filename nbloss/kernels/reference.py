@@ -13,6 +13,7 @@ from nbloss.kernels.math.rowmath import positive_logp
 from nbloss.kernels.reference_rows import (
     WIDE,
     class_column,
+    divergence_formulas,
     finish,
     map_formulas,
     mapped_rows,
@@ -31,18 +32,6 @@ _formulas = epilogue.make(
     lambda x: -np.expm1(-x),
     lambda r, gamma: r ** WIDE(gamma),
 )
-
-
-def _exp_remainder(z):
-    """exp(z) - 1 - z; near 0 from its series."""
-    near = np.where(np.abs(z) < 0.5, z, 0)
-    series = np.zeros_like(near)
-    for k in range(20, 1, -1):
-        series = (series * near + 1) / k
-    return np.where(np.abs(z) < 0.5, series * near * near, np.expm1(z) - z)
-
-
-_divergence = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)
 
 
 # ------------------------------ softmax, log-softmax and negative log-likelihood ------------------------------
@@ -223,14 +212,16 @@ def distillation(x, y, beta, upstream, loss, out):
         most = (top - m) * beta - k
         impossible = np.any((x == -np.inf) & (t > -np.inf), axis=1, keepdims=True)
         large = impossible | ~(most < divergence.MOST)
-        z, near, moved = _divergence.safe_terms(e, (x - t) * beta - k, np.exp((x - m) * beta - k), WIDE(low), WIDE(high))
+        z, near, moved = divergence_formulas.safe_terms(e, (x - t) * beta - k, np.exp((x - m) * beta - k), WIDE(low), WIDE(high))
         excess = np.where(large, 0, near.sum(axis=1, keepdims=True) / s)
-        of_large = _divergence.large_shift(np.where(impossible, np.inf, most), np.log(own), np.log(s), np.log(WIDE(2)))
+        of_large = divergence_formulas.large_shift(np.where(impossible, np.inf, most), np.log(own), np.log(s), np.log(WIDE(2)))
         shift = np.where(large, of_large, (e * z).sum(axis=1, keepdims=True) / s)
         total = np.where(large, 1, excess + shift)
-        moved = np.where(large, _divergence.large_moved(e, other, 2 * s / own), moved)
-        losses = _divergence.divergence(excess, shift, total, np.log1p(total), WIDE(divergence.NEAR)) / WIDE(beta) ** 2
-        gradient = None if out is None else _divergence.gradient(e, moved, total, _divergence.factor(g, WIDE(beta), s, total))
+        moved = np.where(large, divergence_formulas.large_moved(e, other, 2 * s / own), moved)
+        losses = divergence_formulas.divergence(excess, shift, total, np.log1p(total), WIDE(divergence.NEAR)) / WIDE(beta) ** 2
+        gradient = None
+        if out is not None:
+            gradient = divergence_formulas.gradient(e, moved, total, divergence_formulas.factor(g, WIDE(beta), s, total))
         finish(np.ones(loss.size, bool), losses, gradient, g, loss, out)
 
 

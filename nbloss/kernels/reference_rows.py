@@ -1,8 +1,8 @@
-"""Rows of numbers, for ``nbloss.kernels.reference``: what its kernels read and write, the softmax, and mapped logits."""
+"""Rows of numbers, for ``nbloss.kernels.reference``: what its kernels read and write, the softmax, mapped logits and divergences."""
 
 import numpy as np
 
-from nbloss.kernels.math import logit_map
+from nbloss.kernels.math import divergence, logit_map
 
 WIDE = np.longdouble
 
@@ -85,3 +85,18 @@ def mapped_rows(x, options):
         return x * scale, scale
     v = x * (scale / WIDE(cap))
     return map_formulas.capped(x, v, v * v, *map_formulas.near(v, v * v, scale), scale, WIDE(cap))
+
+
+# ------------------------------ divergences ------------------------------
+
+
+def _exp_remainder(z):
+    """exp(z) - 1 - z; near 0 from its series."""
+    near = np.where(np.abs(z) < 0.5, z, 0)
+    series = np.zeros_like(near)
+    for k in range(20, 1, -1):
+        series = (series * near + 1) / k
+    return np.where(np.abs(z) < 0.5, series * near * near, np.expm1(z) - z)
+
+
+divergence_formulas = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)

@@ -447,13 +447,13 @@ LOSS = "import numpy as np, nbloss.functional as F; print(F.cross_entropy(np.zer
 def test_a_changed_formula_in_another_file_changes_the_numbers(tmp_path):
     """The kernel is in one file, its formula in another: Numba's own cache would serve the old one."""
     assert call(tmp_path, tmp_path / "cache", LOSS) == ["0.6931472"]
-    package = changed_package(tmp_path, "epilogue.py", "loss = scale * (log_s + gap)", "loss = 2 * scale * (log_s + gap)")
+    package = changed_package(tmp_path, "epilogue.py", "return scale * (log_s + gap)", "return 2 * scale * (log_s + gap)")
     assert call(tmp_path, tmp_path / "cache", LOSS, PYTHONPATH=str(package), PYTHONDONTWRITEBYTECODE="1") == ["1.3862944"]
     assert call(tmp_path, tmp_path / "cache", LOSS) == ["0.6931472"]
 
 
 def test_sources_that_change_under_a_running_process_do_not_file_old_code_under_the_new_ones(tmp_path):
-    package = changed_package(tmp_path, "epilogue.py", "loss = scale * (log_s + gap)", "loss = 3 * scale * (log_s + gap)")
+    package = changed_package(tmp_path, "epilogue.py", "return scale * (log_s + gap)", "return 3 * scale * (log_s + gap)")
     source = next(p for p in package.rglob("epilogue.py") if p.parent.name == "math")
     upgrade = f"""
 import nbloss.functional

@@ -49,7 +49,7 @@ def exact_polynomial(z):
 @pytest.mark.parametrize("scale", [1, 0.25])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_formulas_are_those_of_the_hyperbolic_tangent(sign, scale, cap):
-    near, capped = made(exact_polynomial)
+    near, capped, bend, second = made(exact_polynomial)
     scale, cap = mpmath.mpf(scale), mpmath.mpf(cap)
     for value in VALUES:
         x = sign * mpmath.mpf(value) * cap / scale
@@ -58,6 +58,10 @@ def test_the_formulas_are_those_of_the_hyperbolic_tangent(sign, scale, cap):
         u, du = capped(x, v, v * v, tanh, slope, scale, cap)
         assert mpmath.almosteq(u, cap * mpmath.tanh(scale * x / cap), 1e-40)
         assert mpmath.almosteq(du, scale / mpmath.cosh(scale * x / cap) ** 2, 1e-40)
+        curve = mpmath.diff(lambda t, a=scale, k=cap: a / mpmath.cosh(a * t / k) ** 2, x)
+        assert mpmath.almosteq(bend(u, du, scale / cap, 1 / cap), curve, 1e-25)
+        assert second(mpmath.mpf(3), du, mpmath.mpf(2), curve, mpmath.mpf(5)) == 2 * curve * 5 + 3 * du
+        assert second(mpmath.mpf(3), du, mpmath.mpf(0), curve, mpmath.inf) == 3 * du
         if abs(v) < 1:
             assert (u, du) == (cap * tanh, slope)
 
@@ -65,7 +69,7 @@ def test_the_formulas_are_those_of_the_hyperbolic_tangent(sign, scale, cap):
 @pytest.mark.parametrize(("itemsize", "error"), [(4, 2.1e-8), (8, 7e-17)])
 def test_the_polynomials_are_tanh_below_1(itemsize, error):
     polynomial = logit_map.make_polynomial(same, fma, [mpmath.mpf(c) for c in logit_map.NEAR[itemsize]])
-    near, _ = made(polynomial)
+    near = made(polynomial).near
     for k in range(1, 400):
         v = mpmath.mpf(k) / 400
         tanh, _ = near(v, v * v, mpmath.mpf(1))
@@ -73,7 +77,8 @@ def test_the_polynomials_are_tanh_below_1(itemsize, error):
 
 
 def test_infinite_and_nan_logits_are_kept_and_their_slopes_are_0_or_finite():
-    _, capped = made(exact_polynomial)
+    capped, bend = made(exact_polynomial).capped, made(exact_polynomial).bend
     for x in (mpmath.inf, -mpmath.inf):
         u, slope = capped(x, x, mpmath.inf, mpmath.nan, mpmath.nan, mpmath.mpf(1), mpmath.mpf(5))
         assert u == x and slope < mpmath.mpf("1e-1000")
+        assert bend(u, slope, mpmath.mpf(1), mpmath.mpf(1)) == 0
