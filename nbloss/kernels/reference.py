@@ -168,8 +168,7 @@ def cross_entropy_hessian_diag(x, coef, options, out):
 
 def mapped_hessian(x, v, options, hessian, gradient, out):
     u, slope = mapped_rows(x.astype(WIDE), options)
-    values, product, of_logits = np.ones_like(x) if v is None else v, np.empty_like(x), np.empty_like(x)
-    logits = u.astype(x.dtype)
+    values, product, of_logits, logits = np.ones_like(x) if v is None else v, np.empty_like(x), np.empty_like(x), u.astype(x.dtype)
     with np.errstate(all="ignore"):
         hessian(logits, None if v is None else (values * slope).astype(x.dtype), product, None)
         gradient(logits, of_logits, None)

@@ -459,7 +459,7 @@ def test_sources_that_change_under_a_running_process_do_not_file_old_code_under_
 import nbloss.functional
 from pathlib import Path
 source = Path({str(source)!r})
-source.write_text(source.read_text().replace("loss = 3 *", "loss = 5 *"))
+source.write_text(source.read_text().replace("return 3 *", "return 5 *"))
 """
     environment = {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
     assert call(tmp_path, tmp_path / "cache", upgrade + LOSS, **environment) == ["2.0794415"]
