@@ -9,7 +9,6 @@ units of that one). A value that should be finite and is not, or the other way r
 """
 
 import argparse
-import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -324,7 +323,6 @@ class Option(NamedTuple):
     torch: Callable
     bound: float | None = None  # units for each result but a gradient; None: no rule
     inputs: tuple[str, ...] = ("ordinary", "confident, margin 10", "shifted by 1e4")
-    needs: str = ""  # a function of nbloss, or a keyword of cross_entropy: left out where there is none
 
 
 LOSS, SECOND = ("loss", "gradient"), ("ordinary", "confident, margin 10")
@@ -377,7 +375,6 @@ OPTIONS = {  # a new option is one entry
         lambda F, x, y, v: of_rows(F.cross_entropy_value_and_grad, x, y, logit_scale=0.75),
         lambda row: exact_scaled(row, mpmath.mpf(0.75)),
         lambda x, y, v: torch_rows(lambda t, x, y: torch_ce(t, 0.75 * x, y), x, y),
-        needs="logit_scale",
     ),
     "softcap=30": Option(
         LOSS,
@@ -385,7 +382,6 @@ OPTIONS = {  # a new option is one entry
         lambda row: exact_capped(row, 1, 30),
         lambda x, y, v: torch_rows(lambda t, x, y: torch_ce(t, 30 * t.tanh(x / 30), y), x, y),
         inputs=SECOND,
-        needs="softcap",
     ),
     "hvp": Option(
         ("product",),
@@ -393,7 +389,6 @@ OPTIONS = {  # a new option is one entry
         exact_hvp,
         lambda x, y, v: torch_second_order(x, y, v, False),
         inputs=SECOND,
-        needs="cross_entropy_hvp",
     ),
     "hessian_diag": Option(
         ("diagonal",),
@@ -401,17 +396,8 @@ OPTIONS = {  # a new option is one entry
         exact_hessian_diag,
         lambda x, y, v: torch_second_order(x, y, v, True),
         inputs=SECOND,
-        needs="cross_entropy_hessian_diag",
     ),
 }
-
-
-def offered():
-    """The options that this nbloss has."""
-    import nbloss.functional as F
-
-    names = {"", *F.__all__, *inspect.signature(F.cross_entropy).parameters}
-    return {name: option for name, option in OPTIONS.items() if option.needs in names}
 
 
 def option_inputs(rows):
@@ -431,7 +417,7 @@ def measure_options(rows):
     mpmath.mp.dps = DIGITS
     given = option_inputs(rows)
     for dtype in (np.float32, np.float64):
-        for name, option in offered().items():
+        for name, option in OPTIONS.items():
             for of in option.inputs:
                 x, y, v = given[of]
                 x, v = x.astype(dtype), v.astype(dtype)

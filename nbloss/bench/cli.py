@@ -125,7 +125,7 @@ def _options_parser():
     )
     parser = Parser("bench --options", about)
     parser.add_argument("--options", action="store_true", help="this benchmark")
-    operations = f"any of {', '.join(option_races.OPERATIONS)} (default: those that this nbloss has)"
+    operations = f"any of {', '.join(option_races.OPERATIONS)} (default: all)"
     parser.add_argument("--op", nargs="+", metavar="OP", choices=option_races.OPERATIONS, help=operations)
     parser.add_argument("--shape", nargs="+", metavar="NxC", help=f"NxC (default: {' '.join(option_races.SHAPES)})")
     peers = f"any of {', '.join(option_races.names())} (default: all that are installed)"

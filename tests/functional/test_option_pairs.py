@@ -4,7 +4,6 @@ The formulas are those of docs/options.md, written for any library of arrays: Py
 A new option is one line of the table of its loss, and a term of the formula.
 """
 
-import inspect
 from itertools import combinations
 
 import numpy as np
@@ -63,9 +62,6 @@ OPTIONS = {
     "distillation_loss": {name: ROWS[name] for name in ("sample_weight", "divisor", "K-d input", "sum", "none")}
     | {"temperature": each(temperature=2.5)},
 }
-for options in OPTIONS.values():
-    for name in {"logit_scale", "softcap"} - {*inspect.signature(F.cross_entropy).parameters}:
-        options.pop(name, None)
 
 NEUTRAL = {"K-d input", "empty"}  # these alone do not change what a row that counts adds
 EXCLUSIVE = {frozenset(("sum", "none"))}  # one keyword

@@ -41,7 +41,7 @@ def option_lines():
 
 
 def test_every_option_keeps_its_bound(option_lines):
-    options = numerics.offered()
+    options = numerics.OPTIONS
     bounded = [(*texts, ours) for *texts, ours, _ in option_lines if texts[-1] != "gradient" and options[texts[1]].bound]
     assert {line[1] for line in bounded} == {name for name, option in options.items() if option.bound}
     assert [line for line in bounded if not line[-1] <= options[line[1]].bound] == []

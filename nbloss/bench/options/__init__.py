@@ -6,7 +6,6 @@ operations; a new operation is one function in each of them, an entry of `OPERAT
 """
 
 from functools import partial
-from inspect import signature
 
 from ..peers import setup
 from .problem import OPERATIONS, OptionProblem
@@ -26,7 +25,6 @@ PEERS = {
     operation: {peer: partial(setup, __name__, peer, operation) for peer, covers in _COVERAGE.items() if operation in covers}
     for operation in OPERATIONS
 }
-_NEEDS = {"softcap": "softcap", "hvp": "cross_entropy_hvp", "hessian_diag": "cross_entropy_hessian_diag"}
 
 
 def names():
@@ -34,17 +32,9 @@ def names():
     return list(_COVERAGE)
 
 
-def offered():
-    """The operations that this nbloss has: a function, or a keyword of `cross_entropy`."""
-    import nbloss.functional as F
-
-    names = {*F.__all__, *signature(F.cross_entropy).parameters}
-    return [operation for operation in OPERATIONS if _NEEDS.get(operation, "cross_entropy") in names]
-
-
 def chosen(operations, shapes, quick):
     """The races as (operation, shape): every combination."""
     shapes = shapes or (QUICK_SHAPES if quick else SHAPES)
     for shape in shapes:
         OptionProblem.parse(shape)  # reports a bad shape before the first race
-    return [(operation, shape) for operation in operations or offered() for shape in dict.fromkeys(shapes)]
+    return [(operation, shape) for operation in operations or OPERATIONS for shape in dict.fromkeys(shapes)]

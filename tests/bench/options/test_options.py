@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from records import FACTS, record
 
-import nbloss.functional as F
 from nbloss.bench import cli, main, options
 from nbloss.bench.measure import files
 from nbloss.bench.measure.clock import Plan
@@ -24,9 +23,7 @@ PAGE = "<!-- nbloss bench: options -->\n<!-- end of nbloss bench -->\n"
 
 
 def ready(operation, peer, problem):
-    """The callable of a peer; a skip where it, or the operation, is not there."""
-    if operation not in options.offered():
-        pytest.skip(f"this nbloss has no {operation}")
+    """The callable of a peer; a skip where it is not there."""
     try:
         return PEERS[operation][peer](problem)
     except NotImplementedError as reason:
@@ -67,15 +64,6 @@ def test_every_operation_differs_from_the_plain_loss(operation):
     value, *rest = problem.answer(operation)
     for plain, found in zip((loss, grad), (value, *rest), strict=False):
         assert np.shape(plain) != np.shape(found) or np.abs(plain - found).max() > 1e-4 * np.abs(plain).max()
-
-
-def test_only_what_this_nbloss_has_is_offered(monkeypatch):
-    def cross_entropy(input, target, softcap=None):
-        """It has one option."""
-
-    monkeypatch.setattr(F, "cross_entropy", cross_entropy)
-    monkeypatch.setattr(F, "__all__", ["cross_entropy", "cross_entropy_hvp"])
-    assert set(OPERATIONS) - set(options.offered()) == {"hessian_diag"}
 
 
 def test_races_are_every_combination_and_a_bad_shape_is_refused():
