@@ -55,6 +55,7 @@ LAYERS = [
         f"{CUDA}.exp",
         f"{CUDA}.indexing",
         f"{CUDA}.logit_map",
+        f"{CUDA}.operators",
         f"{CUDA}.second_order",
         f"{CUDA}.strided_classes",
         f"{CUDA}.sums",

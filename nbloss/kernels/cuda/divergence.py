@@ -7,6 +7,7 @@ float64; a kernel adds those of several threads. The logits are read again in ea
 import numpy as np
 
 from nbloss.kernels.cuda.exp import EXP, EXP_SCALE, LN2, LOG2E, REAL_TYPE, ROUND_TO_INTEGER
+from nbloss.kernels.cuda.operators import equal, less, select
 from nbloss.kernels.cuda.prims.api import device, exp, fma, get, log1p, power2, put
 from nbloss.kernels.cuda.strided_classes import make_largest
 from nbloss.kernels.math import divergence as formulas
@@ -45,21 +46,6 @@ def _remainder64(z):
     return p * z * z * 0.5
 
 
-@device
-def _select(mask, a, b):
-    return a if mask else b
-
-
-@device
-def _less(a, b):
-    return a < b
-
-
-@device
-def _equal(a, b):
-    return a == b
-
-
 class Steps:
     """The device functions of a kernel, for logits of one kind ("float32", "float64" or "half")."""
 
@@ -68,7 +54,7 @@ class Steps:
         zero, one, scale, near = real(0), real(1), EXP_SCALE[kind], real(formulas.NEAR)
         low, high = map(real, formulas.LIMITS[np.dtype(real).itemsize])
         most, log_two, infinite = real(formulas.MOST), real(formulas.LN2), real(np.inf)
-        made = formulas.make(device, _select, _less, _equal, fma, _remainder64 if kind == "float64" else _remainder32)
+        made = formulas.make(device, select, less, equal, fma, _remainder64 if kind == "float64" else _remainder32)
         terms, safe_terms, factor, gradient = made.terms, made.safe_terms, made.factor, made.gradient
         large_shift, large_moved, divergence = made.large_shift, made.large_moved, made.divergence
 

@@ -3,19 +3,10 @@
 A kernel without row options passes ``options = None``. Numba then removes every branch that reads them.
 """
 
+from nbloss.kernels.cuda.operators import equal, select
 from nbloss.kernels.cuda.prims.api import device, exp, expm1, power
 from nbloss.kernels.math import epilogue
 from nbloss.kernels.math.epilogue import RowOptions
-
-
-@device
-def _select(mask, a, b):
-    return a if mask else b
-
-
-@device
-def _equal(a, b):
-    return a == b
 
 
 @device
@@ -23,7 +14,7 @@ def _one_minus_exp(x):
     return -expm1(-x)
 
 
-_formulas = epilogue.make(device, device, _select, _equal, exp, _one_minus_exp, power)
+_formulas = epilogue.make(device, device, select, equal, exp, _one_minus_exp, power)
 
 index_loss = _formulas.index_loss
 index_factor = _formulas.index_factor

@@ -8,22 +8,13 @@ import numpy as np
 
 from nbloss.kernels.cuda.exp import REAL_TYPE
 from nbloss.kernels.cuda.indexing import blocks, thread_position
+from nbloss.kernels.cuda.operators import less, select
 from nbloss.kernels.cuda.prims.api import device, exp, fma, get, put
 from nbloss.kernels.cuda.runtime import launch
 from nbloss.kernels.cuda.runtime.arguments import c_ordered
 from nbloss.kernels.cuda.tuning import BLOCK_THREADS
 from nbloss.kernels.math import logit_map
 from nbloss.kernels.math.epilogue import typed
-
-
-@device
-def _select(mask, a, b):
-    return a if mask else b
-
-
-@device
-def _less(a, b):
-    return a < b
 
 
 @device
@@ -49,7 +40,7 @@ def make_map(kind):
 
     coefficients = [real(number) for number in logit_map.NEAR[np.dtype(real).itemsize]]
     polynomial = logit_map.make_polynomial(device, fma, coefficients)
-    near, capped, bend, second = logit_map.make(device, device, real, _select, _less, fma, _absolute, copysign, bounded_exp, polynomial)
+    near, capped, bend, second = logit_map.make(device, device, real, select, less, fma, _absolute, copysign, bounded_exp, polynomial)
 
     @device
     def of_logit(x, cap, scale, ratio):
