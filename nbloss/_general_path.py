@@ -89,7 +89,7 @@ def second_order(
         result, written = problem.gradient(out, g, [] if v is None else [("v", v_array)])
         problem.upstream_number = float(g) if number else None
         problem.check_targets()
-        problem.second_derivative(v if v is None else v_array, g, written)
+        problem.second_derivative(v_array, g, written)
         done = (backend.deliver(result),)
         if call is not None:
             call.keep(done)

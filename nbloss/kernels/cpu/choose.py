@@ -234,14 +234,17 @@ ROW_SUM = _per_target("sums", "row_sum", 1, SUM_GROUP_ROWS, "adds losses in a fi
 NLL = _per_target("nll", "nll", TARGET_READ_ELEMENTS, 64, "one logit per target")
 
 
-def _of_mapped(function):
-    grain = Grain(1, 64, CHUNK_ELEMENTS_ROWS)
-    return Choice(_kernel("mapped", "second_order", function), grain, "one logit after another")
-
-
-MAP_LOGITS, UNMAP = _of_mapped("map_logits"), _of_mapped("unmap")
-
-
 def nll_backward(classes):
     """The Choice for the gradient of class numbers, whose cost is per class."""
     return _per_target("nll", "nll_backward", classes, 64, "one pass over targets and output")
+
+
+# ------------------------------ second derivatives of mapped logits ------------------------------
+
+
+def _per_logit(function):
+    """The Choice for a kernel of arrays whose length is a multiple of its grain's."""
+    return Choice(_kernel("mapped", "second_order", function), Grain(1, 64, CHUNK_ELEMENTS_ROWS), "one logit after another")
+
+
+MAP_LOGITS, UNMAP = _per_logit("map_logits"), _per_logit("unmap")

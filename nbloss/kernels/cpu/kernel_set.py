@@ -130,12 +130,11 @@ def _parts(shape):
 
 def mapped_hessian(x, v, options, hessian, gradient, out):
     options = typed(options._replace(lse_square_scale=None), x.dtype)  # the kernels below read the others alone
-    parts = _parts(x.shape)
-    room = -(-max((part.of(x).size for part in parts), default=0) // 64) * 64
-    memory = np.zeros((7, room), x.dtype)  # once: new memory costs page faults
-    for part in parts:
-        logits, into = part.of(x), part.of(out)
-        buffers = memory[:, : -(-logits.size // 64) * 64]
+    parts, multiple = _parts(x.shape), choose.MAP_LOGITS.grain.multiple
+    room = [-(-part.of(x).size // multiple) * multiple for part in parts]
+    memory = np.zeros((7, max(room, default=0)), x.dtype)  # once: new memory costs page faults
+    for part, size in zip(parts, room, strict=True):
+        logits, into, buffers = part.of(x), part.of(out), memory[:, :size]
         u, slope, bends, moved, product, of_logits, values = buffers
         views = [buffer[: logits.size].reshape(logits.shape) for buffer in buffers]
         views[0][...], views[6][...] = logits, 1 if v is None else part.of(v)

@@ -120,17 +120,23 @@ def unmap_second(kind, given):
     return kernel
 
 
+def _numbers(options, dtype):
+    """``(whether there is a cap, (cap, scale, ratio))`` of options that map logits, in the type of the arithmetic."""
+    numbers, zero = typed(options, dtype), dtype.type(0)
+    if numbers.softcap is None:
+        return False, (zero, numbers.logit_scale, zero)
+    return True, (numbers.softcap, numbers.logit_scale, numbers.logit_scale / numbers.softcap)
+
+
 def mapped_hessian(kernels, x, v, options, hessian, gradient, out):
     """`contract`'s operation."""
     if not x.size:
         return
-    kind, numbers, real, given = _KINDS[x.dtype.char], typed(options, x.dtype), x.dtype.type, v is not None
-    capped = numbers.softcap is not None
-    cap, ratio = (numbers.softcap, numbers.logit_scale / numbers.softcap) if capped else (real(0), real(0))
+    kind, given, (capped, numbers) = _KINDS[x.dtype.char], v is not None, _numbers(options, x.dtype)
     u, slope, bends, moved, product, of_logits = (kernels.scratch(x.shape, x.dtype) for _ in range(6))
     x, v = c_ordered(kernels, x), c_ordered(kernels, v) if given else u  # not read without v
     size = blocks(x.size), BLOCK_THREADS
-    launch.run(kernels, map_second, (kind, capped, given), *size, x, v, u, slope, bends, moved, x.size, cap, numbers.logit_scale, ratio)
+    launch.run(kernels, map_second, (kind, capped, given), *size, x, v, u, slope, bends, moved, x.size, *numbers)
     hessian(u, moved if given else None, product, None)
     gradient(u, of_logits, None)
     launch.run(kernels, unmap_second, (kind, given), *size, product, slope, of_logits, bends, v, out, x.size)
@@ -142,17 +148,15 @@ class Mapped:
     def __init__(self, kernels, x, options, dtype, out):
         self.x, self.options, self.out, self.unmapped = x, options, out, None
         if options is not None and options.maps:
-            numbers, real = typed(options, dtype), dtype.type
-            cap, ratio = (real(0), real(0)) if numbers.softcap is None else (numbers.softcap, numbers.logit_scale / numbers.softcap)
+            capped, numbers = _numbers(options, dtype)
             logits, self.x, self.options = c_ordered(kernels, x), kernels.scratch(x.shape, dtype), options.of_rows
-            self.unmapped = kernels, logits, out, _KINDS[dtype.char], (logits.size, cap, numbers.logit_scale, ratio)
+            self.unmapped = kernels, logits, out, (_KINDS[dtype.char], capped), (logits.size, *numbers)
             self._run(map_logits, logits, self.x)
             self.out = None if out is None else self.x
 
     def _run(self, make, *arrays):
-        kernels, logits, _, kind, numbers = self.unmapped
-        capped = numbers[1] != 0
-        launch.run(kernels, make, (kind, bool(capped)), blocks(logits.size), BLOCK_THREADS, *arrays, *numbers)
+        kernels, logits, _, constants, numbers = self.unmapped
+        launch.run(kernels, make, constants, blocks(logits.size), BLOCK_THREADS, *arrays, *numbers)
 
     def finish(self):
         """Write the gradient of the logits, after the launch."""

@@ -1,6 +1,6 @@
 """The second derivatives of losses whose logits are mapped: what comes before and after those with respect to the mapped logits.
 
-Arrays are contiguous, of the computed type, and as long as a multiple of 64, so that whole vectors may be written to their ends.
+Arrays are contiguous, of the computed type, and as long as a multiple of the grain in ``choose``: vectors are written whole.
 """
 
 from numba import njit

@@ -1,4 +1,4 @@
-"""exp, 1 - exp(-l) and r^gamma of vectors, which the focal loss needs once per row.
+"""exp of vectors, not scaled; and 1 - exp(-l) and r^gamma, which the focal loss needs once per row.
 
 r^gamma
     r = 2**k f with f in [sqrt(1/2), sqrt(2)), so log r = k ln 2 + log f. An error of gamma log r is a relative error of the power. So
