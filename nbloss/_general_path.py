@@ -18,15 +18,32 @@ from nbloss.backends.select import select
 _NUMBERS = (float, int, np.float32, np.float64)
 
 
-def _recorded(options, number, *arrays):
-    """The `Call` of arguments of which the first array is on a GPU; None for all others, and before the first call on a GPU.
+def _computed(options, arrays, device, compute, g=None, over=None):
+    """The tuple that ``compute(backend)`` returns. On arrays of a GPU, a call like an earlier one repeats its steps instead.
 
-    ``number`` is an upstream gradient, if it is a number.
+    ``options`` is all that a call depends on besides the ``arrays`` (None: not given), an upstream gradient g and a divisor ``over``; None
+    where an option is of an unusual type, so that it should be no key. Only calls whose first array is on a GPU are recorded.
     """
-    gpu_calls = sys.modules.get("nbloss.backends.gpu_calls")
-    if gpu_calls is None or type(arrays[0]) is np.ndarray:
-        return None
-    return gpu_calls.look_up(options, number, arrays)
+    gpu_calls, call, number = sys.modules.get("nbloss.backends.gpu_calls"), None, type(g) in _NUMBERS
+    given = arrays if g is None or number else (*arrays, g)
+    if gpu_calls is not None and options is not None and type(arrays[0]) is not np.ndarray:
+        call = gpu_calls.look_up(options, float(g) if number else None, given)
+        done = call and call.replay(over)
+        if done:
+            return done
+    with select(device, *given, call=call) as backend:
+        done = compute(backend)
+        if call is not None:
+            call.keep(done)
+        return done
+
+
+def _gradient(problem, g, out, may_be=()):
+    """The array of the gradient for the caller, and for the kernels; None twice with NO_GRADIENT."""
+    if g is NO_GRADIENT:
+        return None, None
+    problem.upstream_number = float(g) if type(g) in _NUMBERS else None
+    return problem.gradient(out, g, may_be)
 
 
 def loss(
@@ -35,139 +52,105 @@ def loss(
 ):  # fmt: skip
     """``(loss, gradient)`` of "cross_entropy", "focal" or "nll", as `_fast_path.loss`. It raises the errors of bad arguments."""
     upstream = None if g is NO_GRADIENT else g
-    number = type(g) in _NUMBERS
-    call, over, row_options = None, checked_divisor(divisor, reduction), checked_row_options(operation, row_options)
-    if type(ignore_index) is int and type(smoothing) is float:
-        options = operation, ignore_index, reduction, over is None, empty, device, smoothing, row_options, g is NO_GRADIENT, with_loss
-        arrays = input, target, weight, sample_weight, None if number else upstream, out
-        call = _recorded(options, float(g) if number else None, *arrays)
-        done = call and call.replay(over)
-        if done:
-            return done
-    with select(device, input, target, weight, sample_weight, upstream, out, call=call) as backend:
+    over, row_options = checked_divisor(divisor, reduction), checked_row_options(operation, row_options)
+    options = operation, ignore_index, reduction, over is None, empty, device, smoothing, row_options, g is NO_GRADIENT, with_loss
+    usual = type(ignore_index) is int and type(smoothing) is float
+
+    def compute(backend):
         problem = Problem(
             backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing, row_options
         )  # fmt: skip
         if operation == "focal":
             problem.refuse_probabilities()
-        result = gradient = value = None
-        if g is not NO_GRADIENT:
-            result, gradient = problem.gradient(out, g)
-            problem.upstream_number = float(g) if number else None
+        result, gradient = _gradient(problem, g, out)
         problem.wants_sum = with_loss and problem.sums
         problem.check_targets()
         if operation == "nll":
             losses = problem.nll() if gradient is None else problem.nll_backward(g, gradient)
         else:
             losses = problem.cross_entropy(upstream, gradient, with_loss)
-        if with_loss:
-            value = problem.reduced(losses)
-        done = value, None if result is None else backend.deliver(result)
-        if call is not None:
-            call.keep(done)
-        return done
+        return problem.reduced(losses) if with_loss else None, None if result is None else backend.deliver(result)
+
+    return _computed(options if usual else None, (input, target, weight, sample_weight, out), device, compute, upstream, over)
 
 
 def second_order(
     v, input, target, weight, ignore_index, reduction, sample_weight, divisor, empty, device, smoothing, row_options, g, out
 ):  # fmt: skip
     """The Hessian of a cross entropy times v; without v (None), the Hessian's diagonal."""
-    number = type(g) in _NUMBERS
-    call, over, row_options = None, checked_divisor(divisor, reduction), checked_row_options("cross_entropy", row_options)
-    if type(ignore_index) is int and type(smoothing) is float:
-        options = "second_order", ignore_index, reduction, over is None, empty, device, smoothing, row_options
-        arrays = input, v, target, weight, sample_weight, None if number else g, out
-        call = _recorded(options, float(g) if number else None, *arrays)
-        done = call and call.replay(over)
-        if done:
-            return done[0]
-    with select(device, input, v, target, weight, sample_weight, g, out, call=call) as backend:
+    over, row_options = checked_divisor(divisor, reduction), checked_row_options("cross_entropy", row_options)
+    options = "second_order", ignore_index, reduction, over is None, empty, device, smoothing, row_options
+    usual = type(ignore_index) is int and type(smoothing) is float
+
+    def compute(backend):
         problem = Hessian(
             backend, input, target, weight, ignore_index, reduction, sample_weight, over, empty, smoothing, row_options
         )  # fmt: skip
         v_array = None if v is None else array_beside_input(backend, "v", v, problem.input.shape)
-        result, written = problem.gradient(out, g, [] if v is None else [("v", v_array)])
-        problem.upstream_number = float(g) if number else None
+        result, written = _gradient(problem, g, out, [] if v is None else [("v", v_array)])
         problem.check_targets()
         problem.second_derivative(v_array, g, written)
-        done = (backend.deliver(result),)
-        if call is not None:
-            call.keep(done)
-        return done[0]
+        return (backend.deliver(result),)
+
+    return _computed(options if usual else None, (input, v, target, weight, sample_weight, out), device, compute, g, over)[0]
 
 
 def stats(input, target, ignore_index, device):
     """``(lse, log_prob, argmax, correct, entropy)`` of each row; without a target, log_prob and correct are None."""
-    call = _recorded(("cross_entropy_stats", ignore_index, device), None, input, target) if type(ignore_index) is int else None
-    done = call and call.replay()
-    if done:
-        return done
-    with select(device, input, target, call=call) as backend:
+    options = "cross_entropy_stats", ignore_index, device
+
+    def compute(backend):
         problem = Problem(backend, input, NO_TARGET if target is None else target, None, ignore_index, "none")
         problem.refuse_probabilities()
         if target is not None:
             problem.check_targets()
-        done = tuple([None if output is None else delivered(backend, output) for output in problem.stats()])
-        if call is not None:
-            call.keep(done)
-        return done
+        return tuple([None if output is None else delivered(backend, output) for output in problem.stats()])
+
+    return _computed(options if type(ignore_index) is int else None, (input, target), device, compute)
 
 
 def distillation(input, teacher, temperature, sample_weight, divisor, reduction, device, g=NO_GRADIENT, out=None, with_loss=True):
     """``(loss, gradient)`` of the distillation loss, as `loss`."""
-    upstream = None if g is NO_GRADIENT else g
-    number = type(g) in _NUMBERS
-    call, over = None, checked_divisor(divisor, reduction)
-    if type(temperature) is float:
-        options = "distillation", temperature, reduction, over is None, device, g is NO_GRADIENT, with_loss
-        arrays = input, teacher, sample_weight, None if number else upstream, out
-        call = _recorded(options, float(g) if number else None, *arrays)
-        done = call and call.replay(over)
-        if done:
-            return done
-    with select(device, input, teacher, sample_weight, upstream, out, call=call) as backend:
+    upstream, over = None if g is NO_GRADIENT else g, checked_divisor(divisor, reduction)
+    options = "distillation", temperature, reduction, over is None, device, g is NO_GRADIENT, with_loss
+
+    def compute(backend):
         problem = Distillation(backend, input, teacher, temperature, reduction, sample_weight, over)
-        result = gradient = None
-        if g is not NO_GRADIENT:
-            result, gradient = problem.gradient(out, g)
+        result, gradient = _gradient(problem, g, out)
         problem.check_targets()
         losses = problem.distillation(upstream, gradient, with_loss)
-        done = problem.reduced(losses) if with_loss else None, None if result is None else backend.deliver(result)
-        if call is not None:
-            call.keep(done)
-        return done
+        return problem.reduced(losses) if with_loss else None, None if result is None else backend.deliver(result)
+
+    arrays = input, teacher, sample_weight, out
+    return _computed(options if type(temperature) is float else None, arrays, device, compute, upstream, over)
 
 
 def forward(operation, input, dim, dtype, out, device):
     """The result of "log_softmax" or "softmax"."""
-    call = _recorded((operation, dim, device), None, input, out) if dtype is None and type(dim) is int else None
-    done = call and call.replay()
-    if done:
-        return done[0]
-    with select(device, input, out, call=call) as backend:
+
+    def compute(backend):
         if dtype is None:
             x = float_array(backend, "input", input, ", or dtype=np.float32")
         else:
             x = real_array(backend, "input", input, float_dtype(dtype))
-        return _along_axis(operation, backend, dim, [x], [("input", x)], out, call)
+        return (_along_axis(operation, backend, dim, [x], [("input", x)], out),)
+
+    usual = dtype is None and type(dim) is int
+    return _computed((operation, dim, device) if usual else None, (input, out), device, compute)[0]
 
 
 def backward(operation, grad_output, output, dim, out, device):
     """The gradient of "log_softmax_backward" or "softmax_backward"."""
-    number = type(grad_output) in _NUMBERS
-    options = operation, dim, device
-    given = output, None if number else grad_output, out
-    call = _recorded(options, float(grad_output) if number else None, *given) if type(dim) is int else None
-    done = call and call.replay()
-    if done:
-        return done[0]
-    with select(device, output, grad_output, out, call=call) as backend:
+
+    def compute(backend):
         y = float_array(backend, "output", output)
         g = array_like(backend, "grad_output", grad_output, y)
-        return _along_axis(operation, backend, dim, [g, y], [("output", y), ("grad_output", g)], out, call)
+        return (_along_axis(operation, backend, dim, [g, y], [("output", y), ("grad_output", g)], out),)
+
+    return _computed((operation, dim, device) if type(dim) is int else None, (output, out), device, compute, grad_output)[0]
 
 
-def _along_axis(operation, backend, dim, inputs, may_be, out, call):
+def _along_axis(operation, backend, dim, inputs, may_be, out):
     """The result of an operation, which has the shape and dtype of its last input. ``may_be``: the arrays that ``out`` may be."""
     like = inputs[-1]
     axis = normalize_axis_index(checked_dim(dim), max(like.ndim, 1))
@@ -175,7 +158,4 @@ def _along_axis(operation, backend, dim, inputs, may_be, out, call):
     run = getattr(backend.kernels, operation)
     for piece in backend.pieces(axis, list(map(as_stored, inputs)), as_stored(backend.kernel_view(result)), any_order=True):
         run(*piece.inputs, piece.out)
-    done = delivered(backend, result, out)
-    if call is not None:
-        call.keep((done,))
-    return done
+    return delivered(backend, result, out)
