@@ -99,6 +99,11 @@ floating or ndarray
     "returns_gradient": """\
 ndarray, shape of input
     The gradient, in input's dtype.""",
+    "returns_both": """\
+loss : floating or ndarray
+    The loss alone, as the function without the gradient returns it.
+grad : ndarray, shape of input
+    The gradient of grad_output times the loss (for "none": of the sum of these products) with respect to ``input``, in input's dtype.""",
     "raises": """\
 Raises
 ------
@@ -123,7 +128,7 @@ def _signature(function):
 
 
 def documented(**entries):
-    """A decorator that fills the docstring of a function or a class. ``entries`` replace those of `PARAMETERS`."""
+    """A decorator that fills the docstring of a function or a class. ``entries`` replace those of `PARAMETERS` and `TEXTS`."""
 
     def fill(target):
         function = target if isinstance(target, FunctionType) else target.__init__
@@ -131,10 +136,10 @@ def documented(**entries):
         if target.__doc__ is None:  # python -OO
             return target
         names = [name for name in function.__signature__.parameters if name != "self"]
-        known = PARAMETERS | entries
+        known, texts = PARAMETERS | entries, TEXTS | entries
 
         def text(line):
-            whole = "\n".join(known[name] for name in names) if line[2] == "parameters" else TEXTS[line[2]]
+            whole = "\n".join(known[name] for name in names) if line[2] == "parameters" else texts[line[2]]
             return "\n".join(line[1] + part for part in whole.split("\n"))
 
         target.__doc__ = re.sub(r"^( *)%\((\w+)\)s$", text, target.__doc__, flags=re.MULTILINE)

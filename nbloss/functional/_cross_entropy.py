@@ -151,10 +151,7 @@ def cross_entropy_value_and_grad(
 
     Returns
     -------
-    loss : floating or ndarray
-        As `cross_entropy`.
-    grad : ndarray, shape of input
-        The gradient of grad_output times the loss (for "none": of the sum of these products) with respect to ``input``, in input's dtype.
+    %(returns_both)s
 
     %(raises)s
 

@@ -22,6 +22,13 @@ teacher : array_like, shape of input
 reduction : {"mean", "sum", "none"}, default "mean"
     "mean" divides by the number of rows (torch's "batchmean", over all rows), by the sum of ``sample_weight``, or by ``divisor``. None
     means "none".""",
+    "raises": """\
+Raises
+------
+TypeError
+    If the logits are not floating-point, or an option is not of its type.
+ValueError
+    If shapes, options or ``out`` do not fit. No error leaves anything written.""",
 }
 
 
@@ -50,12 +57,7 @@ def distillation_loss(
     -------
     %(returns_loss)s
 
-    Raises
-    ------
-    TypeError
-        If the logits are not floating-point, or an option is not of its type.
-    ValueError
-        If shapes or options do not fit.
+    %(raises)s
 
     See Also
     --------
@@ -113,12 +115,7 @@ def distillation_loss_backward(
     -------
     %(returns_gradient)s
 
-    Raises
-    ------
-    TypeError
-        If the logits are not floating-point, or an option is not of its type.
-    ValueError
-        If shapes, options or ``out`` do not fit. No error leaves anything written.
+    %(raises)s
 
     Examples
     --------
@@ -152,17 +149,9 @@ def distillation_loss_value_and_grad(
 
     Returns
     -------
-    loss : floating or ndarray
-        As `distillation_loss`.
-    grad : ndarray, shape of input
-        The gradient of grad_output times the loss (for "none": of the sum of these products) with respect to ``input``, in input's dtype.
+    %(returns_both)s
 
-    Raises
-    ------
-    TypeError
-        If the logits are not floating-point, or an option is not of its type.
-    ValueError
-        If shapes, options or ``out`` do not fit. No error leaves anything written.
+    %(raises)s
 
     Examples
     --------

@@ -145,10 +145,7 @@ def focal_loss_value_and_grad(
 
     Returns
     -------
-    loss : floating or ndarray
-        As `focal_loss`.
-    grad : ndarray, shape of input
-        The gradient of grad_output times the loss (for "none": of the sum of these products) with respect to ``input``, in input's dtype.
+    %(returns_both)s
 
     %(raises)s
 
