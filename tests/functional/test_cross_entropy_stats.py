@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import reference
+from bits import by_one_thread_and_two
 from layouts import LAYOUTS
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
@@ -26,7 +27,6 @@ from problems import (
 )
 from refusals import X, Y, refused
 
-import nbloss
 import nbloss.functional as F
 
 SHAPES = [
@@ -332,14 +332,7 @@ def test_rows_and_channels_first_have_the_same_bits(shape, dtype, rng):
 @pytest.mark.parametrize("shape", [(3000, 10), (700, 200), (64, 4099), (9, 21, 40, 40), (4, 60, 70, 9)], ids=name)
 def test_one_thread_and_two_give_the_same_bits(shape, rng):
     x, y = logits(rng, shape, scale=6.0), with_ignored(rng, class_index(rng, shape), -100)
-    before, found = nbloss.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            nbloss.set_num_threads(threads)
-            found.append(F.cross_entropy_stats(x, y))
-    finally:
-        nbloss.set_num_threads(before)
-    assert_same(*found)
+    assert_same(*by_one_thread_and_two(lambda: F.cross_entropy_stats(x, y)))
 
 
 def test_nothing_of_the_input_is_changed(rng):

@@ -7,12 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 import reference
+from bits import assert_same_bits, by_one_thread_and_two
 from layouts import LAYOUTS
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import DTYPES, REDUCTIONS, WIDE_DTYPES, assert_within, eps, floor, logits, name, rows_shape, upstream_like, work
 from refusals import refused
 
-import nbloss
 import nbloss.functional as F
 
 SHAPES = [(7,), (5, 3), (70, 10), (9, 48), (9, 49), (33, 300), (5, 2000), (2, 21, 12, 12), (2, 60, 9, 9), (2, 3, 5)]
@@ -34,12 +34,6 @@ def all_results(x, t, g=1.0, out=None, **options):
         *F.distillation_loss_value_and_grad(x, t, grad_output=g, **options),
         F.distillation_loss_backward(g, x, t, **options),
     )
-
-
-def assert_same_bits(ours, theirs, note=""):
-    for a, b in zip(ours, theirs, strict=True):
-        assert_array_equal(a, b, err_msg=str(note))
-        assert np.asarray(a).dtype == np.asarray(b).dtype and type(a) is type(b), note
 
 
 def gap_of(x, temperature=1.0):
@@ -277,15 +271,7 @@ def test_other_lanes_keep_their_bits(rng):
 def test_the_bits_are_the_same_for_any_number_of_threads(rng):
     for shape in ((3000, 100), (40000, 10), (8, 20, 64, 64)):
         x, t = pair(rng, shape)
-        before = nbloss.get_num_threads()
-        try:
-            found = []
-            for threads in (1, 2):
-                nbloss.set_num_threads(threads)
-                found.append(all_results(x, t))
-        finally:
-            nbloss.set_num_threads(before)
-        assert_same_bits(*found)
+        assert_same_bits(*by_one_thread_and_two(lambda x=x, t=t: all_results(x, t)))
 
 
 def test_out_is_filled_and_may_be_the_student(rng):

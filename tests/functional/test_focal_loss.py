@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import reference
+from bits import assert_same_bits, by_one_thread_and_two
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
     DTYPES,
@@ -75,12 +76,6 @@ def results(x, y, weight=None, **options):
     alone = F.focal_loss(x, y, weight, **options)
     loss, grad = F.focal_loss_value_and_grad(x, y, weight, **options)
     return alone, loss, grad, F.focal_loss_backward(1.0, x, y, weight, **options)
-
-
-def assert_same_bits(ours, theirs, note=""):
-    for a, b in zip(ours, theirs, strict=True):
-        assert_array_equal(a, b, err_msg=str(note))
-        assert np.asarray(a).dtype == np.asarray(b).dtype and type(a) is type(b), note
 
 
 # ---- values --------------------------------------------------------------------------------------------------------------
@@ -268,14 +263,7 @@ def test_both_paths_have_the_same_bits(shape, dtype, rng):
 @pytest.mark.parametrize("shape", [(3000, 10), (700, 200), (64, 4099), (9, 21, 40, 40), (4, 60, 70, 9)], ids=name)
 def test_one_thread_and_two_give_the_same_bits(shape, rng):
     x, y = logits(rng, shape), with_ignored(rng, class_index(rng, shape), -100)
-    before, found = nbloss.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            nbloss.set_num_threads(threads)
-            found.append((*results(x, y), *results(x, y, reduction="mean")))
-    finally:
-        nbloss.set_num_threads(before)
-    assert_same_bits(*found)
+    assert_same_bits(*by_one_thread_and_two(lambda: (*results(x, y), *results(x, y, reduction="mean"))))
 
 
 @pytest.mark.parametrize("shape", [(19, 10), (5, 65), (3, 21, 70)], ids=name)

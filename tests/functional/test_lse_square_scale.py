@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import reference
+from bits import assert_same_bits, by_one_thread_and_two
 from layouts import LAYOUTS
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
@@ -87,12 +88,6 @@ def results(x, y, weight=None, **options):
     alone = F.cross_entropy(x, y, weight, **options)
     loss, grad = F.cross_entropy_value_and_grad(x, y, weight, **options)
     return alone, loss, grad, F.cross_entropy_backward(1.0, x, y, weight, **options)
-
-
-def assert_same_bits(ours, theirs, note=""):
-    for a, b in zip(ours, theirs, strict=True):
-        assert_array_equal(a, b, err_msg=str(note))
-        assert np.asarray(a).dtype == np.asarray(b).dtype and type(a) is type(b), note
 
 
 # ---- values --------------------------------------------------------------------------------------------------------------
@@ -426,14 +421,7 @@ def test_one_thread_and_two_give_the_same_bits(kind, shape, rng):
     x = logits(rng, shape)
     y = probabilities(rng, shape) if kind == "probabilities" else with_ignored(rng, class_index(rng, shape), -100)
     options = {"label_smoothing": 0.1 if kind == "smoothed" else 0.0, "lse_square_scale": 0.01}
-    before, found = nbloss.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            nbloss.set_num_threads(threads)
-            found.append((*results(x, y, **options), *results(x, y, reduction="mean", **options)))
-    finally:
-        nbloss.set_num_threads(before)
-    assert_same_bits(*found)
+    assert_same_bits(*by_one_thread_and_two(lambda: (*results(x, y, **options), *results(x, y, reduction="mean", **options))))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import reference
+from bits import assert_same_bits, by_one_thread_and_two
 from layouts import LAYOUTS
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
@@ -34,7 +35,6 @@ from problems import (
 )
 from refusals import LOSSES, P, X, Y, every_loss, every_writer, refused
 
-import nbloss
 import nbloss.functional as F
 
 SHAPES = [(5, 3), (70, 10), (9, 48), (9, 49), (33, 300), (2, 21, 12, 12), (2, 60, 9, 9), (2, 3, 5)]
@@ -68,12 +68,6 @@ def results(x, y, weight=None, g=1.0, **options):
         F.nll_loss(x, y, weight, **of_nll),
         F.nll_loss_backward(g, x, y, weight, **of_nll),
     )
-
-
-def assert_same_bits(ours, theirs, note=""):
-    for a, b in zip(ours, theirs, strict=True):
-        assert_array_equal(a, b, err_msg=str(note))
-        assert np.asarray(a).dtype == np.asarray(b).dtype and type(a) is type(b), note
 
 
 def size_of(loss, x, target, weight, options):
@@ -337,18 +331,16 @@ def test_every_layout_and_both_paths_have_the_same_bits(shape, kind, rng):
 @pytest.mark.parametrize("shape", [(40_000, 10), (9001, 60), (3, 21, 90, 90)], ids=name)
 def test_the_bits_do_not_depend_on_the_number_of_threads(shape, kind, rng):
     x, y, options = problem(rng, shape, kind)
-    own, before = rng.random(rows_shape(shape)).astype(np.float32), nbloss.get_num_threads()
-    found = []
-    try:
-        for threads in (1, 2):
-            nbloss.set_num_threads(threads)
-            found.append(results(x, y, sample_weight=own, **options))
-            with general_path():
-                found.append(results(x, y, sample_weight=own, **options))
-    finally:
-        nbloss.set_num_threads(before)
-    for other in found[1:]:
-        assert_same_bits(other, found[0])
+    own = rng.random(rows_shape(shape)).astype(np.float32)
+
+    def by_both_paths():
+        fast = results(x, y, sample_weight=own, **options)
+        with general_path():
+            return fast, results(x, y, sample_weight=own, **options)
+
+    first, *others = [found for pair in by_one_thread_and_two(by_both_paths) for found in pair]
+    for other in others:
+        assert_same_bits(other, first)
 
 
 @every_kind

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import reference
+from bits import assert_same_bits, by_one_thread_and_two
 from layouts import LAYOUTS
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
@@ -29,7 +30,6 @@ from problems import (
 )
 from refusals import refused
 
-import nbloss
 import nbloss.functional as F
 
 SHAPES = [
@@ -48,12 +48,6 @@ def problem(rng, shape, dtype=np.float32, scale=3.0):
 def both(v, x, y, *given, **options):
     """The product and the diagonal."""
     return F.cross_entropy_hvp(v, x, y, *given, **options), F.cross_entropy_hessian_diag(x, y, *given, **options)
-
-
-def assert_same_bits(ours, theirs, note=""):
-    for a, b in zip(ours, theirs, strict=True):
-        assert_array_equal(a, b, err_msg=str(note))
-        assert a.dtype == b.dtype and type(a) is type(b), note
 
 
 def tolerances(v, x, y, *given, apart=False, **options):
@@ -362,15 +356,12 @@ def test_layouts_give_the_same_bits(rng, shape, layout):
 def test_the_bits_are_the_same_for_any_number_of_threads(rng):
     for shape in ((3000, 100), (40000, 10), (8, 20, 64, 64), (64, 60, 100)):
         v, x, y = problem(rng, shape)
-        soft, before = probabilities(rng, shape), nbloss.get_num_threads()
-        try:
-            found = []
-            for threads in (1, 2):
-                nbloss.set_num_threads(threads)
-                found.append([*both(v, x, y), *both(v, x, soft, np.ones(shape[1]), label_smoothing=0.1)])
-        finally:
-            nbloss.set_num_threads(before)
-        assert_same_bits(*found)
+        soft, ones = probabilities(rng, shape), np.ones(shape[1])
+
+        def results(v=v, x=x, y=y, soft=soft, ones=ones):
+            return [*both(v, x, y), *both(v, x, soft, ones, label_smoothing=0.1)]
+
+        assert_same_bits(*by_one_thread_and_two(results))
 
 
 def test_out_is_filled_and_may_be_the_input_or_v(rng):
