@@ -1,6 +1,7 @@
 """How the sources are written: files short enough to be read at once, and one home for each number that trades speed."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -93,3 +94,11 @@ def test_a_number_with_two_homes_is_found():
         "LINE": ["one", "two"],
         "ROWS_MAX": ["one", "three"],
     }
+
+
+def test_the_links_of_all_pages_lead_to_files():
+    pages = [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]
+    found = ((page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")))
+    links = [(page, link) for page, link in found if ":" not in link]
+    assert len(links) > 100
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
