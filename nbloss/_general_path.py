@@ -9,10 +9,11 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss._arguments import array_beside_input, array_like, float_array, float_dtype, real_array
+from nbloss._distillation import Distillation
 from nbloss._fast_path import NO_GRADIENT
 from nbloss._hessian import Hessian
 from nbloss._options import checked_dim, checked_divisor, checked_row_options
-from nbloss._problem import NO_TARGET, Distillation, Problem, as_stored, delivered, output_array
+from nbloss._problem import NO_TARGET, Problem, as_stored, delivered, output_array
 from nbloss.backends.select import select
 
 _NUMBERS = (float, int, np.float32, np.float64)

@@ -10,7 +10,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from nbloss._arguments import array_beside_input, float_array, float_kind, real_array, sample_weight_array, target_array, weight_array
+from nbloss._arguments import float_array, float_kind, real_array, sample_weight_array, target_array, weight_array
 from nbloss._options import (
     EMPTY,
     REDUCTIONS,
@@ -19,7 +19,6 @@ from nbloss._options import (
     checked_ignore_index,
     checked_label_smoothing,
     checked_reduction,
-    checked_temperature,
 )
 from nbloss._warnings import any_positive, warn_of_positive
 
@@ -323,24 +322,3 @@ class Problem:
         others.append(("grad_output", upstream))
         result = output_array(self.backend, out, self.input, [("input", self.input), *may_be], others)
         return result, as_stored(self.backend.kernel_view(result))
-
-
-class Distillation(Problem):
-    """The same of the distillation loss, whose soft targets are a teacher's logits."""
-
-    target_name = "teacher"
-
-    def __init__(self, backend, input, teacher, temperature, reduction, sample_weight, divisor):
-        self._start(backend, input, reduction, divisor, "nan")
-        self.beta = 1.0 / checked_temperature(temperature)
-        self.target_array, self.soft, self.weight = array_beside_input(backend, "teacher", teacher, self.input.shape), True, None
-        self._weigh_rows(sample_weight)
-
-    def distillation(self, grad_output, gradient, with_loss=True):
-        """As `cross_entropy`."""
-        upstream = None if gradient is None else self.upstream(grad_output)
-        losses = self.loss_buffer(with_loss)
-        beta = float(self.dtype.type(self.beta))  # rounded, so that losses and gradients belong to one temperature
-        for at, x, y, out in self._pieces([as_stored(self.input), self.soft_targets()], gradient):
-            self.backend.kernels.distillation(x, y, beta, at(upstream), at(losses), out)
-        return self._weighed(losses)
