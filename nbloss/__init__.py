@@ -15,7 +15,7 @@ from nbloss import _threadpoolctl as _threadpoolctl
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nbloss import functional, modules
+    from nbloss import functional, interop, modules
     from nbloss._thread_count import get_num_threads, set_num_threads
     from nbloss._warnings import NotLogProbabilitiesWarning
     from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
@@ -36,6 +36,7 @@ __all__ = [
     "check_device_errors",
     "functional",
     "get_num_threads",
+    "interop",
     "modules",
     "set_default_device",
     "set_num_threads",
@@ -45,6 +46,7 @@ __all__ = [
 
 _HOMES = {  # name -> its module, imported at the first use (PEP 562), so that ``import nbloss`` is fast
     "functional": "functional",
+    "interop": "interop",
     "modules": "modules",
     **dict.fromkeys(("CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LogSoftmax", "NLLLoss", "Softmax"), "modules"),
     **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
