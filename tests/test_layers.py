@@ -22,6 +22,7 @@ BENCH = [
     "races",
     "peers",
     "options",
+    "interop",
     "measure",
     "variants",
     "report",

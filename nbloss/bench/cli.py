@@ -1,10 +1,11 @@
-"""The command line of `python -m nbloss bench`, `bench scaling`, `bench --variants` and `bench --options`."""
+"""The command line of `python -m nbloss bench`, `bench scaling`, `bench --variants`, `bench --options` and `bench --interop`."""
 
 import argparse
 import os
 import sys
 
 from . import gpu
+from . import interop as interop_races
 from . import options as option_races
 from .measure import files, machine, run, scaling, timing, trees
 from .measure.clock import QUICK, Plan
@@ -20,6 +21,7 @@ from .variants import wanted
 ABOUT = "Time nbloss against NumPy, SciPy, torch, JAX, scikit-learn, autograd and a simple Numba kernel on this machine."
 ABOUT_VARIANTS = "Time every kind of call against the plain call of the same shape, and against torch doing the same."
 ABOUT_OPTIONS = "Time the options of the losses, and the losses beside cross entropy, against the formulas of NumPy, torch, JAX and optax."
+ABOUT_INTEROP = "Time nbloss inside PyTorch, JAX, autograd, XGBoost and LightGBM against what these libraries do themselves."
 ABOUT_SCALING = "Time one logit as the number of classes, rows and threads grows."
 
 
@@ -33,7 +35,7 @@ def main(argv=None):
     if _on_gpu(argv):
         return gpu.main(argv)
     scales = argv[:1] == ["scaling"]
-    kind = "scaling" if scales else next((name for name in ("variants", "options") if f"--{name}" in argv), "races")
+    kind = "scaling" if scales else next((name for name in ("variants", "options", "interop") if f"--{name}" in argv), "races")
     parser, command = COMMANDS[kind]
     try:
         options = parser().parse_args(argv[scales:])
@@ -80,6 +82,7 @@ def _parser():
     _fill(parser)
     parser.add_argument("--variants", action="store_true", help="time kinds of calls instead; `--variants --help` shows the options")
     parser.add_argument("--options", action="store_true", help="time the options of the losses; `--options --help` shows the options")
+    parser.add_argument("--interop", action="store_true", help="time nbloss inside other libraries; `--interop --help` shows the options")
     parser.add_argument("--device", choices=["cpu"], help="cpu; `--device cuda --help` shows the options for a GPU")
     return parser
 
@@ -142,6 +145,32 @@ def _run_options(options):
 
     def job(operation, shape):
         return lambda tell: timing.race(operation, option_races.OptionProblem.parse(shape), options.peers, plan, tell)
+
+    return _measured([job(*race) for race in races], options)
+
+
+def _interop_parser():
+    parser = Parser("bench --interop", ABOUT_INTEROP)
+    parser.add_argument("--interop", action="store_true", help="this benchmark")
+    libraries = f"any of {', '.join(interop_races.OPERATIONS)} (default: all)"
+    parser.add_argument("--op", nargs="+", metavar="LIBRARY", choices=interop_races.OPERATIONS, help=libraries)
+    parser.add_argument(
+        "--shape", nargs="+", metavar="NxC", help="NxC, or NxCxHxW for torch and jax (default: those of docs/bench-interop.md)"
+    )
+    peers = f"any of {', '.join(interop_races.names())} (default: all that are installed)"
+    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=interop_races.names(), help=peers)
+    _fill(parser)
+    return parser
+
+
+def _run_interop(options):
+    for page in options.fill:
+        pages.read(page)
+    races = [] if options.earlier else interop_races.chosen(options.op, options.shape, options.quick)
+    plan = QUICK if options.quick else Plan()
+
+    def job(operation, shape, dtype):
+        return lambda tell: timing.race(operation, interop_races.InteropProblem.of(operation, shape, dtype), options.peers, plan, tell)
 
     return _measured([job(*race) for race in races], options)
 
@@ -230,4 +259,5 @@ COMMANDS = {  # kind -> its parser, and what runs it
     "scaling": (_scaling_parser, _run_scaling),
     "variants": (_variants_parser, _run_variants),
     "options": (_options_parser, _run_options),
+    "interop": (_interop_parser, _run_interop),
 }

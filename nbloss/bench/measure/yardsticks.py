@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from ..interop import OPERATIONS as INTEROP_OPERATIONS
 from ..options import OPERATIONS as OPTION_OPERATIONS
 from ..problem import OPERATIONS
 from ..session import cpus
@@ -60,5 +61,5 @@ def read(p):
 YARDSTICKS = {"copy": copy, "read": read}
 YARDSTICK = {
     operation: "read" if operation in ("nll_loss", "cross_entropy", "cross_entropy_stats") else "copy"
-    for operation in (*OPERATIONS, *OPTION_OPERATIONS)
+    for operation in (*OPERATIONS, *OPTION_OPERATIONS, *INTEROP_OPERATIONS)
 }

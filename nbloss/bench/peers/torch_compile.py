@@ -10,16 +10,11 @@ import torch.nn.functional as F
 from .torch import tensor
 
 
-def _compiled(function, *arrays):
-    """Compile for exactly these shapes. Forward and gradient are one graph, so that the compiler can fuse them."""
-    tensors = [tensor(a) for a in arrays]
+def ready(make):
+    """The callable that ``make(compile)`` returns, compiled by its first call; NotImplementedError where torch cannot compile it."""
     # Without this, torch compiles the second shape of a process as "dynamic" and runs the ninth in eager mode, without a message.
     torch.compiler.reset()
-    compiled = torch.compile(function, dynamic=False, fullgraph=True)
-
-    def run():
-        return compiled(*tensors)
-
+    run = make(lambda function: torch.compile(function, dynamic=False, fullgraph=True))
     try:
         run()
     except Exception as error:  # for example no compiler, no headers or an unsupported Python
@@ -27,6 +22,17 @@ def _compiled(function, *arrays):
         raise NotImplementedError(f"torch.compile failed: {type(error).__name__}: {reason}"[:200]) from None
     run()
     return run
+
+
+def _compiled(function, *arrays):
+    """Compile for exactly these shapes. Forward and gradient are one graph, so that the compiler can fuse them."""
+    tensors = [tensor(a) for a in arrays]
+
+    def make(compile):
+        compiled = compile(function)
+        return lambda: compiled(*tensors)
+
+    return ready(make)
 
 
 def log_softmax(p):

@@ -6,7 +6,7 @@ replaced. KIND is a key of `KINDS`.
 
 import re
 
-from .. import options, races
+from .. import interop, options, races
 from ..measure.machine import busy_note
 from ..problem import Problem
 from ..races import title
@@ -76,8 +76,8 @@ def _near(record):
     return [title(record), name, f"{ratio:.3g}x", *(f"{times:.2f} {yardstick}" for times in (ours, ours * ratio / 3, least))]
 
 
-def of_options(records, facts):
-    """Every race of the options, every cell that is lost, and the peers that were not timed."""
+def every_cell(records, facts):
+    """Every race, every cell that is lost, and the peers that were not timed."""
     found = slower(records)
     lost = [f"`{title(record, ' ')}` to {rival} ({ratio:.2f}x)" for record, rival, ratio in found]
     lines = [f"Cells where a rival is faster: {', '.join(lost) or 'none'}."]
@@ -85,16 +85,17 @@ def of_options(records, facts):
     return [*_setting(facts), "", *_markdown(records), "", *(part for line in lines for part in (line, ""))][:-1]
 
 
-KINDS = {"short": short, "full": full, "threefold": threefold, "variants": variants.markdown, "options": of_options}
+KINDS = {"short": short, "full": full, "threefold": threefold, "variants": variants.markdown, "options": every_cell, "interop": every_cell}
 
 
 def _of(records):
     """The kinds of tables that results have."""
     if any("variant" in record for record in records):
         return {"variants"}
-    if any(record["operation"] in options.OPERATIONS for record in records):
-        return {"options"}
-    return {*KINDS} - {"variants", "options"}
+    for kind, operations in (("options", options.OPERATIONS), ("interop", interop.OPERATIONS)):
+        if any(record["operation"] in operations for record in records):
+            return {kind}
+    return {*KINDS} - {"variants", "options", "interop"}
 
 
 def filled(text, records, facts):

@@ -1,5 +1,6 @@
 """Races as text for the terminal and tables for the pages. Lost races are shown like won ones."""
 
+from ..interop import names as interop_peers
 from ..measure.yardsticks import YARDSTICKS
 from ..options import names as option_peers
 from ..peers import VARIANTS, names
@@ -92,7 +93,7 @@ def matrix(records):
     A row has nbloss's time, its multiple of the memory baseline, and each rival's time as a multiple of nbloss's. ``*``
     marks the fastest peer of a row.
     """
-    known = dict.fromkeys([*names(), *option_peers()])
+    known = dict.fromkeys([*names(), *option_peers(), *interop_peers()])
     rivals = [peer for peer in known if peer != "nbloss" and any("seconds" in r["contenders"].get(peer, {}) for r in records)]
     return ["", "nbloss", "x copy/read", *rivals], [_row(record, rivals) for record in records]
 
