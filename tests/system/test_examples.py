@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-NEEDS = {"digits_modules": "sklearn", "temperature": "sklearn"}
+NEEDS = {"digits_modules": "sklearn", "distillation": "sklearn", "temperature": "sklearn"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -27,4 +27,4 @@ def test_example_runs_and_learns(path):
 
 
 def test_there_are_examples():
-    assert {path.stem for path in EXAMPLES} >= {"char_lm", "digits_modules", "segmentation", "temperature"}
+    assert {path.stem for path in EXAMPLES} >= {"char_lm", "digits_modules", "distillation", "policy_gradient", "segmentation", "temperature"}

@@ -1,0 +1,87 @@
+"""docs/interop/: the code of each page runs from top to bottom, and each page begins with a block that one can copy."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs" / "interop").glob("*.md"))
+LIBRARIES = {"boosting": ["xgboost", "lightgbm", "sklearn"], "scipy": ["scipy", "sklearn"]}  # of the others: one, of the page's name
+MODULES = ["torch", "jax", "autograd", "boosting"]
+
+
+def blocks(page):
+    """The lines before each block of a page, and its code."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, found.start()) + 1, found[1]) for found in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(page):
+    for library in LIBRARIES.get(page.stem, [page.stem]):
+        pytest.importorskip(library)
+    code = "".join("\n" * (line - text.count("\n")) + block for line, block, text in _spaced(page))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ.copy(), timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def _spaced(page):
+    """The line, the code of each block, and all code before it with its empty lines, so that an error names the page's line."""
+    before = ""
+    for line, block in blocks(page):
+        yield line, block, before
+        before += "\n" * (line - before.count("\n")) + block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_begins_with_ten_lines_to_copy(page):
+    line, first = blocks(page)[0]
+    assert line <= 8
+    assert 4 <= len([text for text in first.splitlines() if text.strip()]) <= 14
+
+
+def test_every_module_has_a_page():
+    assert {page.stem for page in PAGES} >= set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_missing_library_is_an_import_error_that_names_the_extra(module):
+    missing = LIBRARIES.get(module, [module])
+    code = f"""
+import sys
+for name in {missing}:
+    sys.modules[name] = None  # makes `import name` raise ImportError
+import nbloss
+try:
+    import nbloss.interop.{module} as m
+    for factory in [f for f in dir(m) if f.endswith("_objective")]:
+        getattr(m, factory)()
+except ImportError as error:
+    assert 'pip install "nbloss[{module}]"' in str(error), error
+else:
+    raise AssertionError("no ImportError")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ.copy())
+    assert done.returncode == 0, done.stderr
+
+
+def test_nbloss_imports_none_of_these_libraries():
+    code = """
+import sys
+import nbloss, nbloss.interop, nbloss.functional, nbloss.modules
+nbloss.functional.cross_entropy([[0.0, 1.0]], [0])
+found = {"torch", "jax", "autograd", "xgboost", "lightgbm", "scipy", "sklearn"} & set(sys.modules)
+assert not found, found
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ.copy())
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_check_of_imports_finds_an_import():
+    importlib.import_module("numpy")
+    assert {"numpy"} & set(sys.modules)
