@@ -2,7 +2,7 @@
 
     python examples/distillation.py [--quick]          needs scikit-learn
 
-Few digits have labels, and the teacher learns from these. The student is trained twice: on the labels, and on the teacher's
+Few digits have labels. The teacher learns from these. The student is trained twice: on the labels, and on the teacher's
 logits for all digits (`F.distillation_loss_value_and_grad`), which also say how likely the other classes are.
 """
 
@@ -42,8 +42,7 @@ def logits(params, x):
 def main(epochs):
     x, y = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split((x / 16).astype(np.float32), y, test_size=0.3, stratify=y, random_state=0)
-    few, labels = x[:LABELLED], y[:LABELLED]
-    rng = np.random.default_rng(0)
+    few, labels, rng = x[:LABELLED], y[:LABELLED], np.random.default_rng(0)
 
     hard, soft = F.cross_entropy_value_and_grad, partial(F.distillation_loss_value_and_grad, temperature=3.0)
     teacher = train(rng, network(rng, 512), few, labels, hard, epochs, 0.3)
