@@ -27,4 +27,5 @@ def test_example_runs_and_learns(path):
 
 
 def test_there_are_examples():
-    assert {path.stem for path in EXAMPLES} >= {"char_lm", "digits_modules", "distillation", "policy_gradient", "segmentation", "temperature"}
+    of_numpy = {"char_lm", "digits_modules", "distillation", "policy_gradient", "segmentation", "temperature"}
+    assert {path.stem for path in EXAMPLES} >= of_numpy
