@@ -140,8 +140,7 @@ def _unreadable(name, value, array):
 
 
 def _traced(got):
-    advice = "make the loss a primitive (autograd.extend.primitive and defvjp) whose gradient is the function with _backward in its name"
-    return f"{got}, and nbloss is not traced by autograd", advice
+    return f"{got}, and nbloss.functional is not traced by autograd", "use the function of this name in nbloss.interop.autograd"
 
 
 def _string(name, value, string, index):
