@@ -84,11 +84,11 @@ defvjp(softmax, _softmax_vjp)
 
 
 def _differentiable(name, names, formula, hvp=None):
-    """``loss(options, cell, x, *arrays)``: a loss that autograd differentiates; ``names`` are those of the arrays.
+    """``call(options, x, *arrays)``: a loss that autograd differentiates; ``names`` are those of the arrays.
 
     The value, the gradient and the product with the Hessian are computed by the functions of nbloss. ``formula``, in autograd.numpy, gives
     what they do not: derivatives of a higher order, and those with respect to the other arrays. The forward pass computes the gradient of
-    x together with the value and leaves it in ``cell``, a list; None if it is not wanted.
+    x together with the value and leaves it in a ``cell``: a list, or None where it is not wanted.
     """
     value, both, backward = (getattr(F, name + ending, None) for ending in ("", "_value_and_grad", "_backward"))
 

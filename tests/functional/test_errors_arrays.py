@@ -285,6 +285,8 @@ def test_values_that_autograd_traces():
     refuses(TypeError, f"input should {FLOATS}; got {box}", autograd.grad(lambda x: F.log_softmax(x)[0, 0]), X)
     refuses(TypeError, f"target should {CLASSES}; got {box}", autograd.grad(lambda p: F.cross_entropy(X, p)), P)
     refuses(TypeError, f"weight should {REAL}; got {box}", autograd.grad(lambda w: F.cross_entropy(X, Y, w)), np.ones(3))
+    inside = box.replace(" (autograd),", " (autograd) at index (0,),").replace("use the", "use autograd.numpy.array(weight) and the")
+    refuses(TypeError, f"weight should {REAL}; got {inside}", autograd.grad(lambda w: F.cross_entropy(X, Y, [w, 1.0, 1.0])), 1.0)
 
 
 def test_the_advice_for_autograd_works():
