@@ -192,7 +192,8 @@ def _reduced(options, rows, counts, sample_weight):
     total = anp.sum(counts) if options["divisor"] is None else options["divisor"]
     if total == 0 and options.get("empty") == "zero":
         return anp.sum(_times(rows, 0.0))
-    return anp.sum(rows) / (total if total > 0 else total * np.nan)
+    is_nan = total == 0 or (total < 0 and sample_weight is not None)
+    return anp.sum(rows) / (total * np.nan if is_nan else total)
 
 
 def _target_loss(options, x, target, weight, sample_weight, log_softmax=log_softmax):

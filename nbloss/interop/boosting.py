@@ -136,12 +136,8 @@ class _Objective:
         labels, single = _class_numbers(np.asarray(y_true)), y_pred.ndim == 1 or y_pred.shape[1] == 1
         if single:
             y_pred = np.stack([np.zeros_like(y_pred.ravel()), y_pred.ravel()], axis=1)
-        if y_pred.flags.c_contiguous:
-            results = self._derivatives(y_pred, labels, sample_weight, single)
-        else:  # LightGBM's order: (1, C, N) without a copy
-            sample_weight = None if sample_weight is None else sample_weight[None]
-            results = [result[0].T for result in self._derivatives(y_pred.T[None], labels[None], sample_weight, single)]
-        return tuple([result[:, 1] for result in results] if single else results)
+        results = self._derivatives(y_pred, labels, sample_weight, single)
+        return tuple([result[:, 1] for result in results]) if single else results
 
     def _derivatives(self, x, y, sample_weight, single):
         classes = x.shape[1]

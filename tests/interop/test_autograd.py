@@ -128,6 +128,8 @@ def test_the_derivatives_keep_their_dtypes(rng):
     w, s = np.ones(3, np.float32), np.ones(4, np.float16)
     grads = autograd.grad(lambda *a: A.cross_entropy(*a[:3], sample_weight=a[3]), (0, 1, 2, 3))(x, y, w, s)
     assert [g.dtype for g in grads] == [np.float32, np.float32, np.float32, np.float16]
+    wide = autograd.grad(A.cross_entropy, 2)(x.astype(float), y.astype(float), w.astype(float))
+    assert_array_equal(grads[2], wide.astype(np.float32))  # by formula: in float64, rounded once
     product = autograd.hessian_vector_product(A.cross_entropy)(x, y, vector := x[::-1].copy())
     assert_allclose(product, F.cross_entropy_hvp(vector, x, y), rtol=1e-6)
 
@@ -161,8 +163,9 @@ def test_ignored_rows_and_rows_without_weight_count_for_nothing(rng):
     assert_allclose(grads[1], others[1], rtol=1e-13)
     assert_allclose(grads[2][kept], others[2], rtol=1e-12, atol=1e-16)
     assert not grads[0][2].any() and grads[2][2] == 0
-    twice = autograd.grad(lambda x: anp.sum(autograd.grad(A.cross_entropy)(x, y, w) ** 2))(x)
-    assert not twice[2].any() and np.isfinite(twice).all()
+    for loss in (A.cross_entropy, A.focal_loss):
+        twice = autograd.grad(lambda x, loss=loss: anp.sum(autograd.grad(loss)(x, y, w) ** 2))(x)
+        assert not twice[2].any() and np.isfinite(twice).all()
 
 
 def test_classes_without_probability(rng):
@@ -183,6 +186,20 @@ def test_means_without_rows(empty):
     wanted = np.nan if empty == "nan" else 0.0
     assert_array_equal(grads[0], F.cross_entropy_backward(1.0, x, y, np.ones(3), empty=empty))
     assert_array_equal(grads[1], np.full(3, wanted))
+
+
+def test_means_over_weights_of_negative_sum():
+    x, y, w, s = np.arange(6.0).reshape(2, 3), np.array([0, 1]), np.array([-1.0, -2, 1]), np.ones(2)
+    value, grad = autograd.value_and_grad(lambda s: A.cross_entropy(x, y, w, sample_weight=s))(s)
+    assert np.isnan(value) and np.isnan(grad).all()
+    check_grads(lambda w: A.cross_entropy(x, y, w), modes=["rev"], order=2)(w)  # class weights alone: the ratio of two sums
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_the_focal_loss_of_a_certain_row_is_flat(gamma):
+    x = np.array([[0.0, -np.inf, -np.inf], [0, 1, 2]])
+    twice = autograd.grad(lambda x: anp.sum(autograd.grad(A.focal_loss)(x, np.array([0, 1]), gamma=gamma)[:, :1] ** 2))(x)
+    assert not twice[0].any() and twice[1].all()
 
 
 def test_it_trains_as_part_of_a_model(rng):

@@ -249,9 +249,9 @@ def test_derivatives_of_the_focal_loss(library, booster, gamma, rng):
 
 @every_library
 def test_sure_rows_and_classes_without_probability(booster):
-    x = booster.layout(np.array([[0.0, -np.inf, -np.inf], [0, -np.inf, 0], [300, 0, 0]]))
+    x = booster.layout(np.array([[0.0, -np.inf, -np.inf], [0, -np.inf, 0], [300, 0, 0], [-np.inf, 0, 0]]))
     for gamma in (None, 0.5, 2.0):
-        for result in call(booster, booster.objective(gamma=gamma), x, np.array([0, 0, 0]), None):
+        for result in call(booster, booster.objective(gamma=gamma), x, np.zeros(4), None):
             assert np.isfinite(result).all()
 
 
