@@ -131,7 +131,7 @@ def _unreadable(name, value, array):
         weights = f"give one number per class, such as [{name}[c] for c in range(C)]"
         return got, weights if name == "weight" else "give the array itself"
     if library(value) == "autograd":
-        return _traced(got)
+        return _traced(got, "")
     if isinstance(value, set | frozenset):
         return f"{got}, which has no order", "use a list"
     if hasattr(value, "__iter__") and array.ndim == 0 and not isinstance(value, np.ndarray):
@@ -139,9 +139,9 @@ def _unreadable(name, value, array):
     return None
 
 
-def _traced(got):
-    advice = "make the loss a primitive (autograd.extend.primitive and defvjp) whose gradient is the function with _backward in its name"
-    return f"{got}, and nbloss is not traced by autograd", advice
+def _traced(got, made):
+    advice = f"use {made}the function of this name in nbloss.interop.autograd"
+    return f"{got}, and nbloss.functional is not traced by autograd", advice
 
 
 def _string(name, value, string, index):
@@ -165,7 +165,7 @@ def _first_odd(name, value, array, missing):
     if isinstance(element, str | bytes):
         return _string(name, value, element, index)
     if library(element) == "autograd":
-        return _traced(f"{type_name(element)} at index {index}")
+        return _traced(f"{type_name(element)} at index {index}", f"autograd.numpy.array({name}) and ")
     if array.ndim == 0:
         return type_name(value), "convert it to an array of numbers first"
     if np.ndim(element) or isinstance(element, list | tuple):

@@ -280,19 +280,18 @@ def test_what_numpy_cannot_convert_is_named():
 
 def test_values_that_autograd_traces():
     autograd = pytest.importorskip("autograd")
-    box = "ArrayBox (autograd), and nbloss is not traced by autograd: make the loss a primitive (autograd.extend.primitive and defvjp)"
-    box += " whose gradient is the function with _backward in its name"
+    box = "ArrayBox (autograd), and nbloss.functional is not traced by autograd: use the function of this name in nbloss.interop.autograd"
     refuses(TypeError, f"input should {FLOATS}; got {box}", autograd.grad(lambda x: F.cross_entropy(x, Y)), X)
     refuses(TypeError, f"input should {FLOATS}; got {box}", autograd.grad(lambda x: F.log_softmax(x)[0, 0]), X)
     refuses(TypeError, f"target should {CLASSES}; got {box}", autograd.grad(lambda p: F.cross_entropy(X, p)), P)
     refuses(TypeError, f"weight should {REAL}; got {box}", autograd.grad(lambda w: F.cross_entropy(X, Y, w)), np.ones(3))
+    inside = box.replace(" (autograd),", " (autograd) at index (0,),").replace("use the", "use autograd.numpy.array(weight) and the")
+    refuses(TypeError, f"weight should {REAL}; got {inside}", autograd.grad(lambda w: F.cross_entropy(X, Y, [w, 1.0, 1.0])), 1.0)
 
 
 def test_the_advice_for_autograd_works():
-    autograd, extend = pytest.importorskip("autograd"), pytest.importorskip("autograd.extend")
-    loss = extend.primitive(F.cross_entropy)
-    extend.defvjp(loss, lambda value, x, y: lambda g: F.cross_entropy_backward(g, x, y), argnums=[0])
-    assert_array_equal(autograd.grad(loss)(X, Y), F.cross_entropy_backward(1.0, X, Y))
+    autograd, differentiable = pytest.importorskip("autograd"), pytest.importorskip("nbloss.interop.autograd")
+    assert_array_equal(autograd.grad(differentiable.cross_entropy)(X, Y), F.cross_entropy_backward(1.0, X, Y))
 
 
 # ---- lazy arrays -----------------------------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ class InteropProblem(Problem):
         return features, np.where(rng.random(self.rows) < 0.1, self.target, labels)
 
     def answer(self, operation):
-        if operation in ("torch", "jax", "autograd"):
-            return super().answer("cross_entropy_value_and_grad")
+        if operation not in FEATURES:
+            return super().answer("cross_entropy_value_and_grad" if operation in OPERATIONS else operation)
         if operation not in self._answers:
             self._answers[operation] = self._layer_answer() if operation == "torch_layer" else self._margins(operation)
         return self._answers[operation]
@@ -67,7 +67,7 @@ class InteropProblem(Problem):
         return (np.asarray(import_module(f".{operation}", __package__).formula(self)(), np.float64),)
 
     def bytes_moved(self, operation):
-        if operation in ("torch", "jax", "autograd"):
+        if operation not in FEATURES:
             return super().bytes_moved("cross_entropy_value_and_grad")
         return 2 * self.size * self.numpy_dtype.itemsize
 
