@@ -10,6 +10,14 @@ from nbloss.interop.torch._tensors import array, tensor
 
 # Whether torch.func is at work, so that tensors may stand for batches or be traced.
 transforms_are_active = torch._C._are_functorch_transforms_active
+is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
+
+
+def nests_forward_mode():
+    """Whether one forward-mode derivative of torch.func is inside another: torch then takes the outer one of a `Function` for 0."""
+    stack = torch._C._functorch.get_interpreter_stack() or ()
+    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1
+
 
 NEUTRAL = {
     "ignore_index": -100,
@@ -81,13 +89,16 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.call, ctx.kept = inputs
-        ctx.save_for_backward(*tensors)
-        if forward_ad._current_level >= 0:
-            ctx.save_for_forward(*tensors)
+        _save(ctx, tensors)
 
     @staticmethod
     def backward(ctx, g):
         none = (None,) * 5
+        if g is None:
+            return None, *none
+        if is_legacy_batchedtensor(g):  # of torch.autograd.grad(..., is_grads_batched=True)
+            unit = apply(Gradient, _ones(ctx.call, ctx.saved_tensors[0]), *ctx.saved_tensors, ctx.call)
+            return (g if g.ndim == 0 else g.unsqueeze(_formula.class_axis(unit))) * unit, *none
         if ctx.call.inplace:
             return _overwritten(ctx, g), *none
         if ctx.kept and not torch.is_grad_enabled() and not transforms_are_active():
@@ -120,11 +131,12 @@ class Gradient(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.call = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        _save(ctx, tensors)
 
     @staticmethod
     def backward(ctx, v):
+        if v is None:
+            return (None,) * 6
         g, *tensors = ctx.saved_tensors
         of_g = _along(ctx.call, v, g, *tensors) if ctx.needs_input_grad[0] else None
         of_input = _second(ctx.call, v, g, *tensors) if ctx.needs_input_grad[1] else None
@@ -153,11 +165,12 @@ class Hessian(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.call = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        _save(ctx, tensors)
 
     @staticmethod
     def backward(ctx, u):
+        if u is None:
+            return (None,) * 7
         v, g, input, *others = ctx.saved_tensors
         _, gradient = torch.func.vjp(lambda v, g, x: _formula.second(ctx.call, v, g, x, *others), v, g, input)
         return *gradient(u), None, None, None, None
@@ -188,8 +201,16 @@ def _overwritten(ctx, g):
     return gradient
 
 
+def _save(ctx, tensors):
+    """Save the arguments for the backward, and for a forward-mode derivative if one is asked for."""
+    ctx.save_for_backward(*tensors)
+    if forward_ad._current_level >= 0:
+        ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
+
+
 def _refuse_tangents(*tangents):
-    if any(tangent is not None and tangent.any() for tangent in tangents):
+    if any(tangent is not None for tangent in tangents):
         raise NotImplementedError("forward-mode derivatives are those with respect to input: target, weight and sample_weight have none")
 
 
@@ -281,7 +302,7 @@ class AlongAxis(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         (output,) = ctx.saved_tensors
-        if not torch.is_grad_enabled() and not transforms_are_active():
+        if not (torch.is_grad_enabled() or transforms_are_active() or is_legacy_batchedtensor(g)):
             return tensor(getattr(F, f"{ctx.name}_backward")(array(g), array(output), ctx.dim)), None, None
         y = output.to(_formula.real(output))
         wide = g.to(y.dtype)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nbloss._problem import overlaps_itself
 from nbloss.interop.torch import _compiled, _formula
-from nbloss.interop.torch._autograd import AlongAxis, Call, Loss, apply, run, transforms_are_active
+from nbloss.interop.torch._autograd import AlongAxis, Call, Loss, apply, nests_forward_mode, run, transforms_are_active
 from nbloss.interop.torch._tensors import array
 
 
@@ -26,6 +26,8 @@ def _along_axis(name, input, dim, dtype):
         input = input.float()  # autocast's rule for softmaxes
     if torch.compiler.is_compiling():
         return _compiled.along_axis(input, dim, name)
+    if transforms_are_active() and nests_forward_mode():
+        return getattr(torch, name)(input, dim)
     return apply(AlongAxis, input, dim, name)
 
 
@@ -95,6 +97,8 @@ def _loss(name, input, target, weight, rows, values):
     if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
         raise TypeError(f"input and target should be tensors; got {type(input).__name__} and {type(target).__name__}")
     traced, differentiable = transforms_are_active(), torch.is_grad_enabled()
+    if traced and nests_forward_mode():
+        return _formula.value(call, input, target, weight, rows)
     if differentiable and (
         target.requires_grad or (weight is not None and weight.requires_grad) or (rows is not None and rows.requires_grad)
     ):
