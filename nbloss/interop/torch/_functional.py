@@ -25,7 +25,7 @@ def _along_axis(name, input, dim, dtype):
     elif input.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(input.device.type):
         input = input.float()  # autocast's rule for softmaxes
     if torch.compiler.is_compiling():
-        return _compiled.along_axis(input, dim, name)
+        return getattr(torch, name)(input, dim) if _compiled.must_be_traced() else _compiled.along_axis(input, dim, name)
     if transforms_are_active() and nests_forward_mode():
         return getattr(torch, name)(input, dim)
     return apply(AlongAxis, input, dim, name)
@@ -89,7 +89,10 @@ _call = lru_cache(256, typed=True)(_new_call)
 
 def _loss(name, input, target, weight, rows, values):
     if torch.compiler.is_compiling():
-        return _compiled.loss(input, target, weight, rows, name, **_options(name, *values[1:]))
+        options = _options(name, *values[1:])
+        if _compiled.must_be_traced() or (target.requires_grad and torch.is_grad_enabled()):
+            return _formula.value(Call(name, options), input, target, weight, rows)
+        return _compiled.loss(input, target, weight, rows, name, **options)
     try:
         call = _call(name, *values)
     except TypeError:  # an option that is not hashable
