@@ -58,11 +58,21 @@ def case(name, problem, reduction, dtype=torch.float64):
     x = problem["x"].to(dtype)
     arrays = {k: v.double().numpy() if isinstance(v, torch.Tensor) else v for k, v in tensors.items()}
     a, b = x.double().numpy(), t.double().numpy() if t.is_floating_point() else t.numpy()
+    if function == "focal_loss":
+
+        def gradient(g):
+            spread, hit = reference.focal_loss_terms(g, a, b, **arrays)
+            return spread - hit
+    else:
+
+        def gradient(g):
+            return getattr(reference, f"{function}_backward")(g, a, b, **arrays)
+
     return (
         lambda x: getattr(nt, function)(x, t, **tensors),
         x,
         lambda: getattr(reference, function)(a, b, **arrays),
-        lambda g: getattr(reference, f"{function}_backward")(g, a, b, **arrays),
+        gradient,
     )
 
 
@@ -217,10 +227,7 @@ def test_a_loss_scale_multiplies_before_the_gradient_is_rounded():
 
 def test_the_gradient_becomes_grad_without_a_copy(monkeypatch):
     x = torch.randn(4, 3, requires_grad=True)
-    seen = []
-    tensor = nt._autograd.tensor
-    monkeypatch.setattr(nt._autograd, "tensor", lambda value: seen.append(tensor(value)) or seen.pop())
-    made = []
+    tensor, made = nt._autograd.tensor, []
     monkeypatch.setattr(nt._autograd, "tensor", lambda value: made.append(np.asarray(value).ctypes.data) or tensor(value))
     nt.cross_entropy(x, torch.tensor([0, 1, 2, 0])).backward()
     assert x.grad.data_ptr() in made
@@ -304,7 +311,7 @@ def test_a_target_out_of_range_is_named(problem):
     y = problem["y"].clone()
     y[4] = 7
     for f in (nt.cross_entropy, nt.nll_loss, nt.focal_loss):
-        with pytest.raises(IndexError, match=r"7.*\(4,\).*5"):
+        with pytest.raises(IndexError, match=r"\[0, 5\).* 7 at index \(4,\)"):
             f(problem["x"].requires_grad_(), y)
     with pytest.raises(ValueError, match="reduction"):
         nt.cross_entropy(problem["x"], problem["y"], reduction="average")
@@ -325,9 +332,10 @@ def test_under_autocast_dtypes_are_torch_s():
     with torch.autocast("cpu", torch.bfloat16):
         x = a @ a
         assert x.dtype == torch.bfloat16
-        for f in (lambda at: at.cross_entropy(x, y), lambda at: at.nll_loss(x, y), lambda at: at.log_softmax(x, -1)):
-            assert f(nt).dtype == f(T).dtype == torch.float32
-            torch.testing.assert_close(f(nt), f(T), rtol=1e-6, atol=1e-6)
+        for f in (lambda at, x: at.cross_entropy(x, y), lambda at, x: at.nll_loss(x, y), lambda at, x: at.log_softmax(x, -1)):
+            assert f(nt, x).dtype == f(T, x).dtype
+            close(f(nt, x), f(T, x.double()).detach(), f(nt, x).dtype)
+        assert nt.cross_entropy(x, y).dtype == torch.float32
         (gradient,) = torch.autograd.grad(nt.cross_entropy(x, y), x)
     assert gradient.dtype == torch.bfloat16
     assert nt.log_softmax(x, -1).dtype == torch.bfloat16
@@ -387,8 +395,13 @@ OURS_AND_TORCH_S = [(nt.CrossEntropyLoss, torch.nn.CrossEntropyLoss), (nt.NLLLos
 @pytest.mark.parametrize(("ours", "theirs"), OURS_AND_TORCH_S)
 def test_modules_have_torch_s_constructors_and_state(ours, theirs, problem):
     w = problem["w"]
-    for arguments, options in [((w,), {}), ((None, None, 2, None, "sum"), {}), ((), {"weight": w, "reduction": "none"}), ((), {"size_average": False})]:
-        a, b = ours(*arguments, **options), theirs(*arguments, **options)
+    for arguments, options in [
+        ((w,), {}),
+        ((None, None, 2, None, "sum"), {}),
+        ((), {"weight": w, "reduction": "none"}),
+        ((), {"size_average": False}),
+    ]:
+        a, b = copy.deepcopy(ours(*arguments, **options)), theirs(*arguments, **options)
         assert isinstance(a, theirs)
         close(a(problem["x"], problem["y"].clamp(0)), b(problem["x"], problem["y"].clamp(0)))
         if b.weight is not None:
@@ -401,7 +414,11 @@ def test_modules_have_torch_s_constructors_and_state(ours, theirs, problem):
 def test_modules_are_copied_shown_and_called(problem):
     x, y, w = problem["x"], problem["y"], problem["w"]
     modules = [
-        (nt.CrossEntropyLoss(w, label_smoothing=0.1, softcap=5.0), (x, y), "CrossEntropyLoss(weight=<5 values>, label_smoothing=0.1, softcap=5.0)"),
+        (
+            nt.CrossEntropyLoss(w, label_smoothing=0.1, softcap=5.0),
+            (x, y),
+            "CrossEntropyLoss(weight=<5 values>, label_smoothing=0.1, softcap=5.0)",
+        ),
         (nt.NLLLoss(empty="zero"), (x, y), "NLLLoss(empty='zero')"),
         (nt.FocalLoss(w, gamma=1.0, reduction="sum"), (x, y), "FocalLoss(weight=<5 values>, reduction='sum', gamma=1.0)"),
         (nt.DistillationLoss(temperature=2.0), (x, problem["teacher"]), "DistillationLoss(temperature=2.0)"),

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-NEEDS = {"digits_modules": "sklearn", "temperature": "sklearn"}
+NEEDS = {"digits_modules": "sklearn", "temperature": "sklearn", "torch_char_lm": "torch"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

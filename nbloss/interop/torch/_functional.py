@@ -5,25 +5,131 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nbloss._docstrings import documented
 from nbloss._problem import overlaps_itself
 from nbloss.interop.torch import _compiled, _formula
 from nbloss.interop.torch._autograd import AlongAxis, Call, Loss, apply, nests_forward_mode, run, transforms_are_active
 from nbloss.interop.torch._tensors import array
 
 
+_ALONG_AXIS = {
+    "input": """\
+input : torch.Tensor
+    Logits of dtype float16, bfloat16, float32 or float64, of any shape and strides. With ``dtype``, of any real dtype.""",
+    "dtype": """\
+dtype : torch.dtype, optional
+    Convert the input to this dtype first; the result has it too.""",
+}
+_ENTRIES = {
+    "input": """\
+input : torch.Tensor, shape (C,), (N, C) or (N, C, d1, ..., dK)
+    Logits (of `nll_loss`: log-probabilities) of dtype float16, bfloat16, float32 or float64, with any strides.""",
+    "target": """\
+target : torch.Tensor
+    Class numbers of any integer dtype or bool, of input's shape without the class axis; or probabilities: floats of input's shape, which
+    may require grad.""",
+    "teacher": """\
+teacher : torch.Tensor, shape of input
+    Logits of the teacher. It may not require grad.""",
+    "weight": """\
+weight : torch.Tensor, shape (C,), optional
+    Class weights. With weights that require grad, torch's operations compute the loss.""",
+    "sample_weight": """\
+sample_weight : torch.Tensor, shape of the loss, optional
+    A weight for each row: it multiplies the row's loss, its gradient, and its part of what "mean" divides by. A row with weight 0 counts
+    for nothing, whatever its logits are.""",
+    "inplace_backward": """\
+inplace_backward : bool, default False
+    Let the backward write the gradient over the logits: it saves the memory and the page faults of an array of their size. The logits
+    have their values until then. A second backward and second derivatives are a RuntimeError. It has no effect under torch.func and
+    torch.compile.""",
+}
+_TEXTS = {
+    "returns_loss": """\
+torch.Tensor
+    The loss: a number ("mean", "sum"), or one per row ("none"). Its dtype is input's; float32 for float16 and bfloat16.""",
+    "raises": """\
+Raises
+------
+IndexError
+    If a target is neither in [0, C) nor ``ignore_index``. The message has its value, its index and C.
+TypeError
+    If an argument is no dense tensor, the logits are not floating-point, or class numbers are floating-point.
+ValueError
+    If shapes or options do not fit, or ``inplace_backward`` would overwrite a leaf or overlapping memory.""",
+}
+_ENTRIES |= _TEXTS
+
+
+@documented(**_ALONG_AXIS)
 def log_softmax(input, dim=-1, *, dtype=None):
+    """Logarithm of the softmax along an axis: y_j = x_j - log(sum_c exp(x_c)).
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    torch.Tensor, shape of input
+
+    Raises
+    ------
+    TypeError
+        If the input is no dense tensor of floats, and no ``dtype`` is given.
+    IndexError
+        If there is no such axis.
+
+    Notes
+    -----
+    Meaning: ``torch.nn.functional.log_softmax``; accuracy: `nbloss.functional.log_softmax`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import nbloss.interop.torch as nt
+    >>> nt.log_softmax(torch.zeros(2))
+    tensor([-0.6931, -0.6931])
+    """
     return _along_axis("log_softmax", input, dim, dtype)
 
 
+@documented(**_ALONG_AXIS)
 def softmax(input, dim=-1, *, dtype=None):
+    """Softmax along an axis: p_j = exp(x_j) / sum_c exp(x_c).
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    torch.Tensor, shape of input
+
+    Raises
+    ------
+    TypeError, IndexError
+        As `log_softmax`.
+
+    Notes
+    -----
+    Meaning: ``torch.nn.functional.softmax``; accuracy: `nbloss.functional.softmax`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import nbloss.interop.torch as nt
+    >>> nt.softmax(torch.zeros(2))
+    tensor([0.5000, 0.5000])
+    """
     return _along_axis("softmax", input, dim, dtype)
 
 
 def _along_axis(name, input, dim, dtype):
     if dtype is not None:
         input = input.to(dtype)
-    elif input.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(input.device.type):
-        input = input.float()  # autocast's rule for softmaxes
+    elif input.is_cuda and input.dtype.itemsize == 2 and torch.is_autocast_enabled("cuda"):
+        input = input.float()  # torch's rule for softmaxes on a GPU; it has none on the CPU
     if torch.compiler.is_compiling():
         return getattr(torch, name)(input, dim) if _compiled.must_be_traced() else _compiled.along_axis(input, dim, name)
     if transforms_are_active() and nests_forward_mode():
@@ -31,18 +137,68 @@ def _along_axis(name, input, dim, dtype):
     return apply(AlongAxis, input, dim, name)
 
 
+@documented(**_ENTRIES)
 def nll_loss(
     input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", *, sample_weight=None, divisor=None,
     empty="nan", inplace_backward=False,
 ):  # fmt: skip
+    """Negative log-likelihood of log-probabilities: l_i = -w[y_i] * x[i, y_i], and 0 where y_i == ignore_index.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    %(returns_loss)s
+
+    %(raises)s
+
+    Notes
+    -----
+    Meaning: ``torch.nn.functional.nll_loss``. Options, accuracy and errors are those of
+    `nbloss.functional.nll_loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import nbloss.interop.torch as nt
+    >>> nt.nll_loss(torch.log(torch.tensor([[0.25, 0.75]])), torch.tensor([1]))
+    tensor(0.2877)
+    """
     values = inplace_backward, size_average, reduce, reduction, divisor, ignore_index, empty
     return _loss("nll_loss", input, target, weight, sample_weight, values)
 
 
+@documented(**_ENTRIES)
 def cross_entropy(
     input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0, *,
     lse_square_scale=0.0, softcap=None, logit_scale=1.0, sample_weight=None, divisor=None, empty="nan", inplace_backward=False,
 ):  # fmt: skip
+    """Cross entropy between logits and targets: l_i = w[y_i] * (log sum_c exp(x_ic) - x[i, y_i]), and 0 where ignored.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    %(returns_loss)s
+
+    %(raises)s
+
+    Notes
+    -----
+    Meaning: ``torch.nn.functional.cross_entropy``. Options, accuracy and errors are those of
+    `nbloss.functional.cross_entropy`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import nbloss.interop.torch as nt
+    >>> nt.cross_entropy(torch.zeros(2, 4), torch.tensor([1, 3]))
+    tensor(1.3863)
+    """
     values = (
         inplace_backward, size_average, reduce, reduction, divisor, ignore_index, empty, label_smoothing, lse_square_scale, softcap,
         logit_scale,
@@ -50,15 +206,66 @@ def cross_entropy(
     return _loss("cross_entropy", input, target, weight, sample_weight, values)
 
 
+@documented(**_ENTRIES)
 def focal_loss(
     input, target, weight=None, *, gamma=2.0, ignore_index=-100, reduction="mean", sample_weight=None, divisor=None, empty="nan",
     inplace_backward=False,
 ):  # fmt: skip
+    """Focal loss: l_i = w[y_i] * (1 - p[i, y_i])^gamma * (-log p[i, y_i]) with p = softmax(x), and 0 where ignored.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    %(returns_loss)s
+
+    %(raises)s
+
+    Notes
+    -----
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (2017), https://arxiv.org/abs/1708.02002. Options, accuracy and errors are those of
+    `nbloss.functional.focal_loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import nbloss.interop.torch as nt
+    >>> nt.focal_loss(torch.zeros(1, 2), torch.tensor([1]), gamma=1.0)
+    tensor(0.3466)
+    """
     values = inplace_backward, None, None, reduction, divisor, ignore_index, empty, gamma
     return _loss("focal_loss", input, target, weight, sample_weight, values)
 
 
+@documented(**_ENTRIES)
 def distillation_loss(input, teacher, *, temperature=1.0, sample_weight=None, divisor=None, reduction="mean", inplace_backward=False):
+    """Divergence of a student from a teacher: l_i = T^2 * sum_c q_ic * log(q_ic / p_ic), q and p the softmaxes of t / T and x / T.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    Returns
+    -------
+    %(returns_loss)s
+
+    %(raises)s
+
+    Notes
+    -----
+    Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015),
+    https://arxiv.org/abs/1503.02531. Options, accuracy and errors are those of
+    `nbloss.functional.distillation_loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import nbloss.interop.torch as nt
+    >>> nt.distillation_loss(torch.zeros(1, 2), torch.zeros(1, 2))
+    tensor(0.)
+    """
     if isinstance(teacher, torch.Tensor) and teacher.requires_grad:
         raise ValueError("teacher should not require grad, because the loss has no gradient with respect to it: use teacher.detach()")
     values = inplace_backward, None, None, reduction, divisor, temperature
