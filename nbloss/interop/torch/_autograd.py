@@ -13,6 +13,11 @@ transforms_are_active = torch._C._are_functorch_transforms_active
 is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
 
 
+def forward_mode_is_active():
+    """Whether there may be forward-mode derivatives."""
+    return forward_ad._current_level >= 0
+
+
 def nests_forward_mode():
     """Whether one forward-mode derivative of torch.func is inside another: torch then takes the outer one of a `Function` for 0."""
     stack = torch._C._functorch.get_interpreter_stack() or ()
@@ -76,39 +81,39 @@ def upstream(g):
 
 
 class Loss(torch.autograd.Function):
-    """A loss. The forward may leave the gradient in the list ``kept``: saved tensors would be copied into ``.grad``."""
+    """A loss. With torch.func and forward-mode differentiation it is used as it is, otherwise as `UntransformedLoss`."""
 
     @staticmethod
-    def forward(input, target, weight, rows, call, kept):
-        if kept is None:
-            return tensor(run(call, "", (), input, target, weight, rows))
-        loss, gradient = run(call, "_value_and_grad", (), input, target, weight, rows)
-        kept.append(tensor(gradient))
-        return tensor(loss)
+    def forward(input, target, weight, rows, call):
+        return tensor(run(call, "", (), input, target, weight, rows))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.call, ctx.kept = inputs
+        *tensors, ctx.call = inputs
+        ctx.kept = None
         _save(ctx, tensors)
 
     @staticmethod
     def backward(ctx, g):
-        none = (None,) * 5
         if g is None:
-            return None, *none
+            return None, None, None, None, None
+        kept, ctx.kept = ctx.kept, None
         if is_legacy_batchedtensor(g):  # of torch.autograd.grad(..., is_grads_batched=True)
             unit = apply(Gradient, _ones(ctx.call, ctx.saved_tensors[0]), *ctx.saved_tensors, ctx.call)
-            return (g if g.ndim == 0 else g.unsqueeze(_formula.class_axis(unit))) * unit, *none
+            return (g if g.ndim == 0 else g.unsqueeze(_formula.class_axis(unit))) * unit, None, None, None, None
+        if torch.is_grad_enabled() or transforms_are_active():
+            if ctx.call.inplace:
+                raise RuntimeError("the logits are overwritten by their gradient: a second derivative needs inplace_backward=False")
+            return apply(Gradient, g, *ctx.saved_tensors, ctx.call), None, None, None, None
         if ctx.call.inplace:
-            return _overwritten(ctx, g), *none
-        if ctx.kept and not torch.is_grad_enabled() and not transforms_are_active():
-            gradient = ctx.kept.pop()
+            return _overwritten(ctx, g), None, None, None, None
+        if kept is not None:
             if g.is_cuda:  # reading g would wait for the GPU
-                if gradient.dtype.itemsize > 2:
-                    return gradient.mul_(g), *none
+                if kept.dtype.itemsize > 2:
+                    return kept.mul_(g), None, None, None, None
             elif g.item() == 1:
-                return gradient, *none
-        return apply(Gradient, g, *ctx.saved_tensors, ctx.call), *none
+                return kept, None, None, None, None
+        return tensor(run(ctx.call, "_backward", (upstream(g),), *ctx.saved_tensors)), None, None, None, None
 
     @staticmethod
     def jvp(ctx, of_input, of_target, of_weight, of_rows, *_):
@@ -119,6 +124,28 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, *arguments):
         return _batched(Loss, info, in_dims, arguments, 0)
+
+
+class UntransformedLoss(torch.autograd.Function):
+    """A loss whose forward leaves the gradient on ``ctx``: saved tensors would be copied into ``.grad``.
+
+    torch.func does not take a forward with ``ctx``, which needs fewer steps: it counts for small losses.
+    """
+
+    @staticmethod
+    def forward(ctx, input, target, weight, rows, call):
+        ctx.save_for_backward(input, target, weight, rows)
+        ctx.call, ctx.kept = call, None
+        if call.one_pass and ctx.needs_input_grad[0]:
+            loss, gradient = run(call, "_value_and_grad", (), input, target, weight, rows)
+            ctx.kept = tensor(gradient)
+            return tensor(loss)
+        return tensor(run(call, "", (), input, target, weight, rows))
+
+    backward = Loss.backward
+
+
+untransformed_loss = super(torch.autograd.Function, UntransformedLoss).apply  # `Function.apply` only looks for torch.func
 
 
 class Gradient(torch.autograd.Function):
@@ -189,22 +216,20 @@ class Hessian(torch.autograd.Function):
 
 def _overwritten(ctx, g):
     """The gradient, in the memory of the logits."""
-    if torch.is_grad_enabled() or transforms_are_active():
-        raise RuntimeError("the logits are overwritten by their gradient: a second derivative needs inplace_backward=False")
-    if ctx.kept == "spent":
+    if getattr(ctx, "spent", False):
         raise RuntimeError("the first backward has overwritten the logits: a second one needs inplace_backward=False")
     input, *others = ctx.saved_tensors
     gradient, memory = input.detach(), array(input)
     run(ctx.call, "_backward", (upstream(g),), input, *others, out=memory)
     torch.autograd.graph.increment_version(input)
-    ctx.kept = "spent"
+    ctx.spent = True
     return gradient
 
 
 def _save(ctx, tensors):
     """Save the arguments for the backward, and for a forward-mode derivative if one is asked for."""
     ctx.save_for_backward(*tensors)
-    if forward_ad._current_level >= 0:
+    if forward_mode_is_active():
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
 
@@ -303,6 +328,7 @@ class AlongAxis(torch.autograd.Function):
     def backward(ctx, g):
         (output,) = ctx.saved_tensors
         if not (torch.is_grad_enabled() or transforms_are_active() or is_legacy_batchedtensor(g)):
+            g = g.contiguous() if output.is_contiguous() else g  # the gradient of a sum repeats one number
             return tensor(getattr(F, f"{ctx.name}_backward")(array(g), array(output), ctx.dim)), None, None
         y = output.to(_formula.real(output))
         wide = g.to(y.dtype)

@@ -1,11 +1,10 @@
 """The same functions as operators that torch.compile puts into its graphs. ``_autograd`` cannot be traced: NumPy computes there."""
 
 import torch
-from torch.autograd import forward_ad
 
 import nbloss.functional as F
 from nbloss.interop.torch import _formula
-from nbloss.interop.torch._autograd import Call, run, transforms_are_active, upstream
+from nbloss.interop.torch._autograd import Call, forward_mode_is_active, run, transforms_are_active, upstream
 from nbloss.interop.torch._tensors import array, tensor
 
 _OF_LOSS = (
@@ -22,7 +21,7 @@ def _call(name, options):
 
 def must_be_traced():
     """Whether torch.func or forward-mode differentiation is at work in what is compiled: they would take an operator for a constant."""
-    return transforms_are_active() or forward_ad._current_level >= 0
+    return transforms_are_active() or forward_mode_is_active()
 
 
 # A result of an operator has to have the strides that its fake predicts: C order.

@@ -8,9 +8,8 @@ from torch import Tensor
 from nbloss._docstrings import documented
 from nbloss._problem import overlaps_itself
 from nbloss.interop.torch import _compiled, _formula
-from nbloss.interop.torch._autograd import AlongAxis, Call, Loss, apply, nests_forward_mode, run, transforms_are_active
+from nbloss.interop.torch._autograd import AlongAxis, Call, Loss, apply, forward_mode_is_active, nests_forward_mode, run, transforms_are_active, untransformed_loss
 from nbloss.interop.torch._tensors import array
-
 
 _ALONG_AXIS = {
     "input": """\
@@ -225,8 +224,8 @@ def focal_loss(
 
     Notes
     -----
-    Source: Lin et al., "Focal Loss for Dense Object Detection" (2017), https://arxiv.org/abs/1708.02002. Options, accuracy and errors are those of
-    `nbloss.functional.focal_loss`.
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (2017), https://arxiv.org/abs/1708.02002. Options, accuracy and errors are
+    those of `nbloss.functional.focal_loss`.
 
     Examples
     --------
@@ -315,15 +314,14 @@ def _loss(name, input, target, weight, rows, values):
         if not traced:
             run(call, "", (), input, target, weight, rows)  # for its errors
         return _formula.value(call, input, target, weight, rows)
-    kept = None
-    if not traced and differentiable and input.requires_grad:
-        if call.one_pass:
-            kept = []
-        elif call.inplace:
+    if call.inplace:
+        if traced:
+            call = Call(name, call.options)
+        elif differentiable and input.requires_grad:
             _refuse_unwritable(input)
-    elif call.inplace:
-        call = Call(name, call.options)
-    return apply(Loss, input, target, weight, rows, call, kept)
+    if traced or forward_mode_is_active():
+        return apply(Loss, input, target, weight, rows, call)
+    return untransformed_loss(input, target, weight, rows, call)
 
 
 def _refuse_unwritable(input):
