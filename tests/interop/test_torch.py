@@ -225,10 +225,11 @@ def test_a_loss_scale_multiplies_before_the_gradient_is_rounded():
     close(x.grad[:, 1:] * 2.0**-2, torch.full((2**14, 7), 0.125), torch.float16)
 
 
-def test_the_gradient_becomes_grad_without_a_copy(monkeypatch):
-    x = torch.randn(4, 3, requires_grad=True)
-    tensor, made = nt._autograd.tensor, []
-    monkeypatch.setattr(nt._autograd, "tensor", lambda value: made.append(np.asarray(value).ctypes.data) or tensor(value))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_gradient_becomes_grad_without_a_copy(dtype, monkeypatch):
+    from_numpy, made = torch.from_numpy, []
+    monkeypatch.setattr(torch, "from_numpy", lambda array: made.append(array.ctypes.data) or from_numpy(array))
+    x = torch.randn(4, 3, dtype=dtype, requires_grad=True)
     nt.cross_entropy(x, torch.tensor([0, 1, 2, 0])).backward()
     assert x.grad.data_ptr() in made
 

@@ -80,6 +80,9 @@ def upstream(g):
     return g.item() if g.ndim == 0 and not g.is_cuda else array(g.contiguous())
 
 
+OVERWRITTEN = object()  # in place of a gradient that is where the logits were
+
+
 class Loss(torch.autograd.Function):
     """A loss. With torch.func and forward-mode differentiation it is used as it is, otherwise as `UntransformedLoss`."""
 
@@ -97,23 +100,7 @@ class Loss(torch.autograd.Function):
     def backward(ctx, g):
         if g is None:
             return None, None, None, None, None
-        kept, ctx.kept = ctx.kept, None
-        if is_legacy_batchedtensor(g):  # of torch.autograd.grad(..., is_grads_batched=True)
-            unit = apply(Gradient, _ones(ctx.call, ctx.saved_tensors[0]), *ctx.saved_tensors, ctx.call)
-            return (g if g.ndim == 0 else g.unsqueeze(_formula.class_axis(unit))) * unit, None, None, None, None
-        if torch.is_grad_enabled() or transforms_are_active():
-            if ctx.call.inplace:
-                raise RuntimeError("the logits are overwritten by their gradient: a second derivative needs inplace_backward=False")
-            return apply(Gradient, g, *ctx.saved_tensors, ctx.call), None, None, None, None
-        if ctx.call.inplace:
-            return _overwritten(ctx, g), None, None, None, None
-        if kept is not None:
-            if g.is_cuda:  # reading g would wait for the GPU
-                if kept.dtype.itemsize > 2:
-                    return kept.mul_(g), None, None, None, None
-            elif g.item() == 1:
-                return kept, None, None, None, None
-        return tensor(run(ctx.call, "_backward", (upstream(g),), *ctx.saved_tensors)), None, None, None, None
+        return _differentiated(ctx, g), None, None, None, None
 
     @staticmethod
     def jvp(ctx, of_input, of_target, of_weight, of_rows, *_):
@@ -145,6 +132,27 @@ class UntransformedLoss(torch.autograd.Function):
     backward = Loss.backward
 
 
+class DefaultCrossEntropy(torch.autograd.Function):
+    """The cross entropy of float32 logits and int64 class numbers without options, in the fewest steps: small losses are steps alone."""
+
+    @staticmethod
+    def forward(ctx, input, target):
+        ctx.save_for_backward(input, target)
+        loss, gradient = F.cross_entropy_value_and_grad(input.detach().numpy(), target.numpy())
+        ctx.kept = torch.from_numpy(gradient)
+        return torch.from_numpy(np.asarray(loss))
+
+    @staticmethod
+    def backward(ctx, g):
+        kept, ctx.kept = ctx.kept, None
+        if kept is not None and not (torch.is_grad_enabled() or transforms_are_active() or is_legacy_batchedtensor(g)) and g.item() == 1:
+            return kept, None
+        ctx.call = DEFAULT
+        return _differentiated(ctx, g), None
+
+
+DEFAULT = Call("cross_entropy", {key: NEUTRAL[key] for key in NEUTRAL if key not in ("gamma", "temperature")})
+default_cross_entropy = super(torch.autograd.Function, DefaultCrossEntropy).apply
 untransformed_loss = super(torch.autograd.Function, UntransformedLoss).apply  # `Function.apply` only looks for torch.func
 
 
@@ -214,15 +222,35 @@ class Hessian(torch.autograd.Function):
         return _batched(Hessian, info, in_dims, arguments, 2)
 
 
-def _overwritten(ctx, g):
-    """The gradient, in the memory of the logits."""
-    if getattr(ctx, "spent", False):
-        raise RuntimeError("the first backward has overwritten the logits: a second one needs inplace_backward=False")
-    input, *others = ctx.saved_tensors
-    gradient, memory = input.detach(), array(input)
-    run(ctx.call, "_backward", (upstream(g),), input, *others, out=memory)
-    torch.autograd.graph.increment_version(input)
-    ctx.spent = True
+def _differentiated(ctx, g):
+    """The gradient of g times a loss with respect to the logits."""
+    call, kept = ctx.call, ctx.kept
+    ctx.kept = None
+    plain = not (torch.is_grad_enabled() or transforms_are_active() or is_legacy_batchedtensor(g))
+    if call.inplace and (not plain or kept is OVERWRITTEN):
+        raise RuntimeError(
+            "the first backward has overwritten the logits: a second one needs inplace_backward=False" if plain
+            else "the backward will overwrite the logits: a second derivative needs inplace_backward=False"
+        )  # fmt: skip
+    if plain and kept is not None:
+        if g.is_cuda:  # reading g would wait for the GPU
+            if kept.dtype.itemsize > 2:
+                return kept.mul_(g)
+        elif g.item() == 1:
+            return kept
+    tensors = (*ctx.saved_tensors, None, None)[:4]
+    if is_legacy_batchedtensor(g):  # of torch.autograd.grad(..., is_grads_batched=True)
+        unit = apply(Gradient, _ones(call, tensors[0]), *tensors, call)
+        return (g if g.ndim == 0 else g.unsqueeze(_formula.class_axis(unit))) * unit
+    if not plain:
+        return apply(Gradient, g, *tensors, call)
+    if not call.inplace:
+        return tensor(run(call, "_backward", (upstream(g),), *tensors))
+    logits = tensors[0]
+    gradient = logits.detach()
+    run(call, "_backward", (upstream(g),), *tensors, out=array(logits))
+    torch.autograd.graph.increment_version(logits)
+    ctx.kept = OVERWRITTEN
     return gradient
 
 
@@ -354,6 +382,22 @@ class AlongAxis(torch.autograd.Function):
         if not axes:
             return apply(AlongAxis, input.unsqueeze(1), 1, name).squeeze(1), 0
         return apply(AlongAxis, input, dim if dim < 0 else dim + 1, name), 0
+
+
+class UntransformedAlongAxis(torch.autograd.Function):
+    """`AlongAxis` without torch.func, as `UntransformedLoss`."""
+
+    @staticmethod
+    def forward(ctx, input, dim, name):
+        ctx.dim, ctx.name = dim, name
+        output = AlongAxis.forward(input, dim, name)
+        ctx.save_for_backward(output)
+        return output
+
+    backward = AlongAxis.backward
+
+
+untransformed_along_axis = super(torch.autograd.Function, UntransformedAlongAxis).apply
 
 
 def _times_softmax(g, y, dim):

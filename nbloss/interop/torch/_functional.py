@@ -8,7 +8,19 @@ from torch import Tensor
 from nbloss._docstrings import documented
 from nbloss._problem import overlaps_itself
 from nbloss.interop.torch import _compiled, _formula
-from nbloss.interop.torch._autograd import AlongAxis, Call, Loss, apply, forward_mode_is_active, nests_forward_mode, run, transforms_are_active, untransformed_loss
+from nbloss.interop.torch._autograd import (
+    AlongAxis,
+    Call,
+    Loss,
+    apply,
+    default_cross_entropy,
+    forward_mode_is_active,
+    nests_forward_mode,
+    run,
+    transforms_are_active,
+    untransformed_along_axis,
+    untransformed_loss,
+)
 from nbloss.interop.torch._tensors import array
 
 _ALONG_AXIS = {
@@ -131,9 +143,9 @@ def _along_axis(name, input, dim, dtype):
         input = input.float()  # torch's rule for softmaxes on a GPU; it has none on the CPU
     if torch.compiler.is_compiling():
         return getattr(torch, name)(input, dim) if _compiled.must_be_traced() else _compiled.along_axis(input, dim, name)
-    if transforms_are_active() and nests_forward_mode():
-        return getattr(torch, name)(input, dim)
-    return apply(AlongAxis, input, dim, name)
+    if not transforms_are_active() and not forward_mode_is_active():
+        return untransformed_along_axis(input, dim, name)
+    return getattr(torch, name)(input, dim) if nests_forward_mode() else apply(AlongAxis, input, dim, name)
 
 
 @documented(**_ENTRIES)
@@ -198,6 +210,15 @@ def cross_entropy(
     >>> nt.cross_entropy(torch.zeros(2, 4), torch.tensor([1, 3]))
     tensor(1.3863)
     """
+    if (
+        not torch.compiler.is_compiling() and weight is None and sample_weight is None and type(input) is type(target) is Tensor
+        and input.dtype is torch.float32 and target.dtype is torch.int64 and reduction == "mean" and ignore_index == -100
+        and label_smoothing == 0.0 and lse_square_scale == 0.0 and softcap is None and logit_scale == 1.0 and divisor is None
+        and size_average is None and reduce is None and not inplace_backward and empty == "nan" and input.requires_grad
+        and torch.is_grad_enabled() and input.is_cpu and target.is_cpu and not input.is_neg()
+        and not transforms_are_active() and not forward_mode_is_active()
+    ):  # fmt: skip
+        return default_cross_entropy(input, target)
     values = (
         inplace_backward, size_average, reduce, reduction, divisor, ignore_index, empty, label_smoothing, lse_square_scale, softcap,
         logit_scale,
