@@ -328,6 +328,22 @@ def test_ignored_rows_of_nan_count_for_nothing(problem):
     assert torch.equal(gradient[3], torch.zeros(5, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none", None])
+def test_small_and_large_nll_losses_follow_the_same_rules(reduction, problem, monkeypatch):
+    x, y = problem["x"].clone(), problem["y"]
+    x[3] = torch.nan  # ignored
+
+    def results():
+        leaf = x.clone().requires_grad_()
+        loss = nt.nll_loss(leaf, y, reduction=reduction)
+        return loss.detach(), *torch.autograd.grad(loss.sum(), leaf)
+
+    small = results()
+    monkeypatch.setattr(nt._functional, "_NLL_ELEMENTS_OF_TORCH", 0)
+    for one, other in zip(small, results(), strict=True):
+        close(one, other)
+
+
 def test_under_autocast_dtypes_are_torch_s():
     a, y = torch.randn(4, 4, requires_grad=True), torch.tensor([0, 1, 2, 3])
     with torch.autocast("cpu", torch.bfloat16):
