@@ -1,84 +1,23 @@
-"""The losses and softmaxes as functions of torch's autograd: any order of derivatives, forward and reverse mode, and vmap."""
+"""The losses as functions of torch's autograd: any order of derivatives, forward and reverse mode, and vmap."""
+
+import math
 
 import numpy as np
 import torch
-from torch.autograd import forward_ad
 
 import nbloss.functional as F
 from nbloss.interop.torch import _formula
+from nbloss.interop.torch._calls import (
+    NEUTRAL,
+    Call,
+    apply,
+    forward_mode_is_active,
+    is_legacy_batchedtensor,
+    run,
+    transforms_are_active,
+    upstream,
+)
 from nbloss.interop.torch._tensors import array, tensor
-
-# Whether torch.func is at work, so that tensors may stand for batches or be traced.
-transforms_are_active = torch._C._are_functorch_transforms_active
-is_legacy_batchedtensor = torch._C._functorch.is_legacy_batchedtensor
-
-
-def forward_mode_is_active():
-    """Whether there may be forward-mode derivatives."""
-    return forward_ad._current_level >= 0
-
-
-def nests_forward_mode():
-    """Whether one forward-mode derivative of torch.func is inside another: torch then takes the outer one of a `Function` for 0."""
-    stack = torch._C._functorch.get_interpreter_stack() or ()
-    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack) > 1
-
-
-NEUTRAL = {
-    "ignore_index": -100,
-    "reduction": "mean",
-    "label_smoothing": 0.0,
-    "lse_square_scale": 0.0,
-    "softcap": None,
-    "logit_scale": 1.0,
-    "divisor": None,
-    "empty": "nan",
-    "gamma": 2.0,
-    "temperature": 1.0,
-}
-
-
-def _same(value, default):
-    return type(value) is type(default) and value == default
-
-
-class Call:
-    """A loss of ``nbloss.functional`` with values for its options."""
-
-    __slots__ = ("changed", "forms", "inplace", "name", "one_pass", "options")
-
-    def __init__(self, name, options, inplace=False):
-        self.name, self.options, self.inplace = name, options, inplace  # inplace: whether the gradient is written over the logits
-        # A call with few options is the fastest.
-        self.changed = {key: value for key, value in options.items() if not _same(value, NEUTRAL[key])}
-        self.forms = {form: getattr(F, name + form, None) for form in ("", "_value_and_grad", "_backward", "_hvp")}
-        self.one_pass = not inplace and name != "nll_loss" and options["reduction"] != "none"
-
-    def of_rows(self):
-        """The call that gives one loss per row."""
-        return Call(self.name, self.options | {"reduction": "none", "divisor": None})
-
-
-def run(call, form, before, input, target, weight, rows, **more):
-    """The result of the function of ``nbloss.functional`` with this end of its name. ``before`` are its first arguments."""
-    if weight is not None:
-        more["weight"] = array(weight)
-    if rows is not None:
-        more["sample_weight"] = array(rows)
-    return call.forms[form](*before, array(input), array(target), **call.changed, **more)
-
-
-def apply(function, *arguments):
-    """``function.apply``, without a search for default arguments that takes longer than a small loss."""
-    if transforms_are_active():
-        return function.apply(*arguments)
-    return super(torch.autograd.Function, function).apply(*arguments)
-
-
-def upstream(g):
-    """An upstream gradient as ``nbloss.functional`` takes it fastest."""
-    return g.item() if g.ndim == 0 and not g.is_cuda else array(g.contiguous())
-
 
 OVERWRITTEN = object()  # in place of a gradient that is where the logits were
 
@@ -319,7 +258,7 @@ def _batched(function, info, in_dims, arguments, at):
 
     over = None
     if reduction == "mean":
-        over = _formula.divisor(call, int(np.prod(losses_shape)), dtype, target, weight, rows, 1)
+        over = _formula.divisor(call, math.prod(losses_shape), dtype, target, weight, rows, 1)
     before = []
     if at == 2:
         before.append(as_rows(batch(0)))
@@ -337,69 +276,3 @@ def _batched(function, info, in_dims, arguments, at):
         return result, 0
     total = result.reshape(count, -1).sum(1)
     return total if over is None else _formula.mean(call, total, over), 0
-
-
-class AlongAxis(torch.autograd.Function):
-    """log_softmax or softmax along an axis."""
-
-    @staticmethod
-    def forward(input, dim, name):
-        return tensor(getattr(F, name)(array(input), dim))
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, ctx.dim, ctx.name = inputs
-        ctx.save_for_backward(output)
-        ctx.save_for_forward(output)
-
-    @staticmethod
-    def backward(ctx, g):
-        (output,) = ctx.saved_tensors
-        if not (torch.is_grad_enabled() or transforms_are_active() or is_legacy_batchedtensor(g)):
-            g = g.contiguous() if output.is_contiguous() else g  # the gradient of a sum repeats one number
-            return tensor(getattr(F, f"{ctx.name}_backward")(array(g), array(output), ctx.dim)), None, None
-        y = output.to(_formula.real(output))
-        wide = g.to(y.dtype)
-        if ctx.name == "softmax":
-            return _times_softmax(wide, y, ctx.dim).to(g.dtype), None, None
-        return (wide - y.exp() * wide.sum(ctx.dim, keepdim=True)).to(g.dtype), None, None
-
-    @staticmethod
-    def jvp(ctx, of_input, *_):
-        (output,) = ctx.saved_tensors
-        y = output.to(_formula.real(output))
-        wide = of_input.to(y.dtype)
-        if ctx.name == "softmax":
-            return _times_softmax(wide, y, ctx.dim).to(of_input.dtype)
-        return (wide - (y.exp() * wide).sum(ctx.dim, keepdim=True)).to(of_input.dtype)
-
-    @staticmethod
-    def vmap(info, in_dims, input, dim, name):
-        input = input.movedim(in_dims[0], 0)
-        axes = input.ndim - 1
-        if not -max(axes, 1) <= dim < max(axes, 1):
-            raise np.exceptions.AxisError(dim, axes)
-        if not axes:
-            return apply(AlongAxis, input.unsqueeze(1), 1, name).squeeze(1), 0
-        return apply(AlongAxis, input, dim if dim < 0 else dim + 1, name), 0
-
-
-class UntransformedAlongAxis(torch.autograd.Function):
-    """`AlongAxis` without torch.func, as `UntransformedLoss`."""
-
-    @staticmethod
-    def forward(ctx, input, dim, name):
-        ctx.dim, ctx.name = dim, name
-        output = AlongAxis.forward(input, dim, name)
-        ctx.save_for_backward(output)
-        return output
-
-    backward = AlongAxis.backward
-
-
-untransformed_along_axis = super(torch.autograd.Function, UntransformedAlongAxis).apply
-
-
-def _times_softmax(g, y, dim):
-    """The Jacobian of softmax, which is symmetric, times g."""
-    return y * (g - (g * y).sum(dim, keepdim=True))

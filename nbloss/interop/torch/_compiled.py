@@ -4,7 +4,7 @@ import torch
 
 import nbloss.functional as F
 from nbloss.interop.torch import _formula
-from nbloss.interop.torch._autograd import Call, forward_mode_is_active, run, transforms_are_active, upstream
+from nbloss.interop.torch._calls import Call, forward_mode_is_active, run, transforms_are_active, upstream
 from nbloss.interop.torch._tensors import array, tensor
 
 _OF_LOSS = (

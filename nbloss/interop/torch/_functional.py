@@ -9,19 +9,9 @@ from torch import Tensor
 from nbloss._docstrings import documented
 from nbloss._problem import overlaps_itself
 from nbloss.interop.torch import _compiled, _formula
-from nbloss.interop.torch._autograd import (
-    AlongAxis,
-    Call,
-    Loss,
-    apply,
-    default_cross_entropy,
-    forward_mode_is_active,
-    nests_forward_mode,
-    run,
-    transforms_are_active,
-    untransformed_along_axis,
-    untransformed_loss,
-)
+from nbloss.interop.torch._along_axis import AlongAxis, untransformed_along_axis
+from nbloss.interop.torch._autograd import Loss, default_cross_entropy, untransformed_loss
+from nbloss.interop.torch._calls import Call, apply, forward_mode_is_active, nests_forward_mode, run, transforms_are_active
 from nbloss.interop.torch._tensors import array
 
 # Below this many log-probabilities torch's own nll_loss is as right, and faster: it has nothing to compute, and each step of Python counts.
