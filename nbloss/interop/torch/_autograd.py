@@ -183,13 +183,13 @@ def _differentiated(ctx, g):
         return (g if g.ndim == 0 else g.unsqueeze(_formula.class_axis(unit))) * unit
     if not plain:
         return apply(Gradient, g, *tensors, call)
-    if not call.inplace:
+    gradient = tensors[0].detach() if call.inplace else kept  # memory to write to that causes no page faults
+    if gradient is None:
         return tensor(run(call, "_backward", (upstream(g),), *tensors))
-    logits = tensors[0]
-    gradient = logits.detach()
-    run(call, "_backward", (upstream(g),), *tensors, out=array(logits))
-    torch.autograd.graph.increment_version(logits)
-    ctx.kept = OVERWRITTEN
+    run(call, "_backward", (upstream(g),), *tensors, out=array(gradient))
+    if call.inplace:
+        torch.autograd.graph.increment_version(gradient)
+        ctx.kept = OVERWRITTEN
     return gradient
 
 

@@ -321,7 +321,7 @@ _call = lru_cache(256, typed=True)(_new_call)
 def _loss(name, input, target, weight, rows, values):
     if torch.compiler.is_compiling():
         options = _options(name, *values[1:])
-        if _compiled.must_be_traced() or (target.requires_grad and torch.is_grad_enabled()):
+        if _compiled.must_be_traced() or _other_than_input_require_grad(target, weight, rows):
             return _formula.value(Call(name, options), input, target, weight, rows)
         return _compiled.loss(input, target, weight, rows, name, **options)
     try:
@@ -333,9 +333,7 @@ def _loss(name, input, target, weight, rows, values):
     traced, differentiable = transforms_are_active(), torch.is_grad_enabled()
     if traced and nests_forward_mode():
         return _formula.value(call, input, target, weight, rows)
-    if differentiable and (
-        target.requires_grad or (weight is not None and weight.requires_grad) or (rows is not None and rows.requires_grad)
-    ):
+    if _other_than_input_require_grad(target, weight, rows):
         if not traced:
             run(call, "", (), input, target, weight, rows)  # for its errors
         return _formula.value(call, input, target, weight, rows)
@@ -347,6 +345,12 @@ def _loss(name, input, target, weight, rows, values):
     if traced or forward_mode_is_active():
         return apply(Loss, input, target, weight, rows, call)
     return untransformed_loss(input, target, weight, rows, call)
+
+
+def _other_than_input_require_grad(target, weight, rows):
+    return torch.is_grad_enabled() and (
+        target.requires_grad or (weight is not None and weight.requires_grad) or (rows is not None and rows.requires_grad)
+    )
 
 
 def _refuse_unwritable(input):
