@@ -13,7 +13,7 @@ import torch
 
 import nbloss.interop.torch as nt
 
-CONTEXT, WIDTH, HIDDEN, BATCH = 8, 16, 128, 2048
+CONTEXT, WIDTH, HIDDEN, BATCH = 8, 16, 128, 1024
 
 
 def characters():
@@ -33,6 +33,7 @@ def train(loss, letters, x, y, steps):
         torch.nn.Linear(HIDDEN, len(letters)),
     )  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    loss(model(x[:BATCH]), y[:BATCH]).backward()  # the first call of a process loads kernels
     losses, start = [], time.perf_counter()
     for _ in range(steps):
         batch = torch.randint(len(x), (BATCH,))
@@ -50,10 +51,10 @@ def main(steps):
     runs = [train(loss, letters, x, y, steps) for loss in (torch.nn.CrossEntropyLoss(), nt.CrossEntropyLoss())]
     for name, (curve, seconds) in zip(("torch", "nbloss"), runs, strict=True):
         print(f"{name:7}", "  ".join(f"{value:.3f}" for value in curve), f" {seconds:6.2f} s")
-    learned = torch.allclose(runs[0][0], runs[1][0], atol=1e-3) and runs[1][0][-1] < 2.7
-    print("learned" if learned else "did not learn: the curves should be the same, and fall below 2.7")
+    learned = torch.allclose(runs[0][0], runs[1][0], atol=1e-3) and runs[1][0][-1] < 2.8
+    print("learned" if learned else "did not learn: the curves should be the same, and fall below 2.8")
     return 0 if learned else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(150 if "--quick" in sys.argv else 3000))
+    sys.exit(main(100 if "--quick" in sys.argv else 3000))
