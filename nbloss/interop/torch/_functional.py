@@ -69,7 +69,7 @@ _ENTRIES |= _TEXTS
 
 
 @documented(**_ALONG_AXIS)
-def log_softmax(input, dim=-1, *, dtype=None):
+def log_softmax(input: Tensor, dim: int = -1, *, dtype: torch.dtype | None = None) -> Tensor:
     """Logarithm of the softmax along an axis: y_j = x_j - log(sum_c exp(x_c)).
 
     Parameters
@@ -102,7 +102,7 @@ def log_softmax(input, dim=-1, *, dtype=None):
 
 
 @documented(**_ALONG_AXIS)
-def softmax(input, dim=-1, *, dtype=None):
+def softmax(input: Tensor, dim: int = -1, *, dtype: torch.dtype | None = None) -> Tensor:
     """Softmax along an axis: p_j = exp(x_j) / sum_c exp(x_c).
 
     Parameters
@@ -146,9 +146,19 @@ def _along_axis(name, input, dim, dtype):
 
 @documented(**_ENTRIES)
 def nll_loss(
-    input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", *, sample_weight=None, divisor=None,
-    empty="nan", inplace_backward=False,
-):  # fmt: skip
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str | None = "mean",
+    *,
+    sample_weight: Tensor | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
+    inplace_backward: bool = False,
+) -> Tensor:
     """Negative log-likelihood of log-probabilities: l_i = -w[y_i] * x[i, y_i], and 0 where y_i == ignore_index.
 
     Parameters
@@ -187,9 +197,23 @@ def nll_loss(
 
 @documented(**_ENTRIES)
 def cross_entropy(
-    input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0, *,
-    lse_square_scale=0.0, softcap=None, logit_scale=1.0, sample_weight=None, divisor=None, empty="nan", inplace_backward=False,
-):  # fmt: skip
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str | None = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    sample_weight: Tensor | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
+    inplace_backward: bool = False,
+) -> Tensor:
     """Cross entropy between logits and targets: l_i = w[y_i] * (log sum_c exp(x_ic) - x[i, y_i]), and 0 where ignored.
 
     Parameters
@@ -232,9 +256,18 @@ def cross_entropy(
 
 @documented(**_ENTRIES)
 def focal_loss(
-    input, target, weight=None, *, gamma=2.0, ignore_index=-100, reduction="mean", sample_weight=None, divisor=None, empty="nan",
-    inplace_backward=False,
-):  # fmt: skip
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: str | None = "mean",
+    sample_weight: Tensor | None = None,
+    divisor: float | None = None,
+    empty: str = "nan",
+    inplace_backward: bool = False,
+) -> Tensor:
     """Focal loss: l_i = w[y_i] * (1 - p[i, y_i])^gamma * (-log p[i, y_i]) with p = softmax(x), and 0 where ignored.
 
     Parameters
@@ -264,7 +297,16 @@ def focal_loss(
 
 
 @documented(**_ENTRIES)
-def distillation_loss(input, teacher, *, temperature=1.0, sample_weight=None, divisor=None, reduction="mean", inplace_backward=False):
+def distillation_loss(
+    input: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 1.0,
+    sample_weight: Tensor | None = None,
+    divisor: float | None = None,
+    reduction: str | None = "mean",
+    inplace_backward: bool = False,
+) -> Tensor:
     """Divergence of a student from a teacher: l_i = T^2 * sum_c q_ic * log(q_ic / p_ic), q and p the softmaxes of t / T and x / T.
 
     Parameters

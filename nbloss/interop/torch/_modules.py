@@ -172,7 +172,7 @@ class LogSoftmax(torch.nn.LogSoftmax):
     tensor([-0.6931, -0.6931])
     """
 
-    def __init__(self, dim=-1):
+    def __init__(self, dim: int = -1):
         super().__init__(dim)
 
     def forward(self, input):
@@ -196,7 +196,7 @@ class Softmax(torch.nn.Softmax):
     tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, dim=-1):
+    def __init__(self, dim: int = -1):
         super().__init__(dim)
 
     def forward(self, input):
@@ -208,7 +208,7 @@ _OURS = {ours.__base__: ours for ours in (LogSoftmax, Softmax)}
 _OURS |= {ours.__bases__[1]: ours for ours in (NLLLoss, CrossEntropyLoss)}
 
 
-def patch(model):
+def patch(model: torch.nn.Module) -> list[str]:
     """Let torch's losses and softmaxes in a model compute with nbloss.
 
     Each ``torch.nn.CrossEntropyLoss``, ``NLLLoss``, ``LogSoftmax`` and ``Softmax`` becomes the module of the same name of this package: the
