@@ -294,8 +294,9 @@ def test_strides_and_negative_bits(problem):
 
 def test_what_is_no_dense_tensor_is_refused(problem):
     for given in (problem["x"].to_sparse(), torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])):
-        with pytest.raises(TypeError, match="dense"):
-            nt.cross_entropy(given, problem["y"])
+        for of in (given, given.float().requires_grad_()):
+            with pytest.raises(TypeError, match="dense"):
+                nt.cross_entropy(of, problem["y"])
     with pytest.raises(TypeError, match="tensors; got list"):
         nt.cross_entropy([[1.0]], problem["y"])
     with pytest.raises(TypeError, match="int64"):

@@ -77,7 +77,7 @@ class DefaultCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, input, target):
         ctx.save_for_backward(input, target)
-        loss, gradient = F.cross_entropy_value_and_grad(input.detach().numpy(), target.numpy())
+        loss, gradient = F.cross_entropy_value_and_grad(array(input), array(target))
         ctx.kept = torch.from_numpy(gradient)
         return torch.from_numpy(np.asarray(loss))
 

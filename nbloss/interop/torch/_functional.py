@@ -243,7 +243,7 @@ def cross_entropy(
         and input.dtype is torch.float32 and target.dtype is torch.int64 and reduction == "mean" and ignore_index == -100
         and label_smoothing == 0.0 and lse_square_scale == 0.0 and softcap is None and logit_scale == 1.0 and divisor is None
         and size_average is None and reduce is None and not inplace_backward and empty == "nan" and input.requires_grad
-        and torch.is_grad_enabled() and input.is_cpu and target.is_cpu and not input.is_neg()
+        and torch.is_grad_enabled() and input.is_cpu
         and not transforms_are_active() and not forward_mode_is_active()
     ):  # fmt: skip
         return default_cross_entropy(input, target)
