@@ -1,0 +1,181 @@
+"""One JAX primitive for all calls: how it is computed on each platform, mapped and differentiated."""
+
+from functools import partial
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from nbloss.interop.jax import _ffi
+from nbloss.interop.jax._formula import formula
+from nbloss.interop.jax._host import runner
+
+use_ffi = True  # False: jax.pure_callback instead, which copies
+
+_call = Primitive("nbloss")
+_call.multiple_results = True
+
+
+def call(spec, *arrays):
+    """The results of a call, as a list."""
+    return _call.bind(*arrays, spec=spec)
+
+
+# ------------------------------ shapes ------------------------------
+
+
+def _front(spec, arrays):
+    """The axes of `jax.vmap`, which all arrays have in front, of size 1 where an array is the same for all."""
+    return np.broadcast_shapes(*(array.shape[: array.ndim - rank] for array, rank in zip(arrays, spec.ranks, strict=True)))
+
+
+def _result_types(spec, arrays):
+    """``(shape, dtype)`` of each result."""
+    front, x = _front(spec, arrays), arrays[spec.names.index("input")]
+    like = front + x.shape[x.ndim - spec.ndim :], x.dtype
+    if spec.along_axis or spec.order == 2:
+        return [like]
+    rows = x.shape[x.ndim - spec.ndim :]
+    rows = rows[: min(len(rows) - 1, 1)] + rows[2:] if dict(spec.options)["reduction"] == "none" else ()
+    value = front + rows, jnp.promote_types(x.dtype, jnp.float32)
+    return [value, like][: 1 + spec.order]
+
+
+@_call.def_abstract_eval
+def _abstract(*arrays, spec):
+    return [jax.core.ShapedArray(shape, dtype) for shape, dtype in _result_types(spec, arrays)]
+
+
+# ------------------------------ computation ------------------------------
+
+
+def _on_cpu(*arrays, spec):
+    types = _result_types(spec, arrays)
+    results = [jax.ShapeDtypeStruct(*each) for each in types]
+    if use_ffi and _ffi.registered():
+        text = repr((tuple(spec), *([(shape, dtype.name) for shape, dtype in each] for each in (_types(arrays), types))))
+        return jax.ffi.ffi_call(_ffi.TARGET, results)(*arrays, call=text)
+
+    def on_host(*arrays):
+        filled = [np.empty(*each) for each in types]
+        runner(spec)([np.asarray(array) for array in arrays], filled)
+        return filled
+
+    return jax.pure_callback(on_host, results, *arrays)
+
+
+def _types(arrays):
+    return [(array.shape, array.dtype) for array in arrays]
+
+
+def _by_formula(*arrays, spec):
+    front, function = _front(spec, arrays), formula(spec)
+    arrays = [jnp.broadcast_to(array, front + array.shape[array.ndim - rank :]) for array, rank in zip(arrays, spec.ranks, strict=True)]
+    for _ in front:
+        function = jax.vmap(function)
+    return function(*arrays)
+
+
+_eager = partial(jax.jit, static_argnames="spec")(lambda *arrays, spec: _call.bind(*arrays, spec=spec))
+_call.def_impl(lambda *arrays, spec: _eager(*arrays, spec=spec))
+mlir.register_lowering(_call, mlir.lower_fun(_on_cpu, multiple_results=True), platform="cpu")
+mlir.register_lowering(_call, mlir.lower_fun(_by_formula, multiple_results=True))
+
+
+def _mapped(arrays, axes, *, spec):
+    size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
+    arrays = [array[None] if axis is None else jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True)]
+    if spec.order == 2:  # v has the shape of the result
+        front = np.broadcast_shapes((size,), _front(spec, arrays))
+        arrays[0] = jnp.broadcast_to(arrays[0], front + arrays[0].shape[-spec.ndim :])
+    results = call(spec, *arrays)
+    return results, [0] * len(results)
+
+
+batching.primitive_batchers[_call] = _mapped
+
+
+# ------------------------------ derivatives ------------------------------
+
+
+def _is_zero(tangent):
+    return type(tangent) is ad.Zero or tangent.dtype == jax.dtypes.float0
+
+
+def _tangents(spec, arrays, tangents, names):
+    """The tangents of the results by formula, for the tangents of these arrays."""
+    at = [i for i, (name, tangent) in enumerate(zip(spec.names, tangents, strict=True)) if name in names and not _is_zero(tangent)]
+    if not at:
+        return None
+
+    def of_some(*some):
+        every = list(arrays)
+        for i, array in zip(at, some, strict=True):
+            every[i] = array
+        return _by_formula(*every, spec=spec)
+
+    return jax.jvp(of_some, [arrays[i] for i in at], [tangents[i] for i in at])[1]
+
+
+def _added(results, more):
+    return results if more is None else [a if b is None else a + b for a, b in zip(results, more, strict=True)]
+
+
+def _along_axis_jvp(arrays, tangents, spec):
+    (y,), (dx,), dim = call(spec, *arrays), tangents, dict(spec.options)["dim"]
+    real = jnp.promote_types(y.dtype, jnp.float32)
+    wide, moved = y.astype(real), dx.astype(real)
+    if spec.loss == "softmax":
+        moved = wide * (moved - (wide * moved).sum(dim, keepdims=True))
+    else:
+        moved = moved - (jnp.exp(wide) * moved).sum(dim, keepdims=True)
+    return [y], [moved.astype(y.dtype)]
+
+
+def _loss_jvp(arrays, tangents, spec):
+    value, gradient = call(spec._replace(order=1), *arrays)
+    others, dx = set(spec.names[1:]), tangents[0]
+    tangent = jnp.zeros_like(value)
+    if not _is_zero(dx):
+        product = gradient.astype(value.dtype) * dx.astype(value.dtype)
+        front = value.ndim if dict(spec.options)["reduction"] == "none" else len(_front(spec, arrays))
+        axis = len(_front(spec, arrays)) + min(spec.ndim - 1, 1)
+        tangent = product.sum(axis if dict(spec.options)["reduction"] == "none" else tuple(range(front, product.ndim)))
+    first = spec._replace(order=0)
+    return [value, gradient], _added([tangent], _tangents(first, arrays, tangents, others))
+
+
+def _jvp(arrays, tangents, *, spec):
+    if spec.along_axis:
+        return _along_axis_jvp(arrays, tangents, spec)
+    if spec.order == 2:
+        others = _tangents(spec, arrays, tangents, set(spec.names[1:]))
+        moved = [jnp.zeros_like(arrays[0])] if _is_zero(tangents[0]) else call(spec, tangents[0], *arrays[1:])
+        return call(spec, *arrays), _added(moved, others)
+    results, moved = _loss_jvp(arrays, tangents, spec)
+    if spec.order == 0:
+        return results[:1], moved
+    by_kernel = spec.loss == "cross_entropy" and not _is_zero(tangents[0])
+    by_formula = _tangents(spec, arrays, tangents, set(spec.names[by_kernel:]))
+    moved.append(jnp.zeros_like(results[1]) if by_formula is None else by_formula[1])
+    if by_kernel:
+        second = spec._replace(order=2, names=("v", *spec.names), ranks=(spec.ndim, *spec.ranks))
+        front = _front(spec, arrays)
+        dx = jnp.broadcast_to(tangents[0], front + tangents[0].shape[-spec.ndim :])
+        moved[1] += call(second, dx, *arrays)[0]
+    return results, moved
+
+
+ad.primitive_jvps[_call] = _jvp
+
+
+def _transposed(cotangents, v, *arrays, spec):
+    """The Hessian is symmetric."""
+    (g,) = cotangents
+    return [ad.Zero(v.aval) if type(g) is ad.Zero else call(spec, g, *arrays)[0], *[None] * len(arrays)]
+
+
+ad.primitive_transposes[_call] = _transposed
