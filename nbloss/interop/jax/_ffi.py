@@ -4,8 +4,10 @@ XLA calls it with the addresses of its buffers. NumPy views of these are what `n
 """
 
 import ctypes
+import mmap
 from ast import literal_eval
 from functools import cache
+from math import prod
 
 import jax
 import ml_dtypes  # noqa: F401 (np.dtype("bfloat16"))
@@ -14,14 +16,14 @@ import numpy as np
 from nbloss.interop.jax._host import Spec, runner
 
 TARGET = "nbloss"
-_WORD = ctypes.sizeof(ctypes.c_void_p)
-_VIEWS = 64  # views of one array of a call that are kept: XLA uses the same memory again and again
+_VIEWS = 64  # views of an array that are kept: XLA uses the same memory again and again
+_HUGE_FROM = 1 << 22  # bytes
 
-# XLA_FFI_CallFrame in words of 8 bytes, and what of it is read
-_Frame = ctypes.c_int64 * 22
-_EXTENSION, _API, _ARGUMENTS, _RESULTS, _ATTRIBUTES = 1, 2, 9, 14, 20
-_DATA = 3  # the word of XLA_FFI_Buffer
-_VERSION, _ERROR_CREATE = 2, 6  # the words of XLA_FFI_Api
+# The memory of the process in words of 8 bytes: the fastest way to read a struct. Places in it are addresses divided by 8.
+_memory = (ctypes.c_int64 * (1 << 59)).from_address(0)
+_EXTENSION, _API, _ARGUMENTS, _RESULTS, _ATTRIBUTES = 1, 2, 9, 14, 20  # words of XLA_FFI_CallFrame
+_DATA = 3  # word of XLA_FFI_Buffer
+_VERSION, _ERROR_CREATE = 2, 6  # words of XLA_FFI_Api
 _CODES = {IndexError: 11, ValueError: 3, TypeError: 3, MemoryError: 8, KeyboardInterrupt: 1}  # XLA_FFI_Error_Code; 13: internal
 
 
@@ -46,47 +48,57 @@ class _Error(ctypes.Structure):
     _fields_ = (("size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("message", ctypes.c_char_p), ("code", ctypes.c_int))
 
 
-def _word(address):
-    return ctypes.c_int64.from_address(address).value
-
-
-class _Array:
-    """Makes views of the memory of one array of a call."""
+class _Views(dict):
+    """address -> the array that is there."""
 
     def __init__(self, shape, dtype):
         self.shape, self.dtype = shape, np.dtype(dtype)
-        self.bytes = ctypes.c_char * (int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize)
-        self.views = {}
+        self.size = prod(shape) * self.dtype.itemsize
 
-    def at(self, address):
-        if address not in self.views:
-            if len(self.views) >= _VIEWS:
-                self.views.clear()
-            memory = self.bytes.from_address(address) if ctypes.sizeof(self.bytes) else None
-            self.views[address] = np.ndarray(self.shape, self.dtype, memory)
-        return self.views[address]
+    def __missing__(self, address):
+        if len(self) >= _VIEWS:
+            self.clear()
+        memory = (ctypes.c_char * self.size).from_address(address) if self.size else None
+        array = self[address] = np.ndarray(self.shape, self.dtype, memory)
+        return array
 
 
 @cache
 def _call(text):
     """What an attribute stands for: a function, its arrays, and its results."""
     spec, arrays, results = literal_eval(text.decode())
-    return runner(Spec(*spec)), [_Array(*each) for each in arrays], [_Array(*each) for each in results]
+    arrays, results = [_Views(*each) for each in arrays], [_Views(*each) for each in results]
+    return runner(Spec(*spec)), arrays, results, _advise is not None and any(result.size >= _HUGE_FROM for result in results)
 
 
 def _execute(frame):
-    attribute = _word(frame[_ATTRIBUTES])  # an XLA_FFI_ByteSpan
-    run, arrays, results = _call(ctypes.string_at(_word(attribute), _word(attribute + _WORD)))
-    at, to = frame[_ARGUMENTS], frame[_RESULTS]
-    arrays = [array.at(_word(_word(at + _WORD * i) + _WORD * _DATA)) for i, array in enumerate(arrays)]
-    results = [result.at(_word(_word(to + _WORD * i) + _WORD * _DATA)) for i, result in enumerate(results)]
+    attribute = _memory[_memory[frame + _ATTRIBUTES] >> 3] >> 3  # an XLA_FFI_ByteSpan
+    run, arrays, results, large = _call(ctypes.string_at(_memory[attribute], _memory[attribute + 1]))
+    at, to = _memory[frame + _ARGUMENTS] >> 3, _memory[frame + _RESULTS] >> 3
+    arrays = [views[_memory[(_memory[at + i] >> 3) + _DATA]] for i, views in enumerate(arrays)]
+    results = [views[_memory[(_memory[to + i] >> 3) + _DATA]] for i, views in enumerate(results)]
+    if large:
+        _ask_for_huge_pages(results)
     run(arrays, results)
+
+
+_advise = ctypes.CDLL(None).madvise if hasattr(mmap, "MADV_HUGEPAGE") else None
+if _advise is not None:
+    _advise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+
+
+def _ask_for_huge_pages(results):
+    """As NumPy does for its own arrays. A new gradient of 128 MB costs 32768 page faults otherwise, more than its computation."""
+    for array in results:
+        if array.nbytes >= _HUGE_FROM:
+            before = array.ctypes.data % mmap.PAGESIZE
+            _advise(array.ctypes.data - before, array.nbytes + before, mmap.MADV_HUGEPAGE)
 
 
 def _describe(frame):
     """Answer XLA's question for the version of its interface that the handler is written for: any that has these structs."""
-    extension = _Extension.from_address(frame[_EXTENSION])
-    theirs = _Version.from_address(frame[_API] + _WORD * _VERSION)
+    extension = _Extension.from_address(_memory[frame + _EXTENSION])
+    theirs = _Version.from_address(_memory[frame + _API] + 8 * _VERSION)
     extension.metadata.contents.version.major = theirs.major
     extension.metadata.contents.version.minor = theirs.minor
     extension.metadata.contents.traits = 0
@@ -94,7 +106,7 @@ def _describe(frame):
 
 def _failed(frame, error):
     """An XLA_FFI_Error, which XLA turns into the exception of whoever waits for the result."""
-    create = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Error))(_word(frame[_API] + _WORD * _ERROR_CREATE))
+    create = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Error))(_memory[(_memory[frame + _API] >> 3) + _ERROR_CREATE])
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 13)
     message = f"{type(error).__name__}: {error}".encode()
     return create(_Error(ctypes.sizeof(_Error), None, message, code))
@@ -102,9 +114,9 @@ def _failed(frame, error):
 
 @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 def _handler(address):
-    frame = _Frame.from_address(address)
+    frame = address >> 3
     try:
-        (_describe if frame[_EXTENSION] else _execute)(frame)
+        (_describe if _memory[frame + _EXTENSION] else _execute)(frame)
     except BaseException as error:
         return _failed(frame, error)
     return None
@@ -113,8 +125,6 @@ def _handler(address):
 @cache
 def registered():
     """Whether XLA has the handler, which is put there by the first call."""
-    if _WORD != 8:
-        return False
     try:
         jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(_handler), platform="cpu")
     except Exception:  # another version of the interface: jax.pure_callback does the work

@@ -120,10 +120,6 @@ def _tangents(spec, arrays, tangents, names):
     return jax.jvp(of_some, [arrays[i] for i in at], [tangents[i] for i in at])[1]
 
 
-def _added(results, more):
-    return results if more is None else [a if b is None else a + b for a, b in zip(results, more, strict=True)]
-
-
 def _along_axis_jvp(arrays, tangents, spec):
     (y,), (dx,), dim = call(spec, *arrays), tangents, dict(spec.options)["dim"]
     real = jnp.promote_types(y.dtype, jnp.float32)
@@ -137,36 +133,32 @@ def _along_axis_jvp(arrays, tangents, spec):
 
 def _loss_jvp(arrays, tangents, spec):
     value, gradient = call(spec._replace(order=1), *arrays)
-    others, dx = set(spec.names[1:]), tangents[0]
-    tangent = jnp.zeros_like(value)
+    dx, tangent = tangents[0], jnp.zeros_like(value)
     if not _is_zero(dx):
-        product = gradient.astype(value.dtype) * dx.astype(value.dtype)
-        front = value.ndim if dict(spec.options)["reduction"] == "none" else len(_front(spec, arrays))
-        axis = len(_front(spec, arrays)) + min(spec.ndim - 1, 1)
-        tangent = product.sum(axis if dict(spec.options)["reduction"] == "none" else tuple(range(front, product.ndim)))
-    first = spec._replace(order=0)
-    return [value, gradient], _added([tangent], _tangents(first, arrays, tangents, others))
+        product, front = gradient.astype(value.dtype) * dx.astype(value.dtype), len(_front(spec, arrays))
+        classes = front + min(spec.ndim - 1, 1)
+        tangent = product.sum(classes if dict(spec.options)["reduction"] == "none" else tuple(range(front, product.ndim)))
+    others = _tangents(spec._replace(order=0), arrays, tangents, spec.names[1:])
+    return [value, gradient], [tangent if others is None else tangent + others[0]]
 
 
 def _jvp(arrays, tangents, *, spec):
     if spec.along_axis:
         return _along_axis_jvp(arrays, tangents, spec)
     if spec.order == 2:
-        others = _tangents(spec, arrays, tangents, set(spec.names[1:]))
-        moved = [jnp.zeros_like(arrays[0])] if _is_zero(tangents[0]) else call(spec, tangents[0], *arrays[1:])
-        return call(spec, *arrays), _added(moved, others)
+        moved = jnp.zeros_like(arrays[0]) if _is_zero(tangents[0]) else call(spec, tangents[0], *arrays[1:])[0]
+        others = _tangents(spec, arrays, tangents, spec.names[1:])
+        return call(spec, *arrays), [moved if others is None else moved + others[0]]
     results, moved = _loss_jvp(arrays, tangents, spec)
     if spec.order == 0:
         return results[:1], moved
-    by_kernel = spec.loss == "cross_entropy" and not _is_zero(tangents[0])
-    by_formula = _tangents(spec, arrays, tangents, set(spec.names[by_kernel:]))
-    moved.append(jnp.zeros_like(results[1]) if by_formula is None else by_formula[1])
+    dx, of_gradient = tangents[0], jnp.zeros_like(results[1])
+    by_kernel = spec.loss == "cross_entropy" and not _is_zero(dx)
     if by_kernel:
         second = spec._replace(order=2, names=("v", *spec.names), ranks=(spec.ndim, *spec.ranks))
-        front = _front(spec, arrays)
-        dx = jnp.broadcast_to(tangents[0], front + tangents[0].shape[-spec.ndim :])
-        moved[1] += call(second, dx, *arrays)[0]
-    return results, moved
+        (of_gradient,) = call(second, jnp.broadcast_to(dx, of_gradient.shape), *arrays)
+    others = _tangents(spec, arrays, tangents, spec.names[by_kernel:])
+    return results, [*moved, of_gradient if others is None else of_gradient + others[1]]
 
 
 ad.primitive_jvps[_call] = _jvp
