@@ -7,7 +7,7 @@ except ImportError as error:
     raise ImportError('nbloss.interop.jax needs JAX and ml_dtypes: pip install "nbloss[jax]"') from error
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np

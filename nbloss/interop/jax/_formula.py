@@ -36,7 +36,7 @@ def _real(x):
 
 def _loss(
     loss, x, y, *, reduction, weight=None, sample_weight=None, divisor=None, ignore_index=-100, empty="nan", label_smoothing=0.0,
-    lse_square_scale=0.0, softcap=None, logit_scale=1.0, gamma=0.0, temperature=1.0,
+    lse_square_scale=0.0, softcap=None, logit_scale=1.0, gamma=2.0, temperature=1.0,
 ):  # fmt: skip
     """A loss of class numbers, probabilities or a teacher's logits. Rows that do not count have the loss and the gradient 0."""
     real, axis, soft = _real(x), min(x.ndim - 1, 1), x.ndim == y.ndim

@@ -62,24 +62,19 @@ def _single(spec):
 def _fill(spec):
     """A function that fills the results of a loss of order 0 or 1."""
     value = getattr(F, spec.loss)
-    if spec.order == 0:
+    both = getattr(F, f"{spec.loss}_value_and_grad", _nll_loss_value_and_grad)
 
-        def fill(results, x, y, **options):
-            results[0][...] = value(x, y, **options)
+    def fill_value(results, x, y, **options):
+        results[0][...] = value(x, y, **options)
 
-    elif spec.loss == "nll_loss":
+    def fill_both(results, x, y, **options):
+        results[0][...] = both(x, y, out=results[1], **options)[0]
 
-        def fill(results, x, y, grad_output=1.0, **options):
-            results[0][...] = value(x, y, **options)
-            F.nll_loss_backward(grad_output, x, y, out=results[1], **options)
+    return fill_both if spec.order else fill_value
 
-    else:
-        both = getattr(F, f"{spec.loss}_value_and_grad")
 
-        def fill(results, x, y, **options):
-            results[0][...] = both(x, y, out=results[1], **options)[0]
-
-    return fill
+def _nll_loss_value_and_grad(input, target, *, grad_output=1.0, out, **options):
+    return F.nll_loss(input, target, **options), F.nll_loss_backward(grad_output, input, target, out=out, **options)
 
 
 # ------------------------------ jax.vmap ------------------------------
@@ -125,9 +120,11 @@ def _merged(spec, front, arrays, results):
     try:
         factor, whole = 1.0, tuple(range(front, losses.ndim))
         if reduction == "mean":
-            count = _divisors(options, x, y, losses).sum(axis=whole, dtype=np.float64, keepdims=True)
+            count = options.get("divisor")
+            if count is None:
+                count = _row_weights(options, x, y, losses).sum(axis=whole, dtype=np.float64, keepdims=True)
             with np.errstate(divide="ignore"):
-                factor = np.where(count == 0, EMPTY[options.get("empty", "nan")], 1 / count)
+                factor = np.where(count == 0, EMPTY[options.get("empty", "nan")], np.divide(1, count))
         if gradients and reduction == "mean":
             given["grad_output"] = merged(np.broadcast_to(factor.astype(losses.dtype), losses.shape))
         _fill(spec)([merged(losses), *gradients], x, y, **options | {"reduction": "none", "divisor": None} | given)
@@ -142,11 +139,9 @@ def _merged(spec, front, arrays, results):
     return True
 
 
-def _divisors(options, x, y, losses):
-    """What each row adds to the divisor of the mean of its call, in the shape of the losses."""
-    if options.get("divisor") is not None:
-        return np.broadcast_to(options["divisor"] / max(prod(losses.shape), 1), losses.shape)
+def _row_weights(options, x, y, losses):
+    """What each row adds to the divisor of a mean, in the shape of the losses: its loss where all log-probabilities are -1."""
     if x.ndim == y.ndim:
         return np.broadcast_to(1.0, losses.shape)
-    options = {name: options.get(name, None) for name in ("weight", "ignore_index")}
+    options = {name: options.get(name) for name in ("weight", "ignore_index")}
     return F.nll_loss(np.broadcast_to(losses.dtype.type(-1), x.shape), y, reduction="none", **options).reshape(losses.shape)

@@ -1,7 +1,6 @@
 """One JAX primitive for all calls: how it is computed on each platform, mapped and differentiated."""
 
 from functools import partial
-from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -86,11 +85,9 @@ mlir.register_lowering(_call, mlir.lower_fun(_by_formula, multiple_results=True)
 
 
 def _mapped(arrays, axes, *, spec):
-    size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
     arrays = [array[None] if axis is None else jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True)]
     if spec.order == 2:  # v has the shape of the result
-        front = np.broadcast_shapes((size,), _front(spec, arrays))
-        arrays[0] = jnp.broadcast_to(arrays[0], front + arrays[0].shape[-spec.ndim :])
+        arrays[0] = jnp.broadcast_to(arrays[0], _front(spec, arrays) + arrays[0].shape[-spec.ndim :])
     results = call(spec, *arrays)
     return results, [0] * len(results)
 
