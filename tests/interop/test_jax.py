@@ -35,11 +35,13 @@ def _x64():
 
 @pytest.fixture(params=["ffi", "callback"])
 def mechanism(request, monkeypatch):
-    """Both ways to reach the kernels."""
+    """Both ways to reach the kernels. Functions have to be new in each test, so that no earlier program is taken."""
     monkeypatch.setattr(_primitive, "use_ffi", request.param == "ffi")
-    jax.clear_caches()
-    yield request.param
-    jax.clear_caches()
+    return request.param
+
+
+def new(function):
+    return lambda *arrays, **options: function(*arrays, **options)
 
 
 def rng():
@@ -102,14 +104,18 @@ def close(a, b, rtol=1e-12):
     np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=rtol, atol=rtol)
 
 
+def only_if_slow(condition):
+    if condition and not is_slow():
+        pytest.skip("in the slow tier")
+
+
 # ------------------------------ values and gradients ------------------------------
 
 
 @cases
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 def test_value_and_gradient_are_those_of_numpy_in_the_same_bits(case, dtype):
-    if dtype in ("float32", "float16") and not is_slow() and case not in ("plain", "probabilities"):
-        pytest.skip("in the slow tier")
+    only_if_slow(dtype in ("float32", "float16") and case not in ("plain", "probabilities"))
     loss, x, y, options = case_of(case, jnp.dtype(dtype))
     function, sums = partial(getattr(J, loss), **options), options.get("reduction") != "none"
     value, gradient = jax.jit(lambda x: (function(x, y), jax.grad(lambda x: function(x, y).sum())(x)))(x)
@@ -135,6 +141,7 @@ def test_value_and_gradient_agree_with_the_oracle(case):
 
 @cases
 def test_first_and_second_derivatives_pass_the_checks_of_jax(case):
+    only_if_slow(case not in ("all", "pixels", "distillation"))
     loss, x, y, options = case_of(case)
     check_grads(lambda x: getattr(J, loss)(x, y, **options), (x,), order=2, modes=["fwd", "rev"])
 
@@ -152,7 +159,7 @@ def test_third_derivatives():
 
         return along(along(along(value)))(x), jax.grad(along(along(value)))(x), along(jax.grad(along(value)))(x)
 
-    for a, b in zip(thirds(J.cross_entropy), thirds(own_loss), strict=True):
+    for a, b in zip(*(jax.jit(partial(thirds, loss))() for loss in (J.cross_entropy, own_loss)), strict=True):
         close(a, b, 1e-10)
 
 
@@ -171,7 +178,8 @@ def test_derivatives_by_every_array(case):
         x, target = arrays.pop("x"), arrays.pop("y", y)
         return getattr(J, loss)(x, target, **options | arrays)
 
-    check_grads(function, (arrays,), order=2, modes=["fwd", "rev"])
+    order = 2 if is_slow() or case in ("focal", "distillation") else 1
+    check_grads(function, (arrays,), order=order, modes=["fwd", "rev"])
 
 
 @pytest.mark.parametrize("function", [J.softmax, J.log_softmax])
@@ -181,7 +189,7 @@ def test_softmax(function, dim):
     name = function.__name__
     np.testing.assert_array_equal(function(x, dim), getattr(F, name)(x, dim))
     close(function(x, dim), getattr(reference, name)(x, dim))
-    check_grads(lambda x: function(x, dim), (x,), order=2, modes=["fwd", "rev"])
+    check_grads(lambda x: function(x, dim), (x,), order=2 if is_slow() or dim == 1 else 1, modes=["fwd", "rev"])
     own = getattr(jax.nn, name)
     close(jax.vmap(lambda x: function(x, -1), 1)(x), jax.vmap(lambda x: own(x, -1), 1)(x))
     close(jax.vmap(jax.vmap(jax.vmap(lambda x: function(x, 0))))(x), np.full(x.shape, float(name == "softmax")))
@@ -198,7 +206,6 @@ def own_loss(x, y):
     return (jax.nn.logsumexp(x, axis=-1) - jnp.take_along_axis(x, y[..., None], -1)[..., 0]).mean()
 
 
-@pytest.mark.usefixtures("mechanism")
 @pytest.mark.parametrize(
     "transformed",
     {
@@ -225,11 +232,14 @@ def own_loss(x, y):
     }.items(),
     ids=lambda item: item[0],
 )
-def test_transformations_give_what_they_give_for_the_formula(transformed):
+def test_transformations_give_what_they_give_for_the_formula(transformed, mechanism):
+    name, transform = transformed
+    only_if_slow(mechanism == "callback" and name not in ("jit of value_and_grad", "vmap of grad", "hessian", "scan"))
+    only_if_slow(name in ("jacfwd", "linearize", "while"))
     x, y = logits(N, C), jnp.asarray(classes(N, ignored=False))
-    if transformed[0] == "vmap":
+    if name == "vmap":
         x = logits(N, 3, C)
-    ours, own = (jax.tree.leaves(transformed[1](f)(jnp.asarray(x), y)) for f in (J.cross_entropy, own_loss))
+    ours, own = (jax.tree.leaves(transform(new(f))(jnp.asarray(x), y)) for f in (J.cross_entropy, own_loss))
     for a, b in zip(ours, own, strict=True):
         close(a, b, 1e-10)
 
@@ -337,13 +347,13 @@ def test_formulas_agree_with_the_kernels(case):
     arrays = [jnp.asarray(a) for a in (x, y, *(options[name] for name in names))]
     static = {"reduction": "mean"} | {name: value for name, value in options.items() if name not in names}
     spec = J.Spec(loss, 1, ("input", "target", *names), tuple(a.ndim for a in arrays), tuple(static.items()))
-    for a, b in zip(_primitive._by_formula(*arrays, spec=spec), _primitive.call(spec, *arrays), strict=True):
+    for a, b in zip(jax.jit(partial(_primitive._by_formula, spec=spec))(*arrays), _primitive.call(spec, *arrays), strict=True):
         close(a, b)
 
 
 def test_formulas_of_bad_targets_are_nan():
     spec = J.Spec("cross_entropy", 1, ("input", "target"), (2, 1), (("reduction", "none"),))
-    value, gradient = _primitive._by_formula(jnp.asarray(logits(3, C)), jnp.array([0, C, -1]), spec=spec)
+    value, gradient = jax.jit(partial(_primitive._by_formula, spec=spec))(jnp.asarray(logits(3, C)), jnp.array([0, C, -1]))
     assert np.isnan(value).tolist() == [False, True, True]
     assert not np.isnan(gradient[0]).any()
 
@@ -359,7 +369,7 @@ def test_formulas_of_bad_targets_are_nan():
 )
 def test_corners(shape, target, empty):
     x = logits(*shape)
-    value, gradient = jax.jit(jax.value_and_grad(partial(J.cross_entropy, empty=empty)))(x, target)
+    value, gradient = jax.jit(jax.value_and_grad(partial(new(J.cross_entropy), empty=empty)))(x, target)
     np.testing.assert_array_equal(value, F.cross_entropy(x, target, empty=empty))
     assert gradient.shape == shape and (np.asarray(gradient) == 0).all()
     assert jax.jit(partial(J.cross_entropy, reduction="none"))(x, target).shape == target.shape
@@ -370,9 +380,9 @@ def test_ignored_rows_may_hold_anything():
     x[1] = np.nan
     value, gradient = jax.value_and_grad(J.cross_entropy)(x, y)
     assert np.isfinite(value) and (np.asarray(gradient[1]) == 0).all()
-    assert np.isfinite(jax.hessian(J.cross_entropy)(x, y)).all()
+    assert np.isfinite(jax.jvp(jax.grad(lambda x: J.cross_entropy(x, y)), [x], [np.ones_like(x)])[1]).all()
     spec = J.Spec("cross_entropy", 1, ("input", "target"), (2, 1), (("reduction", "mean"),))
-    for a, b in zip(_primitive._by_formula(jnp.asarray(x), jnp.asarray(y), spec=spec), (value, gradient), strict=True):
+    for a, b in zip(jax.jit(partial(_primitive._by_formula, spec=spec))(x, y), (value, gradient), strict=True):
         close(a, b)
 
 
@@ -417,8 +427,8 @@ def test_a_target_out_of_range_is_named(function):
     with pytest.raises(
         (ValueError, RuntimeError), match=r"IndexError: target should be in \[0, 5\).* got 9 at index \(2,\); 2 of 6 targets"
     ):
-        jax.block_until_ready(jax.jit(function)(logits(N, C), y))
-    assert np.isfinite(jax.jit(function)(logits(N, C), classes(N))).all()  # nothing is left behind
+        jax.block_until_ready(jax.jit(new(function))(logits(N, C), y))
+    assert np.isfinite(jax.jit(new(function))(logits(N, C), classes(N))).all()  # nothing is left behind
 
 
 def test_a_target_out_of_range_is_named_in_the_call_of_a_vmap():

@@ -15,7 +15,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from nbloss._arguments import float_array
 from nbloss._distillation import Distillation
-from nbloss._options import CHECKS, checked_dim, checked_row_options
+from nbloss._options import CHECKS, checked_dim, checked_divisor, checked_row_options
 from nbloss._problem import Problem
 from nbloss.backends.cpu import CPU
 from nbloss.interop.jax._host import Spec
@@ -233,7 +233,7 @@ def _loss(loss, input, second, more, **options):
     for name, value in options.items():
         options[name] = CHECKS[name](value)
     if more["divisor"] is not None and not isinstance(more["divisor"], jax.Array):
-        options["divisor"] = float(more.pop("divisor"))
+        options["divisor"] = checked_divisor(more.pop("divisor"), options["reduction"])
     given = {"input": input, "target": second} | {name: value for name, value in more.items() if value is not None}
     arrays = {name: jnp.asarray(value) for name, value in given.items()}
     options = tuple(options.items())

@@ -96,10 +96,10 @@ def _ask_for_huge_pages(results):
 
 
 def _describe(frame):
-    """Answer XLA's question for the version of its interface that the handler is written for: any that has these structs."""
+    """Answer XLA's question for the version that the handler is written for: 0, and any minor one, which only adds to the structs."""
     extension = _Extension.from_address(_memory[frame + _EXTENSION])
     theirs = _Version.from_address(_memory[frame + _API] + 8 * _VERSION)
-    extension.metadata.contents.version.major = theirs.major
+    extension.metadata.contents.version.major = 0
     extension.metadata.contents.version.minor = theirs.minor
     extension.metadata.contents.traits = 0
 

@@ -20,7 +20,7 @@ _call.multiple_results = True
 
 def call(spec, *arrays):
     """The results of a call, as a list."""
-    return _call.bind(*arrays, spec=spec)
+    return _call.bind(*arrays, spec=spec, ffi=use_ffi)
 
 
 # ------------------------------ shapes ------------------------------
@@ -44,17 +44,17 @@ def _result_types(spec, arrays):
 
 
 @_call.def_abstract_eval
-def _abstract(*arrays, spec):
+def _abstract(*arrays, spec, ffi):
     return [jax.core.ShapedArray(shape, dtype) for shape, dtype in _result_types(spec, arrays)]
 
 
 # ------------------------------ computation ------------------------------
 
 
-def _on_cpu(*arrays, spec):
+def _on_cpu(*arrays, spec, ffi):
     types = _result_types(spec, arrays)
     results = [jax.ShapeDtypeStruct(*each) for each in types]
-    if use_ffi and _ffi.registered():
+    if ffi and _ffi.registered():
         text = repr((tuple(spec), *([(shape, dtype.name) for shape, dtype in each] for each in (_types(arrays), types))))
         return jax.ffi.ffi_call(_ffi.TARGET, results)(*arrays, call=text)
 
@@ -78,13 +78,21 @@ def _by_formula(*arrays, spec):
     return function(*arrays)
 
 
-_eager = partial(jax.jit, static_argnames="spec")(lambda *arrays, spec: _call.bind(*arrays, spec=spec))
-_call.def_impl(lambda *arrays, spec: _eager(*arrays, spec=spec))
+@_call.def_impl
+@partial(jax.jit, static_argnames=("spec", "ffi"))
+def _eager(*arrays, spec, ffi):
+    return _call.bind(*arrays, spec=spec, ffi=ffi)
+
+
+def _elsewhere(*arrays, spec, ffi):
+    return _by_formula(*arrays, spec=spec)
+
+
 mlir.register_lowering(_call, mlir.lower_fun(_on_cpu, multiple_results=True), platform="cpu")
-mlir.register_lowering(_call, mlir.lower_fun(_by_formula, multiple_results=True))
+mlir.register_lowering(_call, mlir.lower_fun(_elsewhere, multiple_results=True))
 
 
-def _mapped(arrays, axes, *, spec):
+def _mapped(arrays, axes, *, spec, ffi):
     arrays = [array[None] if axis is None else jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True)]
     if spec.order == 2:  # v has the shape of the result
         arrays[0] = jnp.broadcast_to(arrays[0], _front(spec, arrays) + arrays[0].shape[-spec.ndim :])
@@ -139,7 +147,7 @@ def _loss_jvp(arrays, tangents, spec):
     return [value, gradient], [tangent if others is None else tangent + others[0]]
 
 
-def _jvp(arrays, tangents, *, spec):
+def _jvp(arrays, tangents, *, spec, ffi):
     if spec.along_axis:
         return _along_axis_jvp(arrays, tangents, spec)
     if spec.order == 2:
@@ -161,7 +169,7 @@ def _jvp(arrays, tangents, *, spec):
 ad.primitive_jvps[_call] = _jvp
 
 
-def _transposed(cotangents, v, *arrays, spec):
+def _transposed(cotangents, v, *arrays, spec, ffi):
     """The Hessian is symmetric."""
     (g,) = cotangents
     return [ad.Zero(v.aval) if type(g) is ad.Zero else call(spec, g, *arrays)[0], *[None] * len(arrays)]
