@@ -126,6 +126,15 @@ def test_value_and_gradient_are_those_of_numpy_in_the_same_bits(case, dtype):
     np.testing.assert_array_equal(gradient, getattr(F, f"{loss}_backward")(1.0, x, y, **options))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_loss_scale_keeps_small_gradients(dtype):
+    """1e5 rows, whose gradients float16 cannot hold before they are multiplied."""
+    x, y, scale = jnp.zeros((100_000, C), dtype), jnp.zeros(100_000, int), 2.0**14
+    gradient = jax.jit(jax.grad(lambda x: scale * J.cross_entropy(x, y)))(x)
+    assert gradient.dtype == dtype
+    close(gradient[:1], (scale * 1e-5 * np.array([[-0.8, 0.2, 0.2, 0.2, 0.2]])), 1e-2)
+
+
 @cases
 def test_value_and_gradient_agree_with_the_oracle(case):
     loss, x, y, options = case_of(case)
