@@ -104,8 +104,8 @@ def _merged(spec, front, arrays, results):
     reduction, x = options["reduction"], given["input"]
     if "weight" in given and prod(given["weight"].shape[:front]) == 1:
         options["weight"] = given.pop("weight").reshape(-1)
-    own = {"v", "weight", "divisor"} | ({"sample_weight"} if reduction == "mean" else set())
-    if own & given.keys() or x.shape[:front] != calls:
+    own = {"weight", "divisor"} | ({"sample_weight"} if reduction == "mean" else set())
+    if own & given.keys() or (spec.order < 2 and x.shape[:front] != calls):  # of v there is one for each call: a copy of x is no larger
         return False
     batch = front + (x.ndim > front + 1)  # the axes that become one
     rows = x.shape[front:batch] + x.shape[batch + 1 :]
@@ -114,9 +114,8 @@ def _merged(spec, front, arrays, results):
         return array.reshape(prod(array.shape[:batch]), *array.shape[batch:])
 
     given = {name: merged(np.broadcast_to(array, calls + array.shape[front:])) for name, array in given.items()}
-    x, y = given.pop("input"), given.pop(spec.names[1])
-    losses = np.empty(calls + rows, results[0].dtype)
-    gradients = [merged(result) for result in results[1:]]
+    x, y = given.pop("input"), given.pop("target")
+    losses = np.empty(calls + rows, np.float64 if results[0].dtype == np.float64 else np.float32)
     try:
         factor, whole = 1.0, tuple(range(front, losses.ndim))
         if reduction == "mean":
@@ -125,9 +124,13 @@ def _merged(spec, front, arrays, results):
                 count = _row_weights(options, x, y, losses).sum(axis=whole, dtype=np.float64, keepdims=True)
             with np.errstate(divide="ignore"):
                 factor = np.where(count == 0, EMPTY[options.get("empty", "nan")], np.divide(1, count))
-        if gradients and reduction == "mean":
+        if spec.order and reduction == "mean":
             given["grad_output"] = merged(np.broadcast_to(factor.astype(losses.dtype), losses.shape))
-        _fill(spec)([merged(losses), *gradients], x, y, **options | {"reduction": "none", "divisor": None} | given)
+        given = options | {"reduction": "none", "divisor": None} | given
+        if spec.order == 2:
+            getattr(F, f"{spec.loss}_hvp")(input=x, target=y, out=merged(results[0]), **given)
+            return True
+        _fill(spec)([merged(losses), *map(merged, results[1:])], x, y, **given)
     except IndexError:
         return False  # the calls one by one say where the target is
     if reduction == "none":

@@ -137,9 +137,7 @@ def _along_axis_jvp(arrays, tangents, spec):
 
 
 def _loss_jvp(arrays, tangents, spec):
-    if (
-        spec.order == 0 and arrays[0].dtype == jnp.float16
-    ):  # a loss scale multiplies the gradient later: too late for what float16 rounds to 0
+    if arrays[0].dtype == jnp.float16:  # else a loss scale would multiply what float16 has rounded to 0
         arrays = [arrays[0].astype(jnp.float32), *arrays[1:]]
     value, gradient = call(spec._replace(order=1), *arrays)
     dx, tangent = tangents[0], jnp.zeros_like(value)
