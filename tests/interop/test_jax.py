@@ -201,7 +201,13 @@ def test_softmax(function, dim):
     check_grads(lambda x: function(x, dim), (x,), order=2 if is_slow() or dim == 1 else 1, modes=["fwd", "rev"])
     own = getattr(jax.nn, name)
     close(jax.vmap(lambda x: function(x, -1), 1)(x), jax.vmap(lambda x: own(x, -1), 1)(x))
+    ours, wanted = (jax.vmap(lambda v, f=f: jax.vjp(f, x[0])[1](v)[0])(x) for f in (lambda x: function(x, -1), own))
+    close(ours, wanted)
     close(jax.vmap(jax.vmap(jax.vmap(lambda x: function(x, 0))))(x), np.full(x.shape, float(name == "softmax")))
+    names, one = ("v", "y"), jnp.asarray(logits(5, 4, 3)).T
+    for order in (1, 2):
+        spec = J.Spec(name, order, names, (3, 3), (("dim", -1),))
+        close(_primitive.call(spec, one, function(x))[0], jax.jit(partial(_primitive._by_formula, spec=spec))(one, function(x))[0])
     half = x.astype(jnp.bfloat16)
     np.testing.assert_array_equal(jax.jit(lambda x: function(x, dim))(half), getattr(F, name)(half, dim))
     assert jax.grad(lambda x: (function(x, dim) * x).sum())(half).dtype == jnp.bfloat16

@@ -8,8 +8,8 @@ def formula(spec):
     """A function of the arrays of a call that returns its results as a list. All of them can be differentiated."""
     options = dict(spec.options)
     if spec.along_axis:
-        along_axis = {"softmax": jax.nn.softmax, "log_softmax": jax.nn.log_softmax}[spec.loss]
-        return lambda x: [along_axis(x.astype(_real(x)), axis=options["dim"]).astype(x.dtype)]
+        along_axis = _ALONG_AXIS[spec.loss][spec.order]
+        return lambda *arrays: [along_axis(*(array.astype(_real(array)) for array in arrays), options["dim"]).astype(arrays[0].dtype)]
     names = spec.names[3:] if spec.order == 2 else spec.names[2:]
 
     def value(x, y, *more):
@@ -27,6 +27,21 @@ def formula(spec):
         lambda *arrays: [hvp(*arrays)],
     )
     return orders[spec.order]
+
+
+def _softmax_jacobian(v, y, dim):
+    """Jacobian and transposed Jacobian are the same."""
+    return y * (v - (y * v).sum(dim, keepdims=True))
+
+
+_ALONG_AXIS = {
+    "softmax": (jax.nn.softmax, _softmax_jacobian, _softmax_jacobian),
+    "log_softmax": (
+        jax.nn.log_softmax,
+        lambda v, y, dim: v - (jnp.exp(y) * v).sum(dim, keepdims=True),
+        lambda v, y, dim: v - jnp.exp(y) * v.sum(dim, keepdims=True),
+    ),
+}
 
 
 def _real(x):

@@ -14,15 +14,19 @@ class Spec(NamedTuple):
     """All that a call depends on besides the numbers in its arrays."""
 
     loss: str  # a function of nbloss.functional, also where its derivatives are asked for
-    order: int  # what is computed. 0: the result; 1: the loss and its gradient; 2: the Hessian times the array "v"
-    names: tuple[str, ...]  # of the arrays: "v" if order is 2, "input", the second array of a loss, and more options of it
+    # What is computed. 0: the result. Of a loss, 1: it and its gradient; 2: its Hessian times the array "v". Of softmax or its logarithm,
+    # whose result is "y", 1: the Jacobian times "v"; 2: the transposed Jacobian times "v".
+    order: int
+    names: tuple[
+        str, ...
+    ]  # of the arrays: ("input",) or ("v", "y"); of a loss "v" for order 2, "input", "target", and those of its options
     ranks: tuple[int, ...]  # of the arrays, without the axes of jax.vmap that may be in front
     options: tuple[tuple[str, Any], ...]
 
     @property
     def along_axis(self):
         """Whether this is softmax or its logarithm."""
-        return len(self.names) == 1
+        return self.loss in ("softmax", "log_softmax")
 
     @property
     def ndim(self):
@@ -48,8 +52,8 @@ def _single(spec):
     """`runner` for arrays without axes in front."""
     options, extra = dict(spec.options), spec.names[2 + (spec.order == 2) :]
     if spec.along_axis:
-        along_axis = partial(getattr(F, spec.loss), **options)
-        return lambda arrays, results: along_axis(arrays[0], out=results[0])
+        along_axis = partial(getattr(F, f"{spec.loss}_backward" if spec.order else spec.loss), **options)
+        return lambda arrays, results: along_axis(*arrays, out=results[0])
     if spec.order == 2:
         hvp = partial(getattr(F, f"{spec.loss}_hvp"), **options)
         return lambda arrays, results: hvp(*arrays[:3], **dict(zip(extra, arrays[3:], strict=True)), out=results[0])
@@ -98,7 +102,7 @@ def _merged(spec, front, arrays, results):
     Gradients of single examples are thousands of calls of one row each.
     """
     if spec.along_axis:  # dim counts from the end
-        _single(spec)(arrays, results)
+        _single(spec)([np.broadcast_to(array, results[0].shape) for array in arrays], results)
         return True
     given, options, calls = dict(zip(spec.names, arrays, strict=True)), dict(spec.options), results[0].shape[:front]
     reduction, x = options["reduction"], given["input"]

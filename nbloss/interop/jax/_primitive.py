@@ -33,7 +33,7 @@ def _front(spec, arrays):
 
 def _result_types(spec, arrays):
     """``(shape, dtype)`` of each result."""
-    front, x = _front(spec, arrays), arrays[spec.names.index("input")]
+    front, x = _front(spec, arrays), arrays[spec.names[0] == "v" and not spec.along_axis]
     like = front + x.shape[x.ndim - spec.ndim :], x.dtype
     if spec.along_axis or spec.order == 2:
         return [like]
@@ -52,6 +52,8 @@ def _abstract(*arrays, spec, ffi):
 
 
 def _on_cpu(*arrays, spec, ffi):
+    if spec.loss == "log_softmax" and spec.order == 1:  # only forward mode asks for it
+        return _by_formula(*arrays, spec=spec)
     types = _result_types(spec, arrays)
     results = [jax.ShapeDtypeStruct(*each) for each in types]
     if ffi and _ffi.registered():
@@ -94,7 +96,7 @@ mlir.register_lowering(_call, mlir.lower_fun(_elsewhere, multiple_results=True))
 
 def _mapped(arrays, axes, *, spec, ffi):
     arrays = [array[None] if axis is None else jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True)]
-    if spec.order == 2:  # v has the shape of the result
+    if spec.names[0] == "v":  # it has the shape of the result
         arrays[0] = jnp.broadcast_to(arrays[0], _front(spec, arrays) + arrays[0].shape[-spec.ndim :])
     results = call(spec, *arrays)
     return results, [0] * len(results)
@@ -125,17 +127,6 @@ def _tangents(spec, arrays, tangents, names):
     return jax.jvp(of_some, [arrays[i] for i in at], [tangents[i] for i in at])[1]
 
 
-def _along_axis_jvp(arrays, tangents, spec):
-    (y,), (dx,), dim = call(spec, *arrays), tangents, dict(spec.options)["dim"]
-    real = jnp.promote_types(y.dtype, jnp.float32)
-    wide, moved = y.astype(real), dx.astype(real)
-    if spec.loss == "softmax":
-        moved = wide * (moved - (wide * moved).sum(dim, keepdims=True))
-    else:
-        moved = moved - (jnp.exp(wide) * moved).sum(dim, keepdims=True)
-    return [y], [moved.astype(y.dtype)]
-
-
 def _loss_jvp(arrays, tangents, spec):
     if arrays[0].dtype == jnp.float16:  # else a loss scale would multiply what float16 has rounded to 0
         arrays = [arrays[0].astype(jnp.float32), *arrays[1:]]
@@ -150,9 +141,10 @@ def _loss_jvp(arrays, tangents, spec):
 
 
 def _jvp(arrays, tangents, *, spec, ffi):
-    if spec.along_axis:
-        return _along_axis_jvp(arrays, tangents, spec)
-    if spec.order == 2:
+    if spec.along_axis and not spec.order:
+        results, ndim = call(spec, *arrays), spec.ndim
+        return results, call(spec._replace(order=1, names=("v", "y"), ranks=(ndim, ndim)), *tangents, *results)
+    if spec.names[0] == "v":
         moved = jnp.zeros_like(arrays[0]) if _is_zero(tangents[0]) else call(spec, tangents[0], *arrays[1:])[0]
         others = _tangents(spec, arrays, tangents, spec.names[1:])
         return call(spec, *arrays), [moved if others is None else moved + others[0]]
@@ -172,9 +164,9 @@ ad.primitive_jvps[_call] = _jvp
 
 
 def _transposed(cotangents, v, *arrays, spec, ffi):
-    """The Hessian is symmetric."""
     (g,) = cotangents
-    return [ad.Zero(v.aval) if type(g) is ad.Zero else call(spec, g, *arrays)[0], *[None] * len(arrays)]
+    transposed = spec._replace(order=3 - spec.order) if spec.along_axis else spec  # a Hessian is symmetric
+    return [ad.Zero(v.aval) if type(g) is ad.Zero else call(transposed, g, *arrays)[0], *[None] * len(arrays)]
 
 
 ad.primitive_transposes[_call] = _transposed
