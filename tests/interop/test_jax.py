@@ -298,6 +298,23 @@ def test_vmap_is_a_loop(case, mapped):
     jax.tree.map(lambda a, b: close(a, np.stack([b, b])), twice, wanted)
 
 
+@pytest.mark.parametrize("case", ["all", "pixels", "none", "probabilities", "one row"])
+def test_second_derivatives_under_vmap(case):
+    """Of one array of logits in several directions, as jax.hessian asks for, and of several."""
+    loss, x, y, options = case_of(case)
+
+    @jax.jit
+    def product(v, x):
+        return jax.jvp(jax.grad(lambda x: getattr(J, loss)(x, y, **options).sum()), [x], [v])[1]
+
+    several = np.stack([x, 2 * x, -x])
+    close(jax.vmap(product, (0, None))(several, x), stacked(lambda v: product(v, x), several))
+    close(jax.vmap(product)(several, several[::-1]), stacked(product, several, several[::-1]))
+    close(jax.vmap(product, (None, 0))(x, several), stacked(lambda x_: product(x, x_), several))
+    reduction = options | {"reduction": "sum" if options.get("reduction") == "none" else options.get("reduction", "mean")}
+    close(product(x, x), F.cross_entropy_hvp(x, x, y, **reduction))
+
+
 @pytest.mark.parametrize("empty", ["nan", "zero"])
 def test_gradients_of_single_examples_that_are_ignored(empty):
     x, y = logits(N, C), classes(N)
