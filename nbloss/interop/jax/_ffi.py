@@ -17,7 +17,7 @@ from nbloss.interop.jax._host import Spec, runner
 
 TARGET = "nbloss"
 _VIEWS = 64  # views of an array that are kept: XLA uses the same memory again and again
-_HUGE_FROM = 1 << 22  # bytes
+_HUGE_FROM = 1 << 25  # bytes: glibc maps larger blocks for themselves. In its heap, huge pages took up to four times as long (2026-11-30)
 
 # The memory of the process in words of 8 bytes: the fastest way to read a struct. Places in it are addresses divided by 8.
 _memory = (ctypes.c_int64 * (1 << 59)).from_address(0)
@@ -68,7 +68,7 @@ def _call(text):
     """What an attribute stands for: a function, its arrays, and its results."""
     spec, arrays, results = literal_eval(text.decode())
     arrays, results = [_Views(*each) for each in arrays], [_Views(*each) for each in results]
-    return runner(Spec(*spec)), arrays, results, _advise is not None and any(result.size >= _HUGE_FROM for result in results)
+    return runner(Spec(*spec)), arrays, results, _advise is not None and any(result.size > _HUGE_FROM for result in results)
 
 
 def _execute(frame):
@@ -88,9 +88,9 @@ if _advise is not None:
 
 
 def _ask_for_huge_pages(results):
-    """As NumPy does for its own arrays. A new gradient of 128 MB costs 32768 page faults otherwise, more than its computation."""
+    """As NumPy does for its own arrays. A new gradient of 128 MB takes 32768 page faults otherwise, longer than its computation."""
     for array in results:
-        if array.nbytes >= _HUGE_FROM:
+        if array.nbytes > _HUGE_FROM:
             before = array.ctypes.data % mmap.PAGESIZE
             _advise(array.ctypes.data - before, array.nbytes + before, mmap.MADV_HUGEPAGE)
 
