@@ -39,7 +39,7 @@ LAYERS = [
     {"nbloss._general_path"},
     {"nbloss._fast_path"},
     {"nbloss._fast_arguments"},
-    {"nbloss._distillation", "nbloss._hessian"},
+    {"nbloss._distillation", "nbloss._hessian", "nbloss._linear"},
     {"nbloss._problem"},
     {"nbloss._arguments", "nbloss._options", "nbloss._docstrings", "nbloss._warnings"},
     {"nbloss.backends", "nbloss.backends.select"},

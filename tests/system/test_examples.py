@@ -27,4 +27,11 @@ def test_example_runs_and_learns(path):
 
 
 def test_there_are_examples():
-    assert {path.stem for path in EXAMPLES} >= {"char_lm", "digits_modules", "distillation", "policy_gradient", "segmentation", "temperature"}
+    assert {path.stem for path in EXAMPLES} >= {
+        "char_lm",
+        "digits_modules",
+        "distillation",
+        "policy_gradient",
+        "segmentation",
+        "temperature",
+    }
