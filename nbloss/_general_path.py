@@ -144,11 +144,11 @@ def linear(
         )  # fmt: skip
         if g is not NO_GRADIENT:
             problem.upstream_number = float(g) if type(g) in _NUMBERS else None
-        outs = problem.outs(() if g is NO_GRADIENT else checked_wrt(wrt), out, accumulate)
-        problem.check_stats(stats, outs)
+        outs = problem.outs(() if g is NO_GRADIENT else checked_wrt(wrt), out, accumulate, g)
+        problem.check_stats(stats or {}, outs, g)
         problem.wants_sum = problem.sums
         problem.check_targets()
-        losses = problem.run(g, outs, accumulate, stats)
+        losses = problem.run(g, outs, accumulate, stats or {})
         return problem.reduced(losses), tuple(outs)
 
 

@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbloss._arguments import float_array, real_array
+from nbloss._linear_gradients import Gradients
 from nbloss._options import checked_bytes
 from nbloss._problem import Problem, output_array
 
-TILE_OUTPUTS = 2048  # rows of the layer's gradient that are added at a time: 1.15 times the product alone, 256 or all of them 1.3 (2026-11)
 MIN_ROWS, FULL_BYTES = 384, 8 << 20  # a chunk is not larger than both: fewer rows make the products slower, more do not make them faster
 NAMES = "input", "linear_weight", "linear_bias"
 # The statistics in the order of the kernel, and their dtypes; None: that of the loss.
 STATS = {"lse": None, "log_prob": None, "argmax": np.dtype(np.int64), "correct": np.dtype(np.bool_), "entropy": None}
-
-# The exponentials of the kernels are 0, or at least the smallest normal number over 2 to the power of this.
-_EXPONENT_OF_EXP = {np.dtype(np.float32): 33, np.dtype(np.float64): 64}
 
 
 def checked_wrt(wrt):
@@ -32,13 +29,13 @@ def checked_wrt(wrt):
     return names
 
 
-class LinearGradients(NamedTuple):
-    """The loss of `linear_cross_entropy`, and its gradients; None where one was not asked for, or where there is no bias."""
-
-    loss: Any
-    input: Any
-    linear_weight: Any
-    linear_bias: Any
+def for_products(array):
+    """A matrix that BLAS takes as it is, in C or Fortran order; a copy of one with other strides."""
+    sizes = array.itemsize * array.shape[1], array.itemsize * array.shape[0]
+    for strides, size in zip((array.strides, array.strides[::-1]), sizes, strict=True):
+        if array.flags.aligned and strides[1] == array.itemsize and strides[0] >= size and strides[0] % array.itemsize == 0:
+            return array
+    return np.ascontiguousarray(array)
 
 
 class Chunk(NamedTuple):
@@ -51,6 +48,8 @@ class Chunk(NamedTuple):
 
 class LinearProblem(Problem):
     """The features, the layer, the targets and the options of one loss. `Problem` sees logits of the right shape that hold nothing."""
+
+    logits_name = "logits"
 
     def __init__(self, backend, features, layer, bias, target, weight, ignore_index, max_memory, *options):
         self.features = x = float_array(backend, "input", features)
@@ -65,6 +64,9 @@ class LinearProblem(Problem):
         if x.ndim == 1 and w.ndim > 2:
             raise ValueError(f"input should have shape (N, D) where linear_weight has more than two axes; got {x.shape}")
         outputs = w.shape[:-1]
+        self.width, self.rows = x.shape[-1], 1 if x.ndim == 1 else len(x)
+        if not outputs[0] and self.rows * math.prod(outputs[1:]):
+            raise ValueError(f"linear_weight should have at least one class; got shape {w.shape}")
         logits = np.broadcast_to(np.zeros((), x.dtype), (*x.shape[:-1], *outputs))
         reduction, sample_weight, divisor, empty, smoothing, row_options = options
         number = -100 if ignore_index is None else ignore_index
@@ -75,41 +77,49 @@ class LinearProblem(Problem):
         if bias is not None and self.bias.shape != outputs:
             raise ValueError(f"linear_bias should have shape {outputs}, one per output; got {self.bias.shape}")
         self.max_memory = checked_bytes("max_memory", max_memory)
-        self.inner = math.prod(outputs[1:])
-        self.outputs, self.rows = self.classes * self.inner, 1 if x.ndim == 1 else len(x)
+        self.inner, self.spread = math.prod(outputs[1:]), None
+        self.outputs = self.classes * self.inner
 
     # -------------------- results --------------------
 
-    def outs(self, wrt, out, accumulate):
+    def _arguments(self, grad_output):
+        """The arrays that results may not overlap, with their names."""
+        names = (*NAMES, "target", "weight", "sample_weight", "grad_output")
+        upstream = grad_output if isinstance(grad_output, np.ndarray) else None
+        arrays = self.features, self.layer, self.bias, self.target_array, self.weight, self.sample_weight_array, upstream
+        return list(zip(names, arrays, strict=True))
+
+    def outs(self, wrt, out, accumulate, grad_output):
         """The arrays of the gradients, for the caller: new ones, or those of ``out``; None for those that are not asked for."""
-        given = (None, None, None) if out is None else tuple(out)
-        if len(given) != len(NAMES):
-            raise ValueError(f"out should hold three arrays or None, for {', '.join(NAMES)}; got {len(given)}")
-        inputs = dict(zip(NAMES, (self.features, self.layer, self.bias), strict=True))
-        others = [*inputs.items(), ("target", self.target_array), ("weight", self.weight), ("sample_weight", self.sample_weight_array)]
-        results = []
-        for (name, like), array in zip(inputs.items(), given, strict=True):
+        given = (None, None, None) if out is None else out
+        if not isinstance(given, (tuple, list)) or len(given) != len(NAMES):
+            got = f"{len(given)}" if isinstance(given, (tuple, list)) else type(given).__name__
+            raise ValueError(f"out should be a tuple of three, an array or None for each of {', '.join(NAMES)}; got {got}")
+        others, results = self._arguments(grad_output), []
+        for (name, like), array in zip(others[: len(NAMES)], given, strict=True):
             if name not in wrt or like is None:
                 results.append(None)
                 continue
             if accumulate and array is None:
                 raise ValueError(f"out should have an array for each gradient that accumulate=True adds to; got None for {name}")
-            dtype_and_shape = np.broadcast_to(np.zeros((), self.features.dtype), like.shape)
             before = [(f"the out of {n}", a) for n, a in zip(NAMES, results, strict=False)]
-            results.append(output_array(self.backend, array, dtype_and_shape, [], [*others, *before], f"out of {name}", f"{name}'s"))
+            results.append(self._output(array, like.shape, self.features.dtype, [*others, *before], f"out of {name}", f"{name}'s"))
         return results
 
-    def check_stats(self, stats, outs):
+    def _output(self, array, shape, dtype, others, name, of):
+        return output_array(self.backend, array, np.broadcast_to(np.zeros((), dtype), shape), [], others, name, of)
+
+    def check_stats(self, stats, outs, grad_output):
         """Check the arrays of statistics."""
-        for name, array in (stats or {}).items():
+        others = [*self._arguments(grad_output), *((f"the out of {n}", out) for n, out in zip(NAMES, outs, strict=True))]
+        for name, array in stats.items():
             if name not in STATS:
                 raise ValueError(f"stats should hold arrays by names from {', '.join(map(repr, STATS))}; got {name!r}")
             if self.soft and name in ("log_prob", "correct"):
                 raise ValueError(f"stats should not hold {name!r} with a target of probabilities")
-            like = np.broadcast_to(np.zeros((), self._stat_dtype(name)), self.shape)
-            others = [("input", self.features), ("linear_weight", self.layer), ("linear_bias", self.bias), ("target", self.target_array)]
-            others += [(f"the out of {n}", out) for n, out in zip(NAMES, outs, strict=True)]
-            output_array(self.backend, array, like, [], others, f"{name} of stats", "the loss's")
+            if array is None:
+                raise TypeError(f"{name} of stats should be a NumPy array; got None")
+            others.append((f"{name} of stats", self._output(array, self.shape, self._stat_dtype(name), others, f"{name} of stats", "the loss's")))
 
     def _stat_dtype(self, name):
         return STATS[name] or self.dtype
@@ -142,12 +152,15 @@ class LinearProblem(Problem):
             return numbers
         return numbers.reshape(self.rows, self.inner)[self.kept].reshape(-1)
 
-    def chunks(self):
+    def chunks(self, gradients):
         """The rows that count, in chunks of nearly equal size. A chunk of one row would take another product, with other bits."""
         rows, row_bytes = self.rows if self.kept is None else len(self.kept), self.outputs * self.dtype.itemsize
         if not rows or not self.outputs:
             return
-        most = max(2, min(self.max_memory // row_bytes, max(MIN_ROWS, FULL_BYTES // row_bytes)))
+        whole = row_bytes + self.width * self.dtype.itemsize * (3 + 3 * self.inner if gradients else 1)
+        if self.soft:
+            whole += self.outputs * self.target_array.itemsize
+        most = max(2, min(self.max_memory // whole, max(MIN_ROWS, FULL_BYTES // row_bytes)))
         count = max(1, min(math.ceil(rows / most), rows // 2))
         bounds = [rows * k // count for k in range(count + 1)]
         for start, stop in zip(bounds, bounds[1:], strict=False):
@@ -159,10 +172,10 @@ class LinearProblem(Problem):
 
     # -------------------- the computation --------------------
 
-    def run(self, grad_output, outs, accumulate, stats=None):
+    def run(self, grad_output, outs, accumulate, stats):
         """The losses of all positions. Fills the gradients ``outs``, and the arrays of ``stats``."""
         with np.errstate(all="ignore"):
-            return self._run(grad_output, outs, accumulate, stats or {})
+            return self._run(grad_output, outs, accumulate, stats)
 
     def _run(self, grad_output, outs, accumulate, stats):
         wants = any(out is not None for out in outs)
@@ -171,13 +184,15 @@ class LinearProblem(Problem):
         losses = self.loss_buffer()
         part = losses if self.kept is None else self.backend.scratch(len(self.kept) * self.inner, self.dtype)
         found = self._stats_buffers(stats, part.size)
-        chunks = list(self.chunks())
-        layer = self.backend.cast(self.layer.reshape(self.outputs, -1), self.dtype)
-        features = self.features.reshape(self.rows, -1)
-        gradients = _Gradients(self, layer, outs, accumulate, upstream) if wants else None
+        chunks = list(self.chunks(wants))
+        layer = for_products(self.backend.cast(self.layer, self.dtype).reshape(self.outputs, self.width))
+        gradients = None
+        if wants:
+            largest = max((float(np.abs(self._features_of(chunk)).max(initial=0)) for chunk in chunks), default=0.0)
+            gradients = Gradients(self, layer, outs, accumulate, upstream, largest)
         buffer = np.empty((max((chunk.count for chunk in chunks), default=0), self.outputs), self.dtype)
         for chunk in chunks:
-            x = self.backend.cast(features[chunk.rows], self.dtype)
+            x = self._features_of(chunk)
             logits = buffer[: chunk.count]
             np.matmul(x, layer.T, out=logits)
             if self.bias is not None:
@@ -187,10 +202,14 @@ class LinearProblem(Problem):
                 gradients.add(chunk, x, logits)
         if gradients is not None:
             gradients.finish()
-        self._spread_out(losses, part, 0)
+        if losses is not part:
+            self._spread_out(losses, part, 0)
         for name, array in stats.items():
             self._spread_out(array, found[name], -1 if name == "argmax" else 0)
-        return losses
+        return self._weighed(losses) if self.soft else losses
+
+    def _features_of(self, chunk):
+        return for_products(self.backend.cast(self.features.reshape(self.rows, self.width)[chunk.rows], self.dtype))
 
     def _kernels(self, chunk, logits, losses, stats, gradients):
         """The losses of a chunk, its statistics, and the gradient in place of its logits."""
@@ -201,13 +220,16 @@ class LinearProblem(Problem):
             return numbers if numbers is None or (numbers.size == 1 < self.positions) else numbers[chunk.positions]
 
         if stats:
-            scale, outputs = at(self.scale), [at(stats[name]) for name in STATS]
-            self.backend.kernels.cross_entropy_stats(x, at(self.target), self.mask, scale, *outputs)
-        y = None
-        if self.soft:
-            y = np.ascontiguousarray(self.soft_targets().reshape(self.rows, *shape[1:])[chunk.rows])
+            outputs = [at(stats[name]) for name in STATS]
+            self.backend.kernels.cross_entropy_stats(x, at(self.target), self.mask, at(self.scale), *outputs)
+        y = self._probabilities_of(chunk, shape) if self.soft else None
         upstream, out = (None, None) if gradients is None else (gradients.upstream, x)
         self._losses_of(x, y, at, self.options, upstream, losses, out)
+
+    def _probabilities_of(self, chunk, shape):
+        whole = self.soft_targets()
+        some = (whole if self.features.ndim == 2 else whole[None])[chunk.rows]
+        return np.ascontiguousarray(some).reshape(shape)
 
     def _stats_buffers(self, stats, count):
         """Arrays for all statistics of the rows that count; {} if none is asked for."""
@@ -217,132 +239,9 @@ class LinearProblem(Problem):
         return {name: None if name in of_target else np.empty(count, self._stat_dtype(name)) for name in STATS}
 
     def _spread_out(self, whole, part, of_others):
-        """Put the numbers of the rows that count into the array of all positions. ``whole`` is ``part`` itself if all count."""
-        if whole is part:
-            return
-        whole = whole if whole.ndim == 1 else whole.reshape(self.positions)
-        if self.kept is None:
-            whole[...] = part
-            return
-        rows = whole.reshape(self.rows, self.inner)
-        rows[...] = of_others
-        rows[self.kept] = part.reshape(-1, self.inner)
-
-
-class _Gradients:
-    """The gradients of the layer and of its input, from the gradients of the logits of all chunks.
-
-    A product whose operand has subnormal numbers takes a hundred times as long. So the kernels get the upstream gradient times 2^k, such
-    that no gradient of a logit is subnormal, and the products with x get x times 2^-k. Powers of two change no bit.
-    """
-
-    def __init__(self, problem, layer, outs, accumulate, upstream):
-        self.problem, self.layer, self.accumulate = problem, layer, accumulate
-        self.of_input, self.of_weight, self.of_bias = outs
-        upstream = problem.of_kept(upstream)
-        k = self._exponent(upstream)
-        self.up, self.down = problem.dtype.type(2.0**k), problem.dtype.type(2.0**-k)
-        self.upstream = upstream * self.up
-        # Where the caller's array is of the computed dtype, the products are added there. Otherwise a sum in that dtype is rounded once.
-        self.sum, self.in_place = None, False
-        if self.of_weight is not None:
-            shape = layer.shape
-            self.in_place = self.of_weight.dtype == problem.dtype and self.of_weight.flags.c_contiguous
-            self.sum = np.asarray(self.of_weight).reshape(shape) if self.in_place else np.zeros(shape, problem.dtype)
-            self.tile = np.empty((min(TILE_OUTPUTS, shape[0]), shape[1]), problem.dtype)
-        self.sum_of_bias = None if self.of_bias is None else np.zeros(problem.outputs)
-        self.is_empty = self.in_place and not accumulate  # the first chunk writes the sum instead of adding to it
-
-    def _exponent(self, upstream):
-        """The k of the class's docstring."""
-        problem = self.problem
-        largest = np.abs(upstream).max(initial=0.0) * (1.0 if problem.soft else np.abs(problem.scale).max(initial=0.0))
-        if not 0.0 < largest < math.inf:
-            return 0
-        lowest = -np.finfo(problem.dtype).minexp
-        k = _EXPONENT_OF_EXP[problem.dtype] + problem.classes.bit_length() + 4 - math.frexp(largest)[1]
-        if self.of_weight is not None:  # x times 2^-k should keep its digits, too
-            of_x = float(np.abs(problem.features).max(initial=0))
-            if 0.0 < of_x < math.inf:
-                k = min(k, math.frexp(of_x)[1] + lowest - 50)
-        return max(-lowest, min(k, lowest))
-
-    def add(self, chunk, x, logits):
-        """Add what one chunk gives: features x, and the gradients of its logits, which are overwritten."""
-        at_target = None
-        if not self.problem.soft:  # outside the products: these are the largest numbers, and errors get 5 to 8 times smaller without them
-            at_target = _AtTarget(self.problem, chunk, logits)
-        if self.of_input is not None:
-            self._add_input(chunk, logits, at_target)
-        if self.sum_of_bias is not None:
-            self.sum_of_bias += np.matmul(np.ones(chunk.count, logits.dtype), logits)
-            if at_target is not None:
-                self.sum_of_bias[at_target.columns] += at_target.sums(at_target.values)
-        if self.of_weight is not None:
-            self._add_weight(logits, x, at_target)
-
-    def _add_input(self, chunk, logits, at_target):
-        result = np.matmul(logits, self.layer)
-        if at_target is not None:
-            moved = at_target.values[:, None] * self.layer[at_target.outputs]
-            result += moved if self.problem.inner == 1 else moved.reshape(chunk.count, self.problem.inner, -1).sum(axis=1)
-        result *= self.down
-        rows = self._rows_of_input()
-        _round(result, rows, self.accumulate, chunk.rows)
-
-    def _rows_of_input(self):
-        return self.of_input[None] if self.of_input.ndim == 1 else self.of_input
-
-    def _add_weight(self, logits, x, at_target):
-        x = x * self.down
-        x[np.abs(x) < np.finfo(x.dtype).tiny] = 0
-        if self.is_empty:
-            np.matmul(logits.T, x, out=self.sum)
-            self.is_empty = False
-        else:
-            for start in range(0, len(self.sum), TILE_OUTPUTS):
-                some = self.sum[start : start + TILE_OUTPUTS]
-                tile = self.tile[: len(some)]
-                np.matmul(logits[:, start : start + TILE_OUTPUTS].T, x, out=tile)
-                some += tile
-        if at_target is not None:
-            self.sum[at_target.columns] += at_target.sums(at_target.values[:, None] * x[at_target.rows])
-
-    def finish(self):
-        """Write the sums that are not in the caller's arrays, and zeros for the rows that do not count."""
-        problem = self.problem
-        if self.of_input is not None and not self.accumulate and problem.kept is not None:
-            others = np.ones(problem.rows, np.bool_)
-            others[problem.kept] = False
-            self._rows_of_input()[others] = 0
-        if self.is_empty:
-            self.sum[...] = 0
-        if self.of_weight is not None and not self.in_place:
-            _round(self.sum.reshape(self.of_weight.shape), self.of_weight, self.accumulate)
-        if self.of_bias is not None:
-            self.sum_of_bias *= float(self.down)
-            _round(self.sum_of_bias.reshape(self.of_bias.shape), self.of_bias, self.accumulate)
-
-
-class _AtTarget:
-    """The gradients at the targets of a chunk's positions, taken out of the gradients of its logits, which become 0 there."""
-
-    def __init__(self, problem, chunk, logits):
-        target = problem.class_numbers[chunk.positions]
-        self.rows = np.repeat(np.arange(chunk.count), problem.inner)
-        self.outputs = target * problem.inner + np.tile(np.arange(problem.inner), chunk.count)
-        self.values = logits[self.rows, self.outputs]
-        logits[self.rows, self.outputs] = 0
-        self.order = np.argsort(self.outputs, kind="stable")
-        in_order = self.outputs[self.order]
-        self.starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
-        self.columns = in_order[self.starts]  # the outputs that are a target, each once
-
-    def sums(self, values):
-        """The sums of the values of positions over those of equal outputs, in the order of rows."""
-        return np.add.reduceat(values[self.order], self.starts, axis=0)
-
-
-def _round(array, out, accumulate, rows=...):
-    """Round an array to the rows of ``out``, or add it to them."""
-    out[rows] = array + out[rows] if accumulate else array
+        """Put the numbers of the rows that count into the array of all positions."""
+        numbers = part
+        if self.kept is not None:
+            numbers = np.full(self.positions, of_others, part.dtype)
+            numbers.reshape(self.rows, self.inner)[self.kept] = part.reshape(-1, self.inner)
+        whole[...] = numbers.reshape(whole.shape)

@@ -126,7 +126,7 @@ NO_TARGET = object()  # instead of a target: of statistics that need none
 class Problem:
     """The logits or log-probabilities, the targets and the options of one loss, in the form that the kernels of a backend take."""
 
-    target_name = "target"
+    target_name, logits_name = "target", "input"  # in errors
 
     def __init__(
         self, backend, input, target, weight, ignore_index, reduction, sample_weight=None, divisor=None, empty="nan",
@@ -139,8 +139,12 @@ class Problem:
         self.options = options
         self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
         if target is not NO_TARGET:
-            self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
-        self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
+            self.target_array, self.soft = target_array(
+                backend, target, x.shape, self.shape, self.ignore_index, self.logits_name
+            )
+        self.weight = None if weight is None else weight_array(
+            backend, weight, x.shape, self.axis, self.shape, self.dtype, self.logits_name
+        )
         self._weigh_rows(sample_weight)
 
     def _start(self, backend, input, reduction, divisor, empty):

@@ -40,6 +40,7 @@ LAYERS = [
     {"nbloss._fast_path"},
     {"nbloss._fast_arguments"},
     {"nbloss._distillation", "nbloss._hessian", "nbloss._linear"},
+    {"nbloss._linear_gradients"},
     {"nbloss._problem"},
     {"nbloss._arguments", "nbloss._options", "nbloss._docstrings", "nbloss._warnings"},
     {"nbloss.backends", "nbloss.backends.select"},

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbloss import _general_path
 from nbloss._docstrings import documented
-from nbloss._linear import LinearGradients
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +65,33 @@ LinearGradients
     A named tuple ``(loss, input, linear_weight, linear_bias)``: the loss alone, as `linear_cross_entropy` returns it, and the gradients of
     grad_output times the loss (for "none": of the sum of these products). A gradient that was not asked for is None.""",
 }
+
+
+class LinearGradients(NamedTuple):
+    """The loss and its gradients: what `linear_cross_entropy_value_and_grad` returns. None for a gradient that was not asked for.
+
+    Parameters
+    ----------
+    loss : floating or ndarray
+        The loss.
+    input : ndarray or None
+        The gradient with respect to the input.
+    linear_weight : ndarray or None
+        The gradient with respect to the weight of the layer.
+    linear_bias : ndarray or None
+        The gradient with respect to the bias of the layer; None where there is no bias.
+
+    Examples
+    --------
+    >>> import nbloss.functional as F
+    >>> F.linear_cross_entropy_value_and_grad([1.0], [[0.0], [0.0]], 0)._fields
+    ('loss', 'input', 'linear_weight', 'linear_bias')
+    """
+
+    loss: Any
+    input: Any
+    linear_weight: Any
+    linear_bias: Any
 
 
 @documented(**ENTRIES)
