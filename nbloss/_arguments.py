@@ -89,7 +89,7 @@ def array_like(backend, name, value, like):
 
 
 def target_array(backend, value, shape, rows, ignore_index, logits="input"):
-    """``(array, whether it holds probabilities)`` for logits of this shape and losses of the shape ``rows``. Errors call them ``logits``."""
+    """``(array, whether it holds probabilities)`` for logits of this shape, called ``logits`` in errors, and losses of the shape ``rows``."""
     # NumPy makes a float array of [], but an empty list of targets holds class numbers.
     array = np.empty(0, np.int64) if isinstance(value, list) and not value else any_array(backend, "target", value)
     dtype = array.dtype
@@ -102,9 +102,12 @@ def target_array(backend, value, shape, rows, ignore_index, logits="input"):
     if array.shape == shape:
         if not real:
             cure = host_arrays.cast("target", value, "float32")
-            raise TypeError(f"target should hold floats where it has {_whose(logits)} shape (probabilities, one-hot included); got {dtype}: {cure}")
+            raise TypeError(
+                f"target should hold floats where it has {_whose(logits)} shape (probabilities, one-hot included); got {dtype}: {cure}"
+            )
         if ignore_index >= 0:
-            raise ValueError(f"ignore_index should be negative with a target of probabilities; got {ignore_index}")
+            wanted = "negative" if logits == "input" else "None"  # as in torch
+            raise ValueError(f"ignore_index should be {wanted} with a target of probabilities; got {ignore_index}")
         return array, True
     if array.shape != rows:
         raise ValueError(

@@ -5,6 +5,7 @@ Chunks are of rows alone: with blocks of classes the logits would have to be com
 """
 
 import math
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,7 +120,9 @@ class LinearProblem(Problem):
                 raise ValueError(f"stats should not hold {name!r} with a target of probabilities")
             if array is None:
                 raise TypeError(f"{name} of stats should be a NumPy array; got None")
-            others.append((f"{name} of stats", self._output(array, self.shape, self._stat_dtype(name), others, f"{name} of stats", "the loss's")))
+            others.append(
+                (f"{name} of stats", self._output(array, self.shape, self._stat_dtype(name), others, f"{name} of stats", "the loss's"))
+            )
 
     def _stat_dtype(self, name):
         return STATS[name] or self.dtype
@@ -157,13 +160,13 @@ class LinearProblem(Problem):
         rows, row_bytes = self.rows if self.kept is None else len(self.kept), self.outputs * self.dtype.itemsize
         if not rows or not self.outputs:
             return
-        whole = row_bytes + self.width * self.dtype.itemsize * (3 + 3 * self.inner if gradients else 1)
+        whole = row_bytes + self.width * self.dtype.itemsize * (3 + 3 * self.inner if gradients else 3)
         if self.soft:
             whole += self.outputs * self.target_array.itemsize
         most = max(2, min(self.max_memory // whole, max(MIN_ROWS, FULL_BYTES // row_bytes)))
         count = max(1, min(math.ceil(rows / most), rows // 2))
         bounds = [rows * k // count for k in range(count + 1)]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             yield Chunk(
                 slice(start, stop) if self.kept is None else self.kept[start:stop],
                 stop - start,

@@ -139,11 +139,9 @@ class Problem:
         self.options = options
         self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
         if target is not NO_TARGET:
-            self.target_array, self.soft = target_array(
-                backend, target, x.shape, self.shape, self.ignore_index, self.logits_name
-            )
-        self.weight = None if weight is None else weight_array(
-            backend, weight, x.shape, self.axis, self.shape, self.dtype, self.logits_name
+            self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index, self.logits_name)
+        self.weight = (
+            None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype, self.logits_name)
         )
         self._weigh_rows(sample_weight)
 

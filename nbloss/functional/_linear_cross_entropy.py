@@ -22,7 +22,8 @@ input : array_like, shape (D,) or (N, D)
     The features of each row, of dtype float16, bfloat16 (``ml_dtypes``), float32 or float64.""",
     "linear_weight": """\
 linear_weight : array_like, shape (C, D) or (C, d1, ..., dK, D)
-    The weight of the layer, of input's dtype. Its logits are those of ``torch.nn.functional.linear``: input @ linear_weight.T.""",
+    The weight of the layer, of input's dtype. Its logits are those of ``torch.nn.functional.linear``: input @ linear_weight.T. A weight
+    that is neither in C nor in Fortran order is copied.""",
     "target": """\
 target : array_like
     Class numbers of any integer dtype or bool, of shape (), (N,) or (N, d1, ..., dK); or probabilities: floats of the logits' shape.""",
@@ -41,12 +42,13 @@ logit_scale : float, default 1.0
     As for `cross_entropy`: what multiplies the logits, the bias included.""",
     "max_memory": """\
 max_memory : float, default 2**27
-    Bytes that the logits of a chunk of rows may take: the memory of a call beside its results, but for a few numbers per row (docs/linear.md
-    has the formula). A chunk has at least two rows, whatever they take.""",
+    Bytes that a chunk of rows may take, its logits and all that its gradients need. Beside its results a call takes little more
+    (docs/linear.md has the formula). A chunk has at least two rows, whatever they take.""",
     "stats": """\
 stats : dict of str to ndarray, optional
     Arrays of the loss's shape that are filled with statistics of the logits, as `cross_entropy_stats` has them: any of "lse", "log_prob",
-    "argmax", "correct", "entropy". They are those of the logits before ``softcap`` and ``logit_scale``.""",
+    "argmax", "correct", "entropy". They are those of the logits before ``softcap`` and ``logit_scale``. Rows that do not count, which
+    those with a weight of 0 do not either, have 0, 0, -1, False and 0.""",
     "wrt": """\
 wrt : sequence of str, default ("input", "linear_weight", "linear_bias")
     Which gradients are computed. A gradient that is not asked for costs nothing.""",
@@ -56,7 +58,7 @@ accumulate : bool, default False
     "out": """\
 out : tuple of ndarray or None, optional
     Arrays that the gradients are written to, (input, linear_weight, linear_bias), None for a new one. They may share no memory with any
-    argument or with each other.""",
+    argument or with each other. Those of gradients that are not asked for are left alone.""",
     "device": """\
 device : str, optional
     None or "cpu". There is no such kernel for a GPU.""",
