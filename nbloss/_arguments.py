@@ -89,7 +89,7 @@ def array_like(backend, name, value, like):
 
 
 def target_array(backend, value, shape, rows, ignore_index, logits="input"):
-    """``(array, whether it holds probabilities)`` for logits of this shape, called ``logits`` in errors, and losses of the shape ``rows``."""
+    """``(array, whether it holds probabilities)`` for logits of this shape, ``logits`` in errors, and losses of the shape ``rows``."""
     # NumPy makes a float array of [], but an empty list of targets holds class numbers.
     array = np.empty(0, np.int64) if isinstance(value, list) and not value else any_array(backend, "target", value)
     dtype = array.dtype

@@ -43,7 +43,7 @@ class Chunk(NamedTuple):
     """Some rows: their numbers in the caller's arrays, and the slice of the numbers per position that belong to them."""
 
     rows: Any
-    count: int
+    size: int
     positions: slice
 
 
@@ -193,10 +193,10 @@ class LinearProblem(Problem):
         if wants:
             largest = max((float(np.abs(self._features_of(chunk)).max(initial=0)) for chunk in chunks), default=0.0)
             gradients = Gradients(self, layer, outs, accumulate, upstream, largest)
-        buffer = np.empty((max((chunk.count for chunk in chunks), default=0), self.outputs), self.dtype)
+        buffer = np.empty((max((chunk.size for chunk in chunks), default=0), self.outputs), self.dtype)
         for chunk in chunks:
             x = self._features_of(chunk)
-            logits = buffer[: chunk.count]
+            logits = buffer[: chunk.size]
             np.matmul(x, layer.T, out=logits)
             if self.bias is not None:
                 logits += self.bias.reshape(-1)
@@ -216,7 +216,7 @@ class LinearProblem(Problem):
 
     def _kernels(self, chunk, logits, losses, stats, gradients):
         """The losses of a chunk, its statistics, and the gradient in place of its logits."""
-        shape = chunk.count, self.classes, self.inner
+        shape = chunk.size, self.classes, self.inner
         x = logits.reshape(shape)
 
         def at(numbers):

@@ -69,7 +69,7 @@ class Gradients:
         if self.of_input is not None:
             self._add_input(chunk, logits, at_target)
         if self.sum_of_bias is not None:
-            self.sum_of_bias += np.matmul(np.ones(chunk.count, logits.dtype), logits)
+            self.sum_of_bias += np.matmul(np.ones(chunk.size, logits.dtype), logits)
             if at_target is not None:
                 self.sum_of_bias[at_target.columns] += at_target.sums(at_target.values)
         if self.of_weight is not None:
@@ -80,7 +80,7 @@ class Gradients:
         if at_target is not None:
             moved = self.layer[at_target.outputs]
             moved *= at_target.values[:, None]
-            result += moved if self.problem.inner == 1 else moved.reshape(chunk.count, self.problem.inner, -1).sum(axis=1)
+            result += moved if self.problem.inner == 1 else moved.reshape(chunk.size, self.problem.inner, -1).sum(axis=1)
         result *= self.down
         rows = self._rows_of_input()
         rows[chunk.rows] = result + rows[chunk.rows] if self.accumulate else result
@@ -127,8 +127,8 @@ class _AtTarget:
 
     def __init__(self, problem, chunk, logits):
         target = problem.class_numbers[chunk.positions]
-        self.rows = np.repeat(np.arange(chunk.count), problem.inner)
-        self.outputs = target * problem.inner + np.tile(np.arange(problem.inner), chunk.count)
+        self.rows = np.repeat(np.arange(chunk.size), problem.inner)
+        self.outputs = target * problem.inner + np.tile(np.arange(problem.inner), chunk.size)
         self.values = logits[self.rows, self.outputs]
         logits[self.rows, self.outputs] = 0
         self.order = np.argsort(self.outputs, kind="stable")
