@@ -13,8 +13,8 @@ _EXPONENT_OF_EXP = {np.dtype(np.float32): 33, np.dtype(np.float64): 64}
 class Gradients:
     """Adds what each chunk of rows gives to the gradients of the input, the weight and the bias.
 
-    A product whose operand has subnormal numbers takes a hundred times as long. So the kernels get the upstream gradient times 2^k, such
-    that no gradient of a logit is subnormal, and the products with x get x times 2^-k. Powers of two change no bit.
+    A product with subnormal numbers takes a hundred times as long. So the kernels get the upstream gradient times 2^k, such that no
+    gradient of a logit is subnormal, and the sums of products are multiplied by 2^-k. Powers of two change no bit.
     """
 
     def __init__(self, problem, layer, outs, accumulate, upstream, largest_feature):
@@ -52,8 +52,8 @@ class Gradients:
         limit = -np.finfo(problem.dtype).minexp
         low = max(low, high - limit // 6)  # what is larger by more than this could overflow
         wanted = k = _EXPONENT_OF_EXP[problem.dtype] + problem.classes.bit_length() + 4 - low
-        if 0.0 < largest_feature < math.inf:  # x times 2^-k should keep its digits, unless all of these products are subnormal
-            k = max(min(k, max(math.frexp(largest_feature)[1] + limit - 50, 0)), -(limit // 2) - high)
+        if 0.0 < largest_feature < math.inf:  # no sum of products should overflow
+            k = min(k, limit - 10 - high - math.frexp(largest_feature)[1] - problem.rows.bit_length())
         k = max(-limit, min(k, limit))
         bends = problem.options is not None and problem.options.maps  # the slopes of mapped logits may be of any size
         return k, bends or k < wanted or low > math.frexp(factors.min())[1]
@@ -89,8 +89,6 @@ class Gradients:
         return self.of_input[None] if self.of_input.ndim == 1 else self.of_input
 
     def _add_weight(self, logits, x, at_target):
-        x = x * self.down
-        x[np.abs(x) < np.finfo(x.dtype).tiny] = 0
         if self.is_empty:
             np.matmul(logits.T, x, out=self.sum)
             self.is_empty = False
@@ -99,11 +97,17 @@ class Gradients:
                 some = self.sum[start : start + TILE_OUTPUTS]
                 tile = self.tile[: len(some)]
                 np.matmul(logits[:, start : start + TILE_OUTPUTS].T, x, out=tile)
-                some += tile
+                some += self._as_in_sum(tile)
         if at_target is not None:
             moved = x[at_target.rows]
             moved *= at_target.values[:, None]
-            self.sum[at_target.columns] += at_target.sums(moved)
+            self.sum[at_target.columns] += self._as_in_sum(at_target.sums(moved))
+
+    def _as_in_sum(self, products):
+        """Products times what the sum is in: the numbers that the caller gets if these are added to, otherwise 2^k times them."""
+        if self.accumulate:
+            products *= self.down
+        return products
 
     def finish(self):
         """Write the sums that are not in the caller's arrays, and zeros for the rows that do not count."""
@@ -115,6 +119,8 @@ class Gradients:
         if self.of_weight is not None:
             if self.is_empty:
                 self.sum[...] = 0
+            elif not self.accumulate:
+                self.sum *= self.down
             if not self.in_place:
                 self.of_weight[...] = self.sum.reshape(self.of_weight.shape)
         if self.of_bias is not None:

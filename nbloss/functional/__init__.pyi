@@ -599,8 +599,6 @@ class LinearGradients(NamedTuple):
     linear_weight: Any
     linear_bias: Any
 
-_Gradients: TypeAlias = tuple[_Array | None, _Array | None, _Array | None]
-
 @overload
 def linear_cross_entropy(
     input: ArrayLike,
@@ -663,7 +661,7 @@ def linear_cross_entropy_value_and_grad(
     stats: dict[str, _Array] | None = None,
     grad_output: ArrayLike = 1.0,
     wrt: Sequence[str] = ...,
-    out: _Gradients | None = None,
+    out: tuple[_Array | None, _Array | None, _Array | None] | None = None,
     accumulate: bool = False,
     device: str | None = None,
 ) -> LinearGradients: ...
@@ -686,7 +684,7 @@ def linear_cross_entropy_backward(
     empty: _Empty = "nan",
     max_memory: float = ...,
     wrt: Sequence[str] = ...,
-    out: _Gradients | None = None,
+    out: tuple[_Array | None, _Array | None, _Array | None] | None = None,
     accumulate: bool = False,
     device: str | None = None,
 ) -> tuple[Any, Any, Any]: ...

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    Out = tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]
-
 WRT = "input", "linear_weight", "linear_bias"
 
 ENTRIES = {
@@ -176,7 +174,7 @@ def linear_cross_entropy_value_and_grad(
     stats: dict[str, NDArray[Any]] | None = None,
     grad_output: ArrayLike = 1.0,
     wrt: Sequence[str] = WRT,
-    out: Out | None = None,
+    out: tuple[NDArray[Any] | None, ...] | None = None,
     accumulate: bool = False,
     device: str | None = None,
 ) -> LinearGradients:
@@ -233,7 +231,7 @@ def linear_cross_entropy_backward(
     empty: str = "nan",
     max_memory: float = 2**27,
     wrt: Sequence[str] = WRT,
-    out: Out | None = None,
+    out: tuple[NDArray[Any] | None, ...] | None = None,
     accumulate: bool = False,
     device: str | None = None,
 ) -> tuple[Any, Any, Any]:
