@@ -34,4 +34,5 @@ def test_there_are_examples():
         "policy_gradient",
         "segmentation",
         "temperature",
+        "tied_bigram",
     }
