@@ -23,6 +23,7 @@ BENCH = [
     "peers",
     "options",
     "interop",
+    "linear",
     "measure",
     "variants",
     "report",
