@@ -135,7 +135,7 @@ class LinearProblem(Problem):
         self.kept = None
         if not self.soft:
             self.class_numbers = self.backend.flat(self.target_array).astype(np.intp)
-        if numbers is None or (numbers.size == 1 < self.positions):
+        if numbers is None or (numbers.size == 1 != self.positions):
             return
         counts = numbers != 0
         if not self.soft:
@@ -151,7 +151,7 @@ class LinearProblem(Problem):
 
     def of_kept(self, numbers):
         """The numbers per position of the rows that count."""
-        if self.kept is None or numbers is None or (numbers.size == 1 < self.positions):
+        if self.kept is None or numbers is None or (numbers.size == 1 != self.positions):
             return numbers
         return numbers.reshape(self.rows, self.inner)[self.kept].reshape(-1)
 
@@ -220,7 +220,7 @@ class LinearProblem(Problem):
         x = logits.reshape(shape)
 
         def at(numbers):
-            return numbers if numbers is None or (numbers.size == 1 < self.positions) else numbers[chunk.positions]
+            return numbers if numbers is None or (numbers.size == 1 != self.positions) else numbers[chunk.positions]
 
         if stats:
             outputs = [at(stats[name]) for name in STATS]
@@ -246,5 +246,5 @@ class LinearProblem(Problem):
         numbers = part
         if self.kept is not None:
             numbers = np.full(self.positions, of_others, part.dtype)
-            numbers.reshape(self.rows, self.inner)[self.kept] = part.reshape(-1, self.inner)
+            numbers.reshape(self.rows, self.inner)[self.kept] = part.reshape(len(self.kept), self.inner)
         whole[...] = numbers.reshape(whole.shape)

@@ -1,5 +1,9 @@
 """`linear_cross_entropy` against the formula in wide floats, and its laws: chunks, rows that do not count, subnormals, statistics."""
 
+import os
+import re
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -205,6 +209,12 @@ def test_without_a_row_that_counts_there_is_no_product(y, dtype, rng, monkeypatc
     assert [set(a.ravel().tolist()) for a in out] == [{1} if len(y) else set(), {2}, {3}]
 
 
+def test_a_weight_without_positions_gives_no_losses(rng):
+    x, y = rng.standard_normal((6, 3)), np.empty((6, 0), int)
+    result = F.linear_cross_entropy_value_and_grad(x, np.empty((5, 0, 3)), y, reduction="none")
+    assert result.loss.shape == (6, 0) and not result.input.any() and result.linear_weight.shape == (5, 0, 3)
+
+
 def test_no_features_leave_the_bias(rng):
     bias, y = rng.standard_normal(5), rng.integers(0, 5, 7)
     result = F.linear_cross_entropy_value_and_grad(np.empty((7, 0)), np.empty((5, 0)), y, linear_bias=bias)
@@ -255,6 +265,7 @@ def test_a_bias_of_minus_infinity_masks_a_class(rng):
     )
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="NumPy's exponentials may be of any size")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("options", [{}, {"softcap": 200.0}, {"sample_weight": True}, {"grad_output": 1e-20}, {"tiny": True}])
 def test_no_product_has_a_subnormal_operand_or_result(dtype, options, monkeypatch, rng):
@@ -392,3 +403,12 @@ def test_the_same_call_gives_the_same_bits(rng):
     for _ in range(3):
         for got, want in zip(F.linear_cross_entropy_value_and_grad(x, w, y, linear_bias=bias, max_memory=10**6), first, strict=True):
             assert_array_equal(got, want)
+
+
+def test_the_code_of_the_page_runs():
+    text = (Path(__file__).parents[2] / "docs" / "linear.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    assert names["loss"] == names["alone"] == names["value"]
+    assert_array_equal(names["of_hidden"].shape, (300, 64))
