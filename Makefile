@@ -33,6 +33,7 @@ figures: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench scaling --png docs/scaling.png
 	.venv-bench/bin/python -m nbloss bench --options --json docs/options.json --fill docs/bench-options.md
 	.venv-bench/bin/python -m nbloss bench --interop --json docs/interop.json --fill docs/bench-interop.md
+	.venv-bench/bin/python -m nbloss bench --linear --json docs/linear.json --fill docs/bench-linear.md
 	.venv-bench/bin/python -m nbloss bench --variants --json docs/variants.json --png docs/variants.png --fill docs/performance.md
 
 asv: .venv-bench/ready

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nbloss._warnings import NotLogProbabilitiesWarning
     from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
     from nbloss.kernels.cuda.runtime.memory import DeviceArray
-    from nbloss.modules import CrossEntropyLoss, DistillationLoss, FocalLoss, LogSoftmax, NLLLoss, Softmax
+    from nbloss.modules import CrossEntropyLoss, DistillationLoss, FocalLoss, LinearCrossEntropyLoss, LogSoftmax, NLLLoss, Softmax
 
 __all__ = [
     "CrossEntropyLoss",
@@ -28,6 +28,7 @@ __all__ = [
     "DeviceUnavailableError",
     "DistillationLoss",
     "FocalLoss",
+    "LinearCrossEntropyLoss",
     "LogSoftmax",
     "NLLLoss",
     "NotLogProbabilitiesWarning",
@@ -48,7 +49,9 @@ _HOMES = {  # name -> its module, imported at the first use (PEP 562), so that `
     "functional": "functional",
     "interop": "interop",
     "modules": "modules",
-    **dict.fromkeys(("CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LogSoftmax", "NLLLoss", "Softmax"), "modules"),
+    **dict.fromkeys(
+        ("CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LinearCrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"), "modules"
+    ),
     **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
     "NotLogProbabilitiesWarning": "_warnings",
     "DeviceArray": "kernels.cuda.runtime.memory",

@@ -88,8 +88,8 @@ def array_like(backend, name, value, like):
 # ------------------------------ targets and weights ------------------------------
 
 
-def target_array(backend, value, shape, rows, ignore_index):
-    """``(array, whether it holds probabilities)`` for an input of this shape and losses of the shape ``rows``."""
+def target_array(backend, value, shape, rows, ignore_index, logits="input"):
+    """``(array, whether it holds probabilities)`` for logits of this shape, ``logits`` in errors, and losses of the shape ``rows``."""
     # NumPy makes a float array of [], but an empty list of targets holds class numbers.
     array = np.empty(0, np.int64) if isinstance(value, list) and not value else any_array(backend, "target", value)
     dtype = array.dtype
@@ -102,19 +102,26 @@ def target_array(backend, value, shape, rows, ignore_index):
     if array.shape == shape:
         if not real:
             cure = host_arrays.cast("target", value, "float32")
-            raise TypeError(f"target should hold floats where it has input's shape (probabilities, one-hot included); got {dtype}: {cure}")
+            raise TypeError(
+                f"target should hold floats where it has {_whose(logits)} shape (probabilities, one-hot included); got {dtype}: {cure}"
+            )
         if ignore_index >= 0:
-            raise ValueError(f"ignore_index should be negative with a target of probabilities; got {ignore_index}")
+            wanted = "negative" if logits == "input" else "None"  # as in torch
+            raise ValueError(f"ignore_index should be {wanted} with a target of probabilities; got {ignore_index}")
         return array, True
     if array.shape != rows:
         raise ValueError(
             f"target should have shape {rows} (class numbers) or {shape} (probabilities) "
-            f"to go with input of shape {shape}; got {array.shape}{_target_hint(shape, rows, array.shape)}"
+            f"to go with {logits} of shape {shape}; got {array.shape}{_target_hint(shape, rows, array.shape, logits)}"
         )
-    raise _float_class_numbers(backend, value, array, ignore_index)
+    raise _float_class_numbers(backend, value, array, ignore_index, logits)
 
 
-def _float_class_numbers(backend, value, array, ignore_index):
+def _whose(logits):
+    return f"{logits}'" if logits.endswith("s") else f"{logits}'s"
+
+
+def _float_class_numbers(backend, value, array, ignore_index, logits):
     """The TypeError for floats where class numbers are wanted."""
     host = array if isinstance(array, np.ndarray) else backend.download(array)
     odd = ~(np.isfinite(host) & (host == np.trunc(host)))
@@ -125,12 +132,12 @@ def _float_class_numbers(backend, value, array, ignore_index):
     if missing.any():
         cure = host_arrays.fill("target", value, host, ignore_index)
         return TypeError(f"target should hold class numbers; got nan, a missing value, at index {index}: {cure}")
-    return TypeError(f"target should hold class numbers; got {host[index]} at index {index}: probabilities have input's shape")
+    return TypeError(f"target should hold class numbers; got {host[index]} at index {index}: probabilities have {_whose(logits)} shape")
 
 
-def _target_hint(shape, rows, got):
+def _target_hint(shape, rows, got, logits):
     """What would make the shapes fit, if something simple does."""
-    if len(shape) > 1:
+    if len(shape) > 1 and logits == "input":
         for axis, place in ((-1, "last"), (0, "first")):
             at = axis % len(shape)
             if at == 1:
@@ -154,15 +161,15 @@ def array_beside_input(backend, name, value, shape):
     return array
 
 
-def weight_array(backend, value, shape, axis, rows, dtype):
-    """The class weights in the dtype of the arithmetic, for an input of this shape whose classes lie along ``axis``."""
+def weight_array(backend, value, shape, axis, rows, dtype, logits="input"):
+    """The class weights in the dtype of the arithmetic, for logits of this shape whose classes lie along ``axis``."""
     array = real_array(backend, "weight", value, dtype)
     if array.shape == shape[axis : axis + 1]:
         return array
     hint = ""
     if axis == 1 and array.shape in (rows, rows[:1]):
         hint = ". Weights of the rows are no class weights: use sample_weight="
-    elif len(shape) > 2 and array.shape == shape[-1:]:
+    elif logits == "input" and len(shape) > 2 and array.shape == shape[-1:]:
         hint = ", which fits if the last axis of input holds the classes: use np.moveaxis(input, -1, 1)"
     raise ValueError(f"weight should have shape {shape[axis : axis + 1]}, one per class; got {array.shape}{hint}")
 

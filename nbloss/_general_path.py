@@ -12,9 +12,11 @@ from nbloss._arguments import array_beside_input, array_like, float_array, float
 from nbloss._distillation import Distillation
 from nbloss._fast_path import NO_GRADIENT
 from nbloss._hessian import Hessian
+from nbloss._linear import LinearProblem, checked_wrt
 from nbloss._options import checked_dim, checked_divisor, checked_row_options
 from nbloss._problem import NO_TARGET, Problem, as_stored, delivered, output_array
-from nbloss.backends.select import select
+from nbloss.backends.cpu import CPU
+from nbloss.backends.select import DeviceUnavailableError, select
 
 _NUMBERS = (float, int, np.float32, np.float64)
 
@@ -124,6 +126,30 @@ def distillation(input, teacher, temperature, sample_weight, divisor, reduction,
 
     arrays = input, teacher, sample_weight, out
     return _computed(options if type(temperature) is float else None, arrays, device, compute, upstream, over)
+
+
+def linear(
+    input, linear_weight, target, linear_bias, weight, ignore_index, max_memory, device, options, row_options,
+    stats=None, g=NO_GRADIENT, wrt=(), out=None, accumulate=False,
+):  # fmt: skip
+    """``(loss, (gradient of input, of the weight, of the bias))`` of `linear_cross_entropy`; None for those that are not in ``wrt``."""
+    reduction, sample_weight, divisor, empty, smoothing = options
+    over = checked_divisor(divisor, reduction)
+    with select(device, input, linear_weight, target, linear_bias, weight, sample_weight) as backend:
+        if backend is not CPU:
+            raise DeviceUnavailableError("linear_cross_entropy computes on the CPU alone: on a GPU, pass the logits to cross_entropy")
+        problem = LinearProblem(
+            backend, input, linear_weight, linear_bias, target, weight, ignore_index, max_memory,
+            reduction, sample_weight, over, empty, smoothing, checked_row_options("cross_entropy", row_options),
+        )  # fmt: skip
+        if g is not NO_GRADIENT:
+            problem.upstream_number = float(g) if type(g) in _NUMBERS else None
+        outs = problem.outs(() if g is NO_GRADIENT else checked_wrt(wrt), out, accumulate, g)
+        problem.check_stats(stats or {}, outs, g)
+        problem.wants_sum = problem.sums
+        problem.check_targets()
+        losses = problem.run(g, outs, accumulate, stats or {})
+        return problem.reduced(losses), tuple(outs)
 
 
 def forward(operation, input, dim, dtype, out, device):

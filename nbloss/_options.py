@@ -144,6 +144,14 @@ def checked_temperature(temperature):
     return value
 
 
+def checked_bytes(name, value):
+    """A positive number of bytes as an int."""
+    number = _number(name, " of bytes", value)
+    if not number > 0:
+        raise ValueError(f"{name} should be a positive number of bytes; got {value}")
+    return int(min(number, 2.0**62))
+
+
 def checked_empty(empty):
     """A key of `EMPTY`."""
     if not isinstance(empty, str) or empty not in EMPTY:

@@ -41,32 +41,32 @@ def as_stored(array):
     return array if seen is None else array.view(seen)
 
 
-def output_array(backend, out, like, may_be, may_not_overlap=()):
+def output_array(backend, out, like, may_be, may_not_overlap=(), name="out", of="the input's"):
     """The array of a result: ``out``, or a new one. Both lists hold ``(name, array)``; ``out`` may be one of ``may_be`` itself.
 
-    The result has the shape and dtype of ``like``, and, if it is new, its order of axes in memory.
+    The result has the shape and dtype of ``like``, and, if it is new, its order of axes in memory. Errors say ``name``, and whose shape.
     """
     if out is None:
         return backend.new_output(like.shape, like.dtype, like=like)
     array = backend.as_output(out)
     if array is None:
-        raise TypeError(f"out should be {backend.output_kind}; got {type(out).__name__}")
+        raise TypeError(f"{name} should be {backend.output_kind}; got {type(out).__name__}")
     if array.shape != like.shape:
-        raise ValueError(f"out should have shape {like.shape}, the input's; got {array.shape}")
+        raise ValueError(f"{name} should have shape {like.shape}, {of}; got {array.shape}")
     if array.dtype != like.dtype:
-        raise ValueError(f"out should have dtype {like.dtype}; got {array.dtype}")
+        raise ValueError(f"{name} should have dtype {like.dtype}; got {array.dtype}")
     if not array.flags.writeable:
-        raise ValueError("out should be writeable; got a read-only array")
+        raise ValueError(f"{name} should be writeable; got a read-only array")
     if not backend.writes_any_strides and not array.flags.carray:
-        raise ValueError("out should be an aligned array in C order; got one that is not")
+        raise ValueError(f"{name} should be an aligned array in C order; got one that is not")
     if not array.flags.c_contiguous and overlaps_itself(array):
-        raise ValueError(f"out should have a place in memory for each element; got strides {array.strides} for shape {array.shape}")
-    for name, other in may_be:
+        raise ValueError(f"{name} should have a place in memory for each element; got strides {array.strides} for shape {array.shape}")
+    for its, other in may_be:
         if other is not out and _overlap(other, array) and not _same_memory(other, array):
-            raise ValueError(f"out should be {name} itself or share no memory with it; got a partial overlap")
-    for name, other in may_not_overlap:
+            raise ValueError(f"{name} should be {its} itself or share no memory with it; got a partial overlap")
+    for its, other in may_not_overlap:
         if other is not None and _overlap(other, array):
-            raise ValueError(f"out should share no memory with {name}; got an overlap")
+            raise ValueError(f"{name} should share no memory with {its}; got an overlap")
     return backend.new_output(like.shape, like.dtype, out)
 
 
@@ -126,7 +126,7 @@ NO_TARGET = object()  # instead of a target: of statistics that need none
 class Problem:
     """The logits or log-probabilities, the targets and the options of one loss, in the form that the kernels of a backend take."""
 
-    target_name = "target"
+    target_name, logits_name = "target", "input"  # in errors
 
     def __init__(
         self, backend, input, target, weight, ignore_index, reduction, sample_weight=None, divisor=None, empty="nan",
@@ -139,8 +139,10 @@ class Problem:
         self.options = options
         self.target_array, self.soft, self.target, self.mask, self.scale = None, False, None, 0, None
         if target is not NO_TARGET:
-            self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index)
-        self.weight = None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype)
+            self.target_array, self.soft = target_array(backend, target, x.shape, self.shape, self.ignore_index, self.logits_name)
+        self.weight = (
+            None if weight is None else weight_array(backend, weight, x.shape, self.axis, self.shape, self.dtype, self.logits_name)
+        )
         self._weigh_rows(sample_weight)
 
     def _start(self, backend, input, reduction, divisor, empty):

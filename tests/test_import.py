@@ -14,13 +14,14 @@ import nbloss.functional
 import nbloss.modules
 from nbloss._docstrings import documented
 
-MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "FocalLoss", "DistillationLoss"]
+MODULES = ["LogSoftmax", "Softmax", "NLLLoss", "CrossEntropyLoss", "FocalLoss", "DistillationLoss", "LinearCrossEntropyLoss"]
 FUNCTIONS = [
     "log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "nll_loss", "nll_loss_backward",
     "cross_entropy", "cross_entropy_backward", "cross_entropy_value_and_grad", "cross_entropy_stats", "Stats",
     "cross_entropy_hvp", "cross_entropy_hessian_diag",
     "distillation_loss", "distillation_loss_backward", "distillation_loss_value_and_grad",
     "focal_loss", "focal_loss_backward", "focal_loss_value_and_grad",
+    "linear_cross_entropy", "linear_cross_entropy_backward", "linear_cross_entropy_value_and_grad", "LinearGradients",
 ]  # fmt: skip
 OTHERS = [
     "functional",
@@ -31,6 +32,10 @@ OTHERS = [
     "set_num_threads",
     "get_num_threads",
 ]
+OF_LINEAR = (
+    "linear_bias=None, weight=None, reduction='mean', ignore_index=None, label_smoothing=0.0, lse_square_scale=0.0, softcap=None, "
+    "logit_scale=1.0, sample_weight=None, divisor=None, empty='nan', max_memory=134217728"
+)
 SIGNATURES = {
     "log_softmax": "input, dim=-1, *, dtype=None, out=None, device=None",
     "log_softmax_backward": "grad_output, output, dim=-1, *, out=None, device=None",
@@ -71,6 +76,15 @@ SIGNATURES = {
     "distillation_loss_value_and_grad": "input, teacher, *, "
     "temperature=1.0, sample_weight=None, divisor=None, reduction='mean', grad_output=1.0, out=None, device=None",
     "DistillationLoss": "*, temperature=1.0, divisor=None, reduction='mean', device=None, reuse_grad=False",
+    "linear_cross_entropy": f"input, linear_weight, target, *, {OF_LINEAR}, stats=None, device=None",
+    "linear_cross_entropy_backward": f"grad_output, input, linear_weight, target, *, {OF_LINEAR}, "
+    "wrt=('input', 'linear_weight', 'linear_bias'), out=None, accumulate=False, device=None",
+    "linear_cross_entropy_value_and_grad": f"input, linear_weight, target, *, {OF_LINEAR}, stats=None, grad_output=1.0, "
+    "wrt=('input', 'linear_weight', 'linear_bias'), out=None, accumulate=False, device=None",
+    "LinearGradients": "loss, input, linear_weight, linear_bias",
+    "LinearCrossEntropyLoss": "in_features, num_classes, *, out_features=(), bias=False, dtype=<class 'numpy.float32'>, rng=None, "
+    "weight=None, reduction='mean', ignore_index=None, label_smoothing=0.0, lse_square_scale=0.0, softcap=None, logit_scale=1.0, "
+    "divisor=None, empty='nan', max_memory=134217728, device=None",
     "LogSoftmax": "dim=-1, *, device=None, reuse_grad=False",
     "Softmax": "dim=-1, *, device=None, reuse_grad=False",
     "FocalLoss": "weight=None, *, gamma=2.0, ignore_index=-100, reduction='mean', divisor=None, empty='nan', device=None, reuse_grad=False",

@@ -8,6 +8,7 @@ A race is one operation on one problem, timed for every peer. The modules form l
     peers     one module per peer, and the table of them
     options   the same for the options of the losses, and for the losses beside cross entropy
     interop   the same for nbloss inside other libraries
+    linear    the same for the loss of a last layer
     measure   the timing, the memory baselines, the machine, the result files
     variants  the benchmark of kinds of calls: other dtypes, options, layouts and ranges of values
     report    the results as text, tables and pictures

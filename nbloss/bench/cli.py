@@ -1,4 +1,4 @@
-"""The command line of `python -m nbloss bench`, `bench scaling`, `bench --variants`, `bench --options` and `bench --interop`."""
+"""The command line of `python -m nbloss bench`, `bench scaling`, and `bench` with --variants, --options, --interop or --linear."""
 
 import argparse
 import os
@@ -6,8 +6,9 @@ import sys
 
 from . import gpu
 from . import interop as interop_races
+from . import linear as linear_races
 from . import options as option_races
-from .measure import files, machine, run, scaling, timing, trees
+from .measure import files, machine, memory, run, scaling, timing, trees
 from .measure.clock import QUICK, Plan
 from .peers import VARIANTS, names
 from .problem import DTYPES, OPERATIONS, Problem
@@ -22,6 +23,7 @@ ABOUT = "Time nbloss against NumPy, SciPy, torch, JAX, scikit-learn, autograd an
 ABOUT_VARIANTS = "Time every kind of call against the plain call of the same shape, and against torch doing the same."
 ABOUT_OPTIONS = "Time the options of the losses, and the losses beside cross entropy, against the formulas of NumPy, torch, JAX and optax."
 ABOUT_INTEROP = "Time nbloss inside PyTorch, JAX, autograd, XGBoost and LightGBM against what these libraries do themselves."
+ABOUT_LINEAR = "Time the loss of a last layer and its gradients, without an array of all logits, against PyTorch and JAX."
 ABOUT_SCALING = "Time one logit as the number of classes, rows and threads grows."
 
 
@@ -35,7 +37,7 @@ def main(argv=None):
     if _on_gpu(argv):
         return gpu.main(argv)
     scales = argv[:1] == ["scaling"]
-    kind = "scaling" if scales else next((name for name in ("variants", "options", "interop") if f"--{name}" in argv), "races")
+    kind = "scaling" if scales else next((name for name in ("variants", "options", "interop", "linear") if f"--{name}" in argv), "races")
     parser, command = COMMANDS[kind]
     try:
         options = parser().parse_args(argv[scales:])
@@ -83,6 +85,7 @@ def _parser():
     parser.add_argument("--variants", action="store_true", help="time kinds of calls instead; `--variants --help` shows the options")
     parser.add_argument("--options", action="store_true", help="time the options of the losses; `--options --help` shows the options")
     parser.add_argument("--interop", action="store_true", help="time nbloss inside other libraries; `--interop --help` shows the options")
+    parser.add_argument("--linear", action="store_true", help="time the loss of a last layer; `--linear --help` shows the options")
     parser.add_argument("--device", choices=["cpu"], help="cpu; `--device cuda --help` shows the options for a GPU")
     return parser
 
@@ -175,6 +178,30 @@ def _run_interop(options):
     return _measured([job(*race) for race in races], options)
 
 
+def _linear_parser():
+    parser = Parser("bench --linear", f"{ABOUT_LINEAR} The memory of a call is that of a process of its own.")
+    parser.add_argument("--linear", action="store_true", help="this benchmark")
+    operations = f"any of {', '.join(linear_races.OPERATIONS)} (default: all)"
+    parser.add_argument("--op", nargs="+", metavar="OP", choices=linear_races.OPERATIONS, help=operations)
+    parser.add_argument("--shape", nargs="+", metavar="NxDxC", help=f"NxDxC (default: {' '.join(linear_races.SHAPES)})")
+    peers = f"any of {', '.join(linear_races.names())} (default: all that are installed)"
+    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=linear_races.names(), help=peers)
+    _fill(parser)
+    return parser
+
+
+def _run_linear(options):
+    for page in options.fill:
+        pages.read(page)
+    races = [] if options.earlier else linear_races.chosen(options.op, options.shape, options.quick)
+    plan = QUICK if options.quick else Plan()
+
+    def job(operation, shape):
+        return lambda tell: memory.add(timing.race(operation, linear_races.LinearRace.parse(shape), options.peers, plan, tell), tell)
+
+    return _measured([job(*race) for race in races], options)
+
+
 def _run_trees(options):
     for name in ("peers", "fill", "png", "earlier"):
         if getattr(options, name):
@@ -260,4 +287,5 @@ COMMANDS = {  # kind -> its parser, and what runs it
     "variants": (_variants_parser, _run_variants),
     "options": (_options_parser, _run_options),
     "interop": (_interop_parser, _run_interop),
+    "linear": (_linear_parser, _run_linear),
 }

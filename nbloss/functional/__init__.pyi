@@ -1,9 +1,11 @@
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = [
+    "LinearGradients",
     "Stats",
     "cross_entropy",
     "cross_entropy_backward",
@@ -17,6 +19,9 @@ __all__ = [
     "focal_loss",
     "focal_loss_backward",
     "focal_loss_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
+    "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_backward",
     "nll_loss",
@@ -587,3 +592,99 @@ def distillation_loss_value_and_grad(
     out: _Array | None = None,
     device: str | None = None,
 ) -> tuple[_Array, _Array]: ...
+
+class LinearGradients(NamedTuple):
+    loss: Any
+    input: Any
+    linear_weight: Any
+    linear_bias: Any
+
+@overload
+def linear_cross_entropy(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    reduction: _Sum = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
+    max_memory: float = ...,
+    stats: dict[str, _Array] | None = None,
+    device: str | None = None,
+) -> _Number: ...
+@overload
+def linear_cross_entropy(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    reduction: _Each,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
+    max_memory: float = ...,
+    stats: dict[str, _Array] | None = None,
+    device: str | None = None,
+) -> _Array: ...
+def linear_cross_entropy_value_and_grad(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
+    max_memory: float = ...,
+    stats: dict[str, _Array] | None = None,
+    grad_output: ArrayLike = 1.0,
+    wrt: Sequence[str] = ...,
+    out: tuple[_Array | None, _Array | None, _Array | None] | None = None,
+    accumulate: bool = False,
+    device: str | None = None,
+) -> LinearGradients: ...
+def linear_cross_entropy_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    lse_square_scale: float = 0.0,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    divisor: _Real | None = None,
+    empty: _Empty = "nan",
+    max_memory: float = ...,
+    wrt: Sequence[str] = ...,
+    out: tuple[_Array | None, _Array | None, _Array | None] | None = None,
+    accumulate: bool = False,
+    device: str | None = None,
+) -> tuple[Any, Any, Any]: ...

@@ -1,10 +1,11 @@
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from nbloss.functional import _Array, _Each, _Empty, _Number, _Real, _Reduction, _Sum
+from nbloss.functional import LinearGradients, _Array, _Each, _Empty, _Number, _Real, _Reduction, _Sum
 
-__all__ = ["CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+__all__ = ["CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LinearCrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
 _Result = TypeVar("_Result", default=Any, covariant=True)  # of a loss: a number ("mean", "sum") or an array ("none")
 
@@ -234,3 +235,103 @@ class DistillationLoss(_Module, Generic[_Result]):
         self, input: ArrayLike, teacher: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: float | None = None
     ) -> _Result: ...
     def backward(self, grad_output: ArrayLike = 1.0) -> _Array: ...
+
+class LinearCrossEntropyLoss(_Module, Generic[_Result]):
+    linear_weight: Any
+    linear_bias: Any
+    grad_weight: Any
+    grad_bias: Any
+    weight: ArrayLike | None
+    ignore_index: int | None
+    reduction: Literal["mean", "sum", "none"]
+    label_smoothing: float
+    lse_square_scale: float
+    softcap: float | None
+    logit_scale: float
+    divisor: float | None
+    empty: _Empty
+    max_memory: float
+    @property
+    def options(self) -> dict[str, Any]: ...
+    @overload
+    def __init__(
+        self: LinearCrossEntropyLoss[_Number],
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        dtype: DTypeLike = ...,
+        rng: np.random.Generator | int | None = None,
+        weight: ArrayLike | None = None,
+        reduction: _Sum = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
+        divisor: _Real | None = None,
+        empty: _Empty = "nan",
+        max_memory: float = ...,
+        device: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: LinearCrossEntropyLoss[_Array],
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        dtype: DTypeLike = ...,
+        rng: np.random.Generator | int | None = None,
+        weight: ArrayLike | None = None,
+        reduction: _Each,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
+        divisor: _Real | None = None,
+        empty: _Empty = "nan",
+        max_memory: float = ...,
+        device: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: LinearCrossEntropyLoss[_Number | _Array],
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        dtype: DTypeLike = ...,
+        rng: np.random.Generator | int | None = None,
+        weight: ArrayLike | None = None,
+        reduction: _Reduction = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        lse_square_scale: float = 0.0,
+        softcap: float | None = None,
+        logit_scale: float = 1.0,
+        divisor: _Real | None = None,
+        empty: _Empty = "nan",
+        max_memory: float = ...,
+        device: str | None = None,
+    ) -> None: ...
+    def __call__(
+        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: _Real | None = None
+    ) -> _Result: ...
+    def forward(
+        self, input: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None, divisor: _Real | None = None
+    ) -> _Result: ...
+    def backward(self, grad_output: ArrayLike = 1.0) -> _Array: ...
+    def value_and_grad(
+        self,
+        input: ArrayLike,
+        target: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        divisor: _Real | None = None,
+        grad_output: ArrayLike = 1.0,
+    ) -> LinearGradients: ...

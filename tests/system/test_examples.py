@@ -31,4 +31,4 @@ def test_example_runs_and_learns(path):
 
 
 def test_there_are_examples():
-    assert {path.stem for path in EXAMPLES} >= NEEDS.keys() | {"char_lm", "policy_gradient", "segmentation"}
+    assert {path.stem for path in EXAMPLES} >= NEEDS.keys() | {"char_lm", "policy_gradient", "segmentation", "tied_bigram"}

@@ -102,6 +102,11 @@ def others() -> None:
 
 
 def wrong() -> None:
+    assert_type(F.linear_cross_entropy(x, x, y, linear_bias=w, max_memory=2**20), Number)
+    assert_type(F.linear_cross_entropy(x, x, y, reduction="none"), Array)
+    assert_type(F.linear_cross_entropy_value_and_grad(x, x, y, wrt=["input"], out=(out, None, None)), F.LinearGradients)
+    assert_type(nbloss.LinearCrossEntropyLoss(3, 4, rng=0)(x, y), Number)
+    F.linear_cross_entropy(x, y)  # type: ignore
     F.cross_entropy(x, y, reduction="avg")  # type: ignore
     F.cross_entropy(x, y, empty="none")  # type: ignore
     F.cross_entropy(x)  # type: ignore

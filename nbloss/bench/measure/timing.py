@@ -10,11 +10,13 @@ import random
 import time
 
 from ..interop import PEERS as INTEROP_PEERS
+from ..linear import PEERS as LINEAR_PEERS
 from ..options import PEERS as OPTION_PEERS
 from ..peers import PEERS, VARIANTS, WrongResult, check
 from ..session import cpus
+from . import yardsticks
 from .clock import Plan, quartiles, schedule, takes_part, turn, wall_clock
-from .yardsticks import YARDSTICK, YARDSTICKS
+from .yardsticks import YARDSTICK
 
 
 def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_clock):
@@ -27,7 +29,7 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
     """
     plan, tell = plan or Plan(), progress or (lambda text: None)
     # In the order of the table, with nbloss first: peers/nbloss.py explains why.
-    table = (PEERS | OPTION_PEERS | INTEROP_PEERS)[operation]
+    table = (PEERS | OPTION_PEERS | INTEROP_PEERS | LINEAR_PEERS)[operation]
     names = [peer for peer in table if (peer not in VARIANTS if peers is None else peer in peers)]
     contenders, runs = {}, {}
     for name in names:
@@ -41,7 +43,7 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
         except Exception as error:  # an unknown version of a peer must not end the race of the others
             contenders[name] = {"failed": f"{type(error).__name__}: {error}"}
     problem.forget_answers()
-    runs |= {name: setup(problem) for name, setup in YARDSTICKS.items()}
+    runs |= {name: setup(problem) for name, setup in yardsticks.of(operation).items()}
 
     contenders |= interleaved(runs, plan, timer, lambda text: tell(f"{operation} {problem}: {text}"))[0]
     _add_ratios(contenders, YARDSTICK[operation])

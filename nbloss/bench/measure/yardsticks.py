@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 
 from ..interop import OPERATIONS as INTEROP_OPERATIONS
+from ..linear import YARDSTICKS as LINEAR_YARDSTICKS
 from ..options import OPERATIONS as OPTION_OPERATIONS
 from ..problem import OPERATIONS
 from ..session import cpus
@@ -62,4 +63,10 @@ YARDSTICKS = {"copy": copy, "read": read}
 YARDSTICK = {
     operation: "read" if operation in ("nll_loss", "cross_entropy", "cross_entropy_stats") else "copy"
     for operation in (*OPERATIONS, *OPTION_OPERATIONS, *INTEROP_OPERATIONS)
-}
+} | dict.fromkeys(LINEAR_YARDSTICKS, "products")
+NO_PEERS = (*YARDSTICKS, "products")  # what is timed beside the peers
+
+
+def of(operation):
+    """name -> setup of what is timed beside the peers of an operation."""
+    return LINEAR_YARDSTICKS.get(operation, YARDSTICKS)

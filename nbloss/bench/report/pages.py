@@ -6,7 +6,7 @@ replaced. KIND is a key of `KINDS`.
 
 import re
 
-from .. import interop, options, races
+from .. import interop, linear, options, races
 from ..measure.machine import busy_note
 from ..problem import Problem
 from ..races import title
@@ -85,17 +85,37 @@ def every_cell(records, facts):
     return [*_setting(facts), "", *_markdown(records), "", *(part for line in lines for part in (line, ""))][:-1]
 
 
-KINDS = {"short": short, "full": full, "threefold": threefold, "variants": variants.markdown, "options": every_cell, "interop": every_cell}
+def with_memory(records, facts):
+    """Every race, and the memory of one call of each contender."""
+    columns = [name for name in linear.names() if any("memory" in r["contenders"].get(name, {}) for r in records)]
+
+    def cell(record, name):
+        size = record["contenders"].get(name, {}).get("memory")
+        return "" if size is None else f"{size / 2**20:.0f} MiB"
+
+    rows = [[title(record), *(cell(record, name) for name in columns)] for record in records]
+    return [*every_cell(records, facts), "", *_table(["", *columns], rows)]
+
+
+KINDS = {
+    "short": short,
+    "full": full,
+    "threefold": threefold,
+    "variants": variants.markdown,
+    "options": every_cell,
+    "interop": every_cell,
+    "linear": with_memory,
+}
 
 
 def _of(records):
     """The kinds of tables that results have."""
     if any("variant" in record for record in records):
         return {"variants"}
-    for kind, operations in (("options", options.OPERATIONS), ("interop", interop.OPERATIONS)):
+    for kind, operations in (("options", options.OPERATIONS), ("interop", interop.OPERATIONS), ("linear", linear.OPERATIONS)):
         if any(record["operation"] in operations for record in records):
             return {kind}
-    return {*KINDS} - {"variants", "options", "interop"}
+    return {*KINDS} - {"variants", "options", "interop", "linear"}
 
 
 def filled(text, records, facts):

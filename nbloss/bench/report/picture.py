@@ -3,7 +3,7 @@
 import sys
 
 from ..measure.machine import busy_note
-from ..measure.yardsticks import YARDSTICKS
+from ..measure.yardsticks import NO_PEERS
 from ..races import title
 from .report import duration, split
 
@@ -54,7 +54,7 @@ def races(records, facts):
 
 
 def _timed(record):
-    return [(n, r) for n, r in split(record)[0] if n not in YARDSTICKS]
+    return [(n, r) for n, r in split(record)[0] if n not in NO_PEERS]
 
 
 def _panel(panel, record):

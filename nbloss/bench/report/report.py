@@ -1,7 +1,8 @@
 """Races as text for the terminal and tables for the pages. Lost races are shown like won ones."""
 
 from ..interop import names as interop_peers
-from ..measure.yardsticks import YARDSTICKS
+from ..linear import names as linear_peers
+from ..measure.yardsticks import NO_PEERS
 from ..options import names as option_peers
 from ..peers import VARIANTS, names
 from ..races import title
@@ -18,11 +19,13 @@ def race_table(record):
     for peer, r in timed:
         rate, versus = f"{record['bytes'] / r['seconds'] / 1e9:.1f}", r["to_nbloss"]
         versus = "" if versus is None else f"{versus:.2f}"
-        if peer in YARDSTICKS:  # a memory baseline: its traffic differs from the operation's, and it is no peer
+        if peer in NO_PEERS:  # a memory baseline: its traffic differs from the operation's, and it is no peer
             peer, rate, versus = f"({peer})", "", ""
         spread = f"{duration(r['low'])} - {duration(r['high'])}"
         lines.append(columns(f"  {peer}", duration(r["seconds"]), spread, rate, f"{r['to_yardstick']:.2f}", versus))
     lines += [f"  {peer:<20}{kind}: {reason}" for peer, kind, reason in others]
+    memory = [f"{peer} {r['memory'] / 2**20:.0f} MiB" for peer, r in timed if r.get("memory") is not None]
+    lines += [f"  memory of one call: {', '.join(memory)}"] if memory else []
     return "\n".join(lines)
 
 
@@ -47,7 +50,7 @@ def duration(seconds):
 def outcomes(records):
     """(word, record, best rival, its time over nbloss's) of every race with rivals. The word is "tie" where the quartiles overlap."""
     for record in records:
-        timed = {n: r for n, r in split(record)[0] if n not in YARDSTICKS and n not in VARIANTS}
+        timed = {n: r for n, r in split(record)[0] if n not in NO_PEERS and n not in VARIANTS}
         ours = timed.pop("nbloss", None)
         if ours is None or not timed:
             continue
@@ -59,7 +62,7 @@ def outcomes(records):
 def slower(records):
     """(record, rival, its time over nbloss's) wherever a rival is faster than nbloss, the largest difference first."""
     found = [(record, peer, r["to_nbloss"]) for record in records for peer, r in split(record)[0]
-             if peer not in YARDSTICKS and peer not in VARIANTS and r["to_nbloss"] and r["to_nbloss"] < 1]  # fmt: skip
+             if peer not in NO_PEERS and peer not in VARIANTS and r["to_nbloss"] and r["to_nbloss"] < 1]  # fmt: skip
     return sorted(found, key=lambda item: item[2])
 
 
@@ -93,14 +96,15 @@ def matrix(records):
     A row has nbloss's time, its multiple of the memory baseline, and each rival's time as a multiple of nbloss's. ``*``
     marks the fastest peer of a row.
     """
-    known = dict.fromkeys([*names(), *option_peers(), *interop_peers()])
+    known = dict.fromkeys([*names(), *option_peers(), *interop_peers(), *linear_peers()])
     rivals = [peer for peer in known if peer != "nbloss" and any("seconds" in r["contenders"].get(peer, {}) for r in records)]
-    return ["", "nbloss", "x copy/read", *rivals], [_row(record, rivals) for record in records]
+    against = "products" if any(r["yardstick"] == "products" for r in records) else "copy/read"
+    return ["", "nbloss", f"x {against}", *rivals], [_row(record, rivals) for record in records]
 
 
 def _row(record, rivals):
     timed = dict(split(record)[0])
-    fastest = next((name for name in timed if name not in YARDSTICKS), None)
+    fastest = next((name for name in timed if name not in NO_PEERS), None)
 
     def cell(name, text):
         return text + "*" * (name == fastest)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from nbloss.bench.measure.yardsticks import YARDSTICK, YARDSTICKS
+from nbloss.bench.interop import OPERATIONS as INTEROP_OPERATIONS
+from nbloss.bench.linear import OPERATIONS as LINEAR_OPERATIONS
+from nbloss.bench.measure.yardsticks import NO_PEERS, YARDSTICK, YARDSTICKS
 from nbloss.bench.options import OPERATIONS as OPTION_OPERATIONS
 from nbloss.bench.problem import OPERATIONS, Problem
 
@@ -18,4 +20,5 @@ def test_the_memory_baselines_copy_and_read_everything(shape, dtype):
 
 
 def test_every_operation_has_a_memory_baseline():
-    assert set(YARDSTICK) == {*OPERATIONS, *OPTION_OPERATIONS} and set(YARDSTICK.values()) == set(YARDSTICKS)
+    assert set(YARDSTICK) == {*OPERATIONS, *OPTION_OPERATIONS, *INTEROP_OPERATIONS, *LINEAR_OPERATIONS}
+    assert set(YARDSTICK.values()) == set(NO_PEERS)
