@@ -6,6 +6,8 @@ import numpy as np
 
 TILE_OUTPUTS = 2048  # rows of the layer's gradient that are added at a time: 1.15 times the product alone, 256 or all of them 1.3 (2026-11)
 
+FLUSHED_AT_ONCE = 1 << 16  # numbers
+
 # The exponentials of the kernels are 0, or at least the smallest normal number over 2 to the power of this.
 _EXPONENT_OF_EXP = {np.dtype(np.float32): 33, np.dtype(np.float64): 64}
 
@@ -44,6 +46,8 @@ class Gradients:
         own = 1.0 if problem.soft else np.abs(problem.scale)
         if problem.spread is not None:
             own = own + problem.classes * problem.spread
+        if problem.options is not None and problem.options.maps:
+            own = own * problem.options.logit_scale
         factors = np.abs(upstream) * own  # the gradient of a logit is its probability times this, but for the target's
         factors = factors[(factors > 0) & (factors < math.inf)]
         if not factors.size:
@@ -55,14 +59,16 @@ class Gradients:
         if 0.0 < largest_feature < math.inf:  # no sum of products should overflow
             k = min(k, limit - 10 - high - math.frexp(largest_feature)[1] - problem.rows.bit_length())
         k = max(-limit, min(k, limit))
-        bends = problem.options is not None and problem.options.maps  # the slopes of mapped logits may be of any size
+        bends = problem.options is not None and problem.options.softcap is not None  # slopes may be of any size
         return k, bends or k < wanted or low > math.frexp(factors.min())[1]
 
     def add(self, chunk, x, logits):
         """Add what one chunk gives: features x, and the gradients of its logits, which are overwritten."""
         if self.flushes:
-            for row in logits:
-                row[np.abs(row) < np.finfo(row.dtype).tiny] = 0
+            step = max(1, FLUSHED_AT_ONCE // logits.shape[1])
+            for start in range(0, len(logits), step):
+                some = logits[start : start + step]
+                some[np.abs(some) < np.finfo(some.dtype).tiny] = 0
         at_target = None
         if not self.problem.soft:  # outside the products: these are the largest numbers, and errors get 5 to 8 times smaller without them
             at_target = _AtTarget(self.problem, chunk, logits)

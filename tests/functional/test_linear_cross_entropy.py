@@ -267,7 +267,9 @@ def test_a_bias_of_minus_infinity_masks_a_class(rng):
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="NumPy's exponentials may be of any size")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("options", [{}, {"softcap": 200.0}, {"sample_weight": True}, {"grad_output": 1e-20}, {"tiny": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"softcap": 200.0}, {"logit_scale": 1.03}, {"sample_weight": True}, {"grad_output": 1e-20}, {"tiny": True}]
+)
 def test_no_product_has_a_subnormal_operand_or_result(dtype, options, monkeypatch, rng):
     """One class is ahead of the others by gaps whose exponentials, or their part of a mean, are subnormal numbers."""
     n, c, d = 64, 300, 4
