@@ -19,12 +19,13 @@ from nbloss._options import CHECKS, checked_dim, checked_divisor, checked_row_op
 from nbloss._problem import Problem
 from nbloss.backends.cpu import CPU
 from nbloss.interop.jax._host import Spec
+from nbloss.interop.jax._linear import linear_cross_entropy
 from nbloss.interop.jax._primitive import call
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-__all__ = ["cross_entropy", "distillation_loss", "focal_loss", "log_softmax", "nll_loss", "softmax"]
+__all__ = ["cross_entropy", "distillation_loss", "focal_loss", "linear_cross_entropy", "log_softmax", "nll_loss", "softmax"]
 
 
 def log_softmax(input: "ArrayLike", dim: int = -1) -> jax.Array:

@@ -13,7 +13,7 @@ def formula(spec):
     names = spec.names[3:] if spec.order == 2 else spec.names[2:]
 
     def value(x, y, *more):
-        return _loss(spec.loss, x, y, **options | dict(zip(names, more, strict=True)))
+        return value_of(spec.loss, x, y, **options | dict(zip(names, more, strict=True)))
 
     def gradient(x, *others):  # "none": of the sum of the losses
         return jax.grad(lambda x: value(x, *others).sum())(x)
@@ -49,7 +49,7 @@ def _real(x):
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
-def _loss(
+def value_of(
     loss, x, y, *, reduction, weight=None, sample_weight=None, divisor=None, ignore_index=-100, empty="nan", label_smoothing=0.0,
     lse_square_scale=0.0, softcap=None, logit_scale=1.0, gamma=2.0, temperature=1.0,
 ):  # fmt: skip

@@ -34,7 +34,7 @@ torch.Tensor
 
 
 class LinearLoss(torch.autograd.Function):
-    """The loss of a layer. The forward leaves the gradients of a sum on ``ctx``: they take three products, and two in a backward of its own."""
+    """The loss of a layer. The forward leaves the gradients of a sum on ``ctx``: a backward of its own would compute the logits again."""
 
     @staticmethod
     def forward(ctx, input, linear_weight, linear_bias, target, weight, rows, options, max_memory):
@@ -123,8 +123,8 @@ def linear_cross_entropy(
 
     Notes
     -----
-    The forward computes the gradients, too, of the arguments that require them: the backward only hands them over. All logits are computed at
-    once for second derivatives, under torch.func and torch.compile, for targets and weights that require grad, and on a GPU.
+    The forward computes the gradients, too, of the arguments that require them: the backward only hands them over. All logits are computed
+    at once for second derivatives, under torch.func and torch.compile, for targets and weights that require grad, and on a GPU.
     Meaning: ``torch.nn.functional.linear_cross_entropy``; the rest is that of `nbloss.functional.linear_cross_entropy`.
 
     Examples
@@ -150,6 +150,8 @@ def linear_cross_entropy(
     if torch.is_autocast_enabled("cpu"):  # products in its dtype, as torch's linear
         dtype = torch.get_autocast_dtype("cpu")
         input, linear_weight = input.to(dtype), linear_weight.to(dtype)
+    if not (torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in (input, linear_weight, linear_bias))):
+        return tensor(_run("linear_cross_entropy", (), (input, linear_weight, *tensors[2:]), options, max_memory))
     return LinearLoss.apply(input, linear_weight, linear_bias, *tensors[len(_NAMES) :], options, max_memory)
 
 
