@@ -203,7 +203,7 @@ def _two_sum(a, b):
     return total, np.where(np.isfinite(error), error, 0)
 
 
-def _rescaled(part, top):
+def rescaled(part, top):
     """``(rest, carry, gaps)`` of a partial, relative to another maximum of its rows."""
     same = part.top == top
     # The rounding of the difference would be a relative error of half a unit per unit of the difference.
@@ -248,7 +248,7 @@ def merge(a: Partial, b: Partial) -> Partial:
         raise ValueError(f"a and b should have no class in common; got the target of row {int(both.argmax())} in both")
     top = np.maximum(a.top, b.top)
     with np.errstate(all="ignore"):
-        (rest, carry, gaps), (more, more_carry, more_gaps) = _rescaled(a, top), _rescaled(b, top)
+        (rest, carry, gaps), (more, more_carry, more_gaps) = rescaled(a, top), rescaled(b, top)
         rest, error = _two_sum(rest, more)
         carry = carry + more_carry + error
     if gaps is None or more_gaps is None:
@@ -292,7 +292,7 @@ def losses(partial: Partial, *, hit: ArrayLike = 1.0, spread: ArrayLike = 0.0, l
     Returns
     -------
     ndarray, shape (N,)
-        Of ``partial.dtype``; 0 for ignored rows.
+        Of ``partial.dtype``; 0 for ignored rows, and where ``hit`` and ``spread`` are 0.
 
     Raises
     ------
@@ -314,7 +314,7 @@ def losses(partial: Partial, *, hit: ArrayLike = 1.0, spread: ArrayLike = 0.0, l
         if lse_square_scale:
             result = result + (hit + spread * partial.mass) * lse_square_scale * (partial.top + log_s) ** 2
         result = np.where(np.isnan(partial.rest) | (partial.top == -np.inf), np.nan, result)
-        return np.where(partial.ignored, 0, result).astype(partial.dtype)
+        return np.where(partial.ignored | ((hit == 0) & (spread == 0)), 0, result).astype(partial.dtype)
 
 
 def gradient(
@@ -353,7 +353,7 @@ def gradient(
     Returns
     -------
     ndarray, shape (N, c)
-        Of the dtype of ``logits``; exactly 0 in ignored rows and where ``grad_output`` is 0.
+        Of the dtype of ``logits``; exactly 0 in ignored rows, and where ``grad_output``, or both ``hit`` and ``spread``, are 0.
 
     Examples
     --------
@@ -375,7 +375,7 @@ def gradient(
         total = spread * partial.mass
         if lse_square_scale:
             total = total + 2 * lse_square_scale * (hit + total) * (partial.top + log_s)
-        live = ~partial.ignored & (g != 0)
+        live = ~partial.ignored & (g != 0) & ((hit != 0) | (spread != 0))
         result = np.empty(x.shape, x.dtype) if out is None else out
         if x.size == 0:
             return result

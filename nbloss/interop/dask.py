@@ -185,7 +185,7 @@ def _losses(x, y, own, weight, options):
 
 
 def _part(x, y, own, first, spread, axis, ignore_index):
-    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+    rows = np.moveaxis(x, axis, -1).reshape(y.size, x.shape[axis])
     target = inert(y, ignore_index, own).reshape(-1)
     return summarize(rows, target, int(first[0]), ignore_index, spread_weight=spread)
 
