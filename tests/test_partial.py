@@ -2,6 +2,7 @@
 
 import pickle
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,10 +24,7 @@ def cuts_of(classes, blocks):
 
 def parts_of(x, y, cuts, weight=None, **options):
     """The partial of each block of classes."""
-    return [
-        summarize(x[:, a:b], y, a, spread_weight=None if weight is None else weight[a:b], **options)
-        for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    return [summarize(x[:, a:b], y, a, spread_weight=None if weight is None else weight[a:b], **options) for a, b in pairwise(cuts)]
 
 
 def merged(parts):
@@ -35,10 +33,7 @@ def merged(parts):
 
 def gradient_of(x, y, cuts, partial, weight=None, **options):
     return np.concatenate(
-        [
-            gradient(partial, x[:, a:b], y, a, spread_weight=None if weight is None else weight[a:b], **options)
-            for a, b in zip(cuts, cuts[1:], strict=False)
-        ],
+        [gradient(partial, x[:, a:b], y, a, spread_weight=None if weight is None else weight[a:b], **options) for a, b in pairwise(cuts)],
         axis=1,
     )
 

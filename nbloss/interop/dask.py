@@ -128,12 +128,11 @@ def cross_entropy(
     y = _beside("target", target, x.shape, x.chunks) if soft else _beside("target", target, shape, chunks)
     own = None if sample_weight is None else _beside("sample_weight", sample_weight, shape, chunks)
     w = None if weight is None else np.asarray(weight)
-    common = {"ignore_index": ignore_index, "label_smoothing": label_smoothing, "lse_square_scale": lse_square_scale}
-    mapped = {"softcap": softcap, "logit_scale": logit_scale}
-    dtype = F.cross_entropy(  # of no row: it raises the errors of all arguments
-        _no_rows(x, axis), _no_rows(y, axis), w, sample_weight=_no_rows(own, axis), reduction=reduction, divisor=divisor, empty=empty,
-        **common, **mapped,
-    ).dtype  # fmt: skip
+    common: dict[str, Any] = {"ignore_index": ignore_index, "label_smoothing": label_smoothing, "lse_square_scale": lse_square_scale}
+    mapped: dict[str, Any] = {"softcap": softcap, "logit_scale": logit_scale}
+    others: dict[str, Any] = {"reduction": reduction, "sample_weight": _no_rows(own, axis), "divisor": divisor, "empty": empty}
+    # Of no row: this call raises the errors of all arguments.
+    dtype = F.cross_entropy(_no_rows(x, axis), _no_rows(y, axis), w, **others, **common, **mapped).dtype
     axes = tuple(range(x.ndim))
     of_rows, of_target = axes[:axis] + axes[axis + 1 :], axes if soft else axes[:axis] + axes[axis + 1 :]
     rest = {"dtype": dtype, "meta": np.empty((0,) * len(of_rows), dtype)}
@@ -141,13 +140,13 @@ def cross_entropy(
     if x.numblocks[axis] == 1 or soft or softcap is not None or logit_scale != 1.0:
         rows = da.blockwise(_losses, of_rows, x, axes, *beside, weight=w, options=common | mapped, concatenate=True, **rest)
     else:
-        first = da.arange(classes, chunks=(x.chunks[axis],))  # of each block: its class numbers
-        spread = None
-        if label_smoothing:
-            spread = da.from_array(np.ones(classes) if w is None else w.astype(dtype), chunks=(x.chunks[axis],))
+        blocks, of_classes = (x.chunks[axis],), (axis,)
+        numbers = da.arange(classes, chunks=blocks)
+        spread = None if not label_smoothing else da.from_array(np.ones(classes) if w is None else w.astype(dtype), chunks=blocks)
+        beside_classes = numbers, of_classes, spread, None if spread is None else of_classes
         parts = da.blockwise(
-            _part, axes, x, axes, *beside, first, (axis,), spread, None if spread is None else (axis,), axis=axis, ignore_index=ignore_index,
-            dtype=dtype, meta=np.empty((0,) * x.ndim, dtype),
+            _part, axes, x, axes, *beside, *beside_classes, axis=axis, ignore_index=ignore_index, dtype=dtype,
+            meta=np.empty((0,) * x.ndim, dtype),
         )  # fmt: skip
         rows = da.blockwise(
             _merged, of_rows, parts, axes, *beside, weight=w, classes=classes, options=common, concatenate=False, **rest
@@ -184,10 +183,10 @@ def _losses(x, y, own, weight, options):
     return np.asarray(F.cross_entropy(x, y, weight, sample_weight=own, reduction="none", **options))
 
 
-def _part(x, y, own, first, spread, axis, ignore_index):
+def _part(x, y, own, numbers, spread, axis, ignore_index):
     rows = np.moveaxis(x, axis, -1).reshape(y.size, x.shape[axis])
     target = inert(y, ignore_index, own).reshape(-1)
-    return summarize(rows, target, int(first[0]), ignore_index, spread_weight=spread)
+    return summarize(rows, target, int(numbers[0]), ignore_index, spread_weight=spread)
 
 
 def _merged(parts, y, own, weight, classes, options):
@@ -251,7 +250,7 @@ def evaluate(
     elif isinstance(logits, (str, os.PathLike)):
         parts = _file_tasks(logits, target, task_bytes, options)
     else:
-        targets = [None] * len(logits) if target is None else target
+        targets: Any = [None] * len(logits) if target is None else target
         parts = [task for pair in zip(logits, targets, strict=True) for task in _file_tasks(*pair, task_bytes, options)]
     return delayed(_sum, pure=False)(parts)
 
@@ -286,9 +285,9 @@ def _evaluated_slice(logits, target, part, of_file, options):
 
 
 def _evaluated(logits, target, options):
-    from nbloss import evaluate as evaluated
+    from nbloss._evaluate import evaluate as of_arrays
 
-    return evaluated(logits, target, **options)
+    return of_arrays(logits, target, **options)
 
 
 def _sum(parts):

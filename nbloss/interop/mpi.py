@@ -24,7 +24,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    import nbloss
+    from nbloss._evaluation import Evaluation
 
     _Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -140,7 +140,9 @@ class _Call:
             result, error = function(*arguments), None
         except Exception as raised:
             result, error = None, raised
-        failed = None if error is None else (type(error) if type(error) in (IndexError, TypeError, ValueError) else RuntimeError, str(error))
+        failed = (
+            None if error is None else (type(error) if type(error) in (IndexError, TypeError, ValueError) else RuntimeError, str(error))
+        )
         done = self.comm.allgather((failed, result))
         if error is not None:
             raise error
@@ -231,7 +233,9 @@ class _Call:
 
         def part():
             if len({(rows, kind) for rows, _, kind in shapes}) > 1:
-                raise ValueError(f"input should have the same rows and dtype on all ranks; got {[(*rows, kind) for rows, _, kind in shapes]}")
+                raise ValueError(
+                    f"input should have the same rows and dtype on all ranks; got {[(*rows, kind) for rows, _, kind in shapes]}"
+                )
             F.cross_entropy(  # of no row: it checks the options
                 np.zeros((0, classes), x.dtype), np.zeros(0, np.int64), weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
                 lse_square_scale=lse_square_scale, softcap=softcap, logit_scale=logit_scale,
@@ -300,7 +304,7 @@ def _mapped(rows, softcap, logit_scale):
         return np.where(np.isinf(scaled), scaled, softcap * np.tanh(scaled / softcap)), logit_scale / np.cosh(scaled / softcap) ** 2
 
 
-def evaluate(logits: ArrayLike, target: ArrayLike | None = None, *, comm: MPI.Comm | None = None, **options: Any) -> nbloss.Evaluation:
+def evaluate(logits: ArrayLike, target: ArrayLike | None = None, *, comm: MPI.Comm | None = None, **options: Any) -> Evaluation:
     """`nbloss.evaluate` of the rows of all ranks, each of which gives its own. All ranks must call it.
 
     Parameters
@@ -321,6 +325,6 @@ def evaluate(logits: ArrayLike, target: ArrayLike | None = None, *, comm: MPI.Co
     >>> evaluate([[0.0, 1.0]], [1]).count  # on one rank
     1
     """
-    from nbloss import evaluate as evaluated
+    from nbloss._evaluate import evaluate as of_rank
 
-    return reduce(add, _Call(comm, "rows", "none", None, "nan").agreed(lambda: evaluated(logits, target, **options)))
+    return reduce(add, _Call(comm, "rows", "none", None, "nan").agreed(lambda: of_rank(logits, target, **options)))

@@ -83,7 +83,11 @@ def test_other_shapes_and_targets(chunks):
     x, y = problem(shape=(11, 12, 4, 5))
     x[9] = 0
     z = da.from_array(x, chunks=chunks)
-    for target in (y, da.from_array(y, chunks=(4, 4, 1)), np.random.default_rng(0).dirichlet(np.ones(12), (11, 4, 5)).transpose(0, 3, 1, 2)):
+    for target in (
+        y,
+        da.from_array(y, chunks=(4, 4, 1)),
+        np.random.default_rng(0).dirichlet(np.ones(12), (11, 4, 5)).transpose(0, 3, 1, 2),
+    ):
         given = np.asarray(target)
         for reduction in ("none", "mean"):
             actual = lazy.cross_entropy(z, target, reduction=reduction).compute(**HERE)
