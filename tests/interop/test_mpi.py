@@ -25,7 +25,7 @@ def on_ranks(ranks, *words):
     env = os.environ | root | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [MPIRUN, "--oversubscribe", "-n", str(ranks), sys.executable, *map(str, words)]
     # A rank that waits for ever is ended with all others by mpirun's own limit.
-    done = subprocess.run([*command[:1], "--timeout", "100", *command[1:]], capture_output=True, text=True, env=env, timeout=150)
+    done = subprocess.run([*command[:1], "--timeout", "280", *command[1:]], capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
