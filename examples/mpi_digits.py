@@ -47,4 +47,4 @@ def main(epochs):
 
 
 if __name__ == "__main__":
-    sys.exit(main(epochs=10 if "--quick" in sys.argv else 30))
+    sys.exit(main(epochs=6 if "--quick" in sys.argv else 30))

@@ -104,6 +104,7 @@ def cross_entropy_value_and_grad(
     """The loss of `cross_entropy`, and its gradient with respect to this rank's ``input``.
 
     The gradient of the global mean is the sum over ranks of gradients of parameters: add them up (Allreduce with SUM), do not average.
+    If one rank's arguments are wrong, ``out`` may have been written on the others before they raise.
 
     Parameters
     ----------
@@ -140,22 +141,21 @@ class _Call:
             result, error = function(*arguments), None
         except Exception as raised:
             result, error = None, raised
-        failed = (
-            None if error is None else (type(error) if type(error) in (IndexError, TypeError, ValueError) else RuntimeError, str(error))
-        )
-        done = self.comm.allgather((failed, result))
+        kind = type(error) if type(error) in (IndexError, TypeError, ValueError) else RuntimeError
+        done = self.comm.allgather((None if error is None else (kind, str(error)), self.split, result))
         if error is not None:
             raise error
-        for rank, (other, _) in enumerate(done):
-            if other is not None:
-                raise other[0](f"on rank {rank}: {other[1]}")
-        return [result for _, result in done]
+        for rank, (failed, _, _) in enumerate(done):
+            if failed is not None:
+                raise failed[0](f"on rank {rank}: {failed[1]}")
+        if any(split != self.split for _, split, _ in done):
+            raise ValueError(f"split should be the same on all ranks; got {[split for _, split, _ in done]}")
+        return [result for _, _, result in done]
 
     def run(self, input, target, weight, options):
-        self.agreed(self.checked)
-        return (self.of_rows if self.split == "rows" else self.of_classes)(input, target, weight, **options)
+        return (self.of_classes if self.split == "classes" else self.of_rows)(input, target, weight, **options)
 
-    def checked(self):
+    def check(self):
         if self.split not in ("rows", "classes"):
             raise ValueError(f"split should be 'rows' or 'classes'; got {self.split!r}")
         self.sums, self.divides = REDUCTIONS[checked_reduction(self.reduction)]
@@ -163,7 +163,6 @@ class _Call:
         self.zero = EMPTY[checked_empty(self.empty)]
         if self.sums and self.g is not None and np.ndim(self.g):
             raise ValueError(f"grad_output should be a number with reduction={self.reduction!r}; got shape {np.shape(self.g)}")
-        return self.split
 
     # -------------------- rows --------------------
 
@@ -171,6 +170,7 @@ class _Call:
         given = {"sample_weight": sample_weight, **options}
 
         def divisor():
+            self.check()
             x = float_array(CPU, "input", input)
             axis = 0 if x.ndim < 2 else 1
             if np.ndim(target) == x.ndim:  # probabilities
@@ -180,7 +180,8 @@ class _Call:
                 own = row_weights(target, weight, x.shape[axis] if x.ndim else 0, dtype, options.get("ignore_index", -100), sample_weight)
             return float(np.sum(own, dtype=np.float64)), sample_weight is not None
 
-        total = self.total(self.agreed(divisor)) if self.divides and self.over is None else self.over
+        weights = self.agreed(divisor)
+        total = self.total(weights) if self.divides and self.over is None else self.over
         each, gradients = [], []
 
         def compute():
@@ -218,6 +219,7 @@ class _Call:
         sample_weight=None,
     ):  # fmt: skip
         def shape():
+            self.check()
             x = float_array(CPU, "input", input)
             if x.ndim < 2:
                 raise ValueError(f"input should have shape (N, c, ...) with split='classes'; got {x.shape}")
@@ -225,7 +227,10 @@ class _Call:
                 raise TypeError("target should hold class numbers with split='classes'; got an array of input's shape")
             if self.out is not None and (self.out.shape != x.shape or self.out.dtype != x.dtype):
                 raise ValueError(f"out should have input's shape {x.shape} and dtype {x.dtype}; got {self.out.shape} and {self.out.dtype}")
-            return x.shape[:1] + x.shape[2:], x.shape[1], x.dtype.name
+            rows = x.shape[:1] + x.shape[2:]
+            if self.g is not None and np.ndim(self.g) and np.shape(self.g) != rows:
+                raise ValueError(f"grad_output should have the loss's shape {rows}; got {np.shape(self.g)}")
+            return rows, x.shape[1], x.dtype.name
 
         shapes = self.agreed(shape)
         x, sizes = float_array(CPU, "input", input), [size for _, size, _ in shapes]
@@ -233,9 +238,7 @@ class _Call:
 
         def part():
             if len({(rows, kind) for rows, _, kind in shapes}) > 1:
-                raise ValueError(
-                    f"input should have the same rows and dtype on all ranks; got {[(*rows, kind) for rows, _, kind in shapes]}"
-                )
+                raise ValueError(f"input should have the same rows and dtype on all ranks; got (rows, classes, dtype) {shapes}")
             F.cross_entropy(  # of no row: it checks the options
                 np.zeros((0, classes), x.dtype), np.zeros(0, np.int64), weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
                 lse_square_scale=lse_square_scale, softcap=softcap, logit_scale=logit_scale,

@@ -174,7 +174,12 @@ def errors(dtype):
     refuses(ValueError, "split should be", lambda: mpi.cross_entropy(x, y, split="columns"))
     refuses(ValueError, "out should have", lambda: mpi.cross_entropy_value_and_grad(block, y, split="classes", out=np.empty(1, dtype)))
     refuses(TypeError, "class numbers", lambda: mpi.cross_entropy(block, block, split="classes"))
+    g = np.ones(3 if last == RANK else ROWS)
+    for split, mine in (("rows", x), ("classes", block)):
+        given = {"split": split, "reduction": "none", "grad_output": g}
+        refuses(ValueError, "grad_output", lambda: mpi.cross_entropy_value_and_grad(mine, y, **given))  # noqa: B023
     if SIZE > 1:
+        refuses(ValueError, "split should be the same", lambda: mpi.cross_entropy(x, y, split="classes" if last == RANK else "rows"))
         refuses(ValueError, "the same on all ranks", lambda: mpi.cross_entropy(block, np.roll(y, RANK), split="classes"))
         other = np.where(np.arange(ROWS) == 0, -100, y) if last == RANK else y
         refuses(ValueError, "the same on all ranks", lambda: mpi.cross_entropy(block, other, split="classes"))
