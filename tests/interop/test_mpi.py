@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(MPIRUN is None, reason="no mpirun")
 def on_ranks(ranks, *words):
     """What the first rank of ``python *words`` prints."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    env = os.environ | root | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    settings = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    settings["OMPI_MCA_mpi_yield_when_idle"] = "1"  # a rank that waits leaves its processor to others
+    env = os.environ | settings | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [MPIRUN, "--oversubscribe", "-n", str(ranks), sys.executable, *map(str, words)]
     # A rank that waits for ever is ended with all others by mpirun's own limit.
     done = subprocess.run([*command[:1], "--timeout", "280", *command[1:]], capture_output=True, text=True, env=env, timeout=300)
