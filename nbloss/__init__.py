@@ -15,7 +15,7 @@ from nbloss import _threadpoolctl as _threadpoolctl
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nbloss import functional, interop, modules
+    from nbloss import functional, interop, modules, partial
     from nbloss._thread_count import get_num_threads, set_num_threads
     from nbloss._warnings import NotLogProbabilitiesWarning
     from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
@@ -39,6 +39,7 @@ __all__ = [
     "get_num_threads",
     "interop",
     "modules",
+    "partial",
     "set_default_device",
     "set_num_threads",
     "to_device",
@@ -52,6 +53,7 @@ _HOMES = {  # name -> its module, imported at the first use (PEP 562), so that `
     **dict.fromkeys(
         ("CrossEntropyLoss", "DistillationLoss", "FocalLoss", "LinearCrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"), "modules"
     ),
+    "partial": "partial",
     **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
     "NotLogProbabilitiesWarning": "_warnings",
     "DeviceArray": "kernels.cuda.runtime.memory",

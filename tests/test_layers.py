@@ -35,6 +35,7 @@ LAYERS = [
     *({f"nbloss.bench.{name}"} for name in reversed(BENCH)),
     {"nbloss"},  # the public names
     {"nbloss.interop"},
+    {"nbloss.partial"},
     {"nbloss.modules"},
     {"nbloss.functional"},
     {"nbloss._general_path"},

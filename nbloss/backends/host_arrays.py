@@ -36,7 +36,8 @@ def check(name, value):
     if is_tensor(value):
         _check_tensor(name, value)
     elif (finish := _finish(value)) is not None:
-        raise TypeError(f"{name} should be an array in memory; got {type_name(value)}, which is lazy: use {name}.{finish}()")
+        stays = ", or a function of nbloss.interop.dask, which stays lazy" if library(value) == "dask" else ""
+        raise TypeError(f"{name} should be an array in memory; got {type_name(value)}, which is lazy: use {name}.{finish}(){stays}")
 
 
 def _check_tensor(name, tensor):

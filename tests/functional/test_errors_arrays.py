@@ -298,7 +298,8 @@ def test_the_advice_for_autograd_works():
 
 
 def lazy(name, what, method="compute"):
-    return f"{name} should be an array in memory; got {what}, which is lazy: use {name}.{method}()"
+    stays = ", or a function of nbloss.interop.dask, which stays lazy" if "(dask)" in what else ""
+    return f"{name} should be an array in memory; got {what}, which is lazy: use {name}.{method}(){stays}"
 
 
 def test_dask_arrays():

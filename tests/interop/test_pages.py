@@ -11,8 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "interop").glob("*.md"))
-LIBRARIES = {"boosting": ["xgboost", "lightgbm", "sklearn"], "scipy": ["scipy", "sklearn"]}  # of the others: one, of the page's name
-MODULES = ["torch", "jax", "autograd", "boosting"]
+LIBRARIES = {
+    "boosting": ["xgboost", "lightgbm", "sklearn"],
+    "mpi": ["mpi4py"],
+    "scipy": ["scipy", "sklearn"],
+}  # of the others: one, of the page's name
+MODULES = ["torch", "jax", "autograd", "boosting", "dask", "mpi"]
 
 
 def blocks(page):
@@ -75,7 +79,7 @@ def test_nbloss_imports_none_of_these_libraries():
 import sys
 import nbloss, nbloss.interop, nbloss.functional, nbloss.modules
 nbloss.functional.cross_entropy([[0.0, 1.0]], [0])
-found = {"torch", "jax", "autograd", "xgboost", "lightgbm", "sklearn"} & set(sys.modules)
+found = {"torch", "jax", "autograd", "xgboost", "lightgbm", "sklearn", "dask", "mpi4py"} & set(sys.modules)
 assert not found, found
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ.copy())

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {
     "boosting_noisy_labels": ("lightgbm", "sklearn"), "digits_modules": ("sklearn",), "distillation": ("sklearn",),
-    "logistic_regression": ("scipy", "sklearn"), "temperature": ("sklearn",), "torch_char_lm": ("torch",),
+    "logistic_regression": ("scipy", "sklearn"), "mpi_digits": ("mpi4py", "sklearn"), "temperature": ("sklearn",),
+    "torch_char_lm": ("torch",),
 }  # fmt: skip
 LAST_LINES = "learned", "calibrated", "the weights find the rare class", "smoothing resists the wrong labels"
 
@@ -20,6 +21,8 @@ LAST_LINES = "learned", "calibrated", "the weights find the rare class", "smooth
 def test_example_runs_and_learns(path):
     for library in NEEDS.get(path.stem, ()):
         pytest.importorskip(library)
+    if path.stem == "mpi_digits":
+        pytest.importorskip("mpi4py.MPI", reason="no MPI library", exc_type=(ImportError, RuntimeError))
     # From the checkout without an installation too; one BLAS thread, because these matrices are too small for two.
     path_list = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = os.environ | {"PYTHONPATH": path_list, "OPENBLAS_NUM_THREADS": "1"}
