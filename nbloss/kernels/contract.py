@@ -37,6 +37,9 @@ lse, ...      (positions,)        statistics, one number per position: of the co
                                   0 inf = 0;  argmax: the first nan, otherwise the first maximum;  correct = (x[target] is max x), False
                                   in a row with nan. Where scale is 0: 0, 0, 0, -1, False. A call without targets has None for target,
                                   scale, log_prob and correct
+``evaluation`` (CPU)              ``log_prob``, ``entropy``;  rank: how many classes have a larger logit than the target;  confidence =
+                                  1 / s;  is_argmax: the target is the first maximum. In a row whose s is nan: nan, nan, C, nan, False;
+                                  where scale is 0: 0, 0, -1, 0, False. For `nbloss.evaluate`
 ``distillation``                  loss = KL(q || p) / beta^2;  out = upstream (p - q) / beta, where p = softmax(beta x) and q =
                                   softmax(beta y) of the teacher's logits y (``math.divergence``)
 ``cross_entropy_hvp``             out = A p (v - P) + B p P: the Hessian times v, where P = sum p v, A = coef (1 + 2 lam L), B = coef 2 lam.
@@ -67,6 +70,7 @@ KERNELS = (
     "cross_entropy_soft",
     "cross_entropy_stats",
     "distillation",
+    "evaluation",
     "fused_loss",
     "fused_soft_loss",
     "log_softmax",

@@ -200,6 +200,20 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
             correct[...] = counts & (np.take_along_axis(rows, hit, axis=1) == m)[:, 0]
 
 
+def evaluation(x, target, mask, scale, log_prob, entropy, rank, confidence, is_argmax):
+    count = log_prob.size
+    lse, argmax, correct = np.empty(count), np.empty(count, np.int64), np.empty(count, bool)
+    cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy)
+    rows, counts = rows_of(x), np.broadcast_to(scale, log_prob.shape) != 0
+    with np.errstate(all="ignore"):
+        s = softmax_of(rows)[3][:, 0]
+        hit = class_column(target, mask, counts)
+        above = (rows > np.take_along_axis(rows, hit, axis=1)).sum(axis=1)
+        confidence[...] = np.where(counts, 1 / s, 0)
+    rank[...] = np.where(counts, np.where(np.isnan(s), rows.shape[1], above), -1)
+    is_argmax[...] = counts & ~np.isnan(s) & (argmax == hit[:, 0])
+
+
 def distillation(x, y, beta, upstream, loss, out):
     x, t, g = rows_of(x), rows_of(y), upstream_column(upstream, out, loss.size)
     low, high = divergence.LIMITS[8]

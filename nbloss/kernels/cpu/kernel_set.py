@@ -14,7 +14,7 @@ from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.tuning import MAPPED_HESSIAN_ELEMENTS, SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
 from nbloss.kernels.math.epilogue import typed
 
-WRITTEN = {"loss", "out", "lse", "log_prob", "argmax", "correct", "entropy"}
+WRITTEN = {"loss", "out", "lse", "log_prob", "argmax", "correct", "entropy", "rank", "confidence", "is_argmax"}
 
 
 def _run(operation, variant, arguments, inputs, result, options=None):
@@ -89,8 +89,14 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
 def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
     if target is not None:
         scale, correct = _scale_of_rows(scale, lse.size, x.shape[1]), correct.view(np.uint8)
-    given = target, mask, scale, lse, log_prob, argmax, correct, entropy
-    _run("cross_entropy_stats", (target is None,), lambda x, out: (x, *given), [x], None)
+    given = target, mask, scale, lse, log_prob, argmax, correct, entropy, None, None, None
+    _run("cross_entropy_stats", (target is None, True), lambda x, out: (x, *given), [x], None)
+
+
+def evaluation(x, target, mask, scale, log_prob, entropy, rank, confidence, is_argmax):
+    scale = _scale_of_rows(scale, log_prob.size, x.shape[1])
+    given = target, mask, scale, None, log_prob, None, None, entropy, rank, confidence, is_argmax.view(np.uint8)
+    _run("cross_entropy_stats", (False, False), lambda x, out: (x, *given), [x], None)
 
 
 def distillation(x, y, beta, upstream, loss, out):
