@@ -163,9 +163,10 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     row, m, keep = position_pointer(x, p + k), get(maxima, k), offset(kept, (k - first) * pitch)
                     if not keeping:
                         keep_exponentials(row, n, m, keep)
+                    at = 0
                     if argmax is not None:
                         at = get(indices, p + k)
-                    else:
+                    if rank is not None:
                         at = get(classes, k) if get(gaps, k) == 0 else index_of_max(keep, n)
                     without_max = kept_rest(row, n, m, keep, at)
                     rest = insert_lane(rest, k, cast(base, without_max))
