@@ -260,6 +260,17 @@ def weigh(values, sample_weight, out):
         out[...] = np.where(sample_weight == 0, 0, values * sample_weight)
 
 
+def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
+    kept = rank >= 0
+    in_bin = kept & (confidence == confidence)
+    index = np.clip(np.ceil(confidence[in_bin].astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
+    right = [(kept & (rank < k)).sum() for k in top_k]
+    counts = [kept.sum(), *right, *np.bincount(index, minlength=bins), *np.bincount(index[is_argmax[in_bin]], minlength=bins)]
+    with np.errstate(all="ignore"):
+        sums = [-log_prob[kept].sum(dtype=np.float64), entropy[kept].sum(dtype=np.float64)]
+    return np.array(counts, np.int64), np.array([[*sums, *np.bincount(index, confidence[in_bin], bins)]])
+
+
 def row_sum(values):
     with np.errstate(all="ignore"):
         return float(values.sum(dtype=np.float64))

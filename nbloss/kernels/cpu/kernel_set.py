@@ -208,6 +208,20 @@ def row_sum(values):
     return float(added(totals))
 
 
+def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
+    """Counts and sums over the rows that count; the same for any number of threads.
+
+    Returns ``(counts, totals)``. The counts are of rows, of those whose rank is below each of ``top_k``, of those in each bin of the
+    confidence, and of those in each bin whose target is the first maximum. The columns of the totals add up to the losses, the entropies,
+    and the confidences of each bin. A confidence c is in bin b if b < c bins <= b + 1.
+    """
+    groups, width = -(-rank.size // SUM_GROUP_ROWS), 1 + top_k.size + 2 * bins
+    counts, totals = np.zeros(groups * width, np.int64), np.zeros(2 * groups * (2 + bins))
+    arguments = log_prob, entropy, rank, confidence, is_argmax.view(np.uint8), top_k, bins, counts, totals, SUM_GROUP_ROWS
+    run(choose.TALLY, (log_prob.dtype,), arguments, {"counts", "totals"}, rank.size)
+    return counts.reshape(-1, width).sum(axis=0), totals.reshape(-1, 2 + bins)
+
+
 def weigh(values, sample_weight, out):
     """out = sample_weight * values, and 0 where the sample weight is 0: an operation per position, for which NumPy is fast enough."""
     with np.errstate(all="ignore"):
