@@ -23,7 +23,7 @@ class Bins(NamedTuple):
         The fraction of the rows whose target is the first class with the largest logit; nan in an empty bin.
     """
 
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # a tuple has a method of this name
     confidence: np.ndarray
     accuracy: np.ndarray
 

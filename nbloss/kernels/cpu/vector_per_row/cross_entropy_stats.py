@@ -173,11 +173,8 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     put(means, k, kept_gaps(row, n, m, keep) / (without_max + 1.0))
             keeping = keeping or confident != 0
         top, gap, log_s = load(maxima, 0), load(gaps, 0), log1p(rest)
-        entropy_of_rows, confidence_of_rows, lse_of_rows = (
-            entropy_of_row(log_s, load(means, 0)),
-            1.0 / (rest + 1.0),
-            log_sum_exp(log_s, top),
-        )
+        entropy_of_rows, lse_of_rows = entropy_of_row(log_s, load(means, 0)), log_sum_exp(log_s, top)
+        confidence_of_rows = 1.0 / (rest + 1.0)
         if scale is not None:
             nothing = equal(load_n(scales, p, count, 0.0), 0.0)
             store_n(log_probs, p, count, select(nothing, 0.0, log_prob_of_target(log_s, gap)))
