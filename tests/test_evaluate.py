@@ -312,13 +312,8 @@ def test_safetensors_files(dtype, rng, tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     x, y = problem(rng, (30, 5, 70), dtype)
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    if dtype == BF16:
-        core, data = pytest.importorskip("safetensors"), x.tobytes()
-        core.serialize_file({"a": {"dtype": "bfloat16", "shape": x.shape, "data": data}}, one)
-        core.serialize_file({n: {"dtype": "bfloat16", "shape": x.shape, "data": data} for n in ("a", "b")}, two)
-    else:
-        safetensors.save_file({"a": x}, one, metadata={"made": "by a test"})
-        safetensors.save_file({"c": np.zeros(3, np.int8), "b": x, "a": x + 1}, two)
+    safetensors.save_file({"a": x}, one, metadata={"made": "by a test"})
+    safetensors.save_file({"c": np.zeros(3, np.int8), "b": x, "a": x + dtype(1)}, two)
     wanted = nbloss.evaluate(x, y)
     assert nbloss.evaluate(one, y) == nbloss.evaluate(str(one), y, key="a") == nbloss.evaluate(two, y, key="b") == wanted
     for path, key in ((two, None), (two, "d"), (one, "b")):
@@ -374,7 +369,7 @@ def test_broken_npy_files(rng, tmp_path):
         with pytest.raises(ValueError, match=words):
             nbloss.evaluate(logits, targets)
     logits.write_bytes(b"PK" + content)
-    with pytest.raises(ValueError, match="no .npy file"):
+    with pytest.raises(ValueError, match=r"no \.npy file"):
         nbloss.evaluate(logits, targets)
     with pytest.raises(FileNotFoundError):
         nbloss.evaluate(tmp_path / "nowhere.npy", targets)
@@ -386,7 +381,7 @@ def test_broken_npy_files(rng, tmp_path):
 
 
 def resident(tmp_path, rows, classes):
-    """``(rows counted, MB of the peak of resident memory beyond mapped files, MB of the file)`` of a process that evaluates a file."""
+    """``(rows counted, MB that its peak of memory without mapped files grew by, MB of the file)`` of a process that evaluates a file."""
     code = f"""
 import numpy as np, nbloss, resource, threading
 x = np.lib.format.open_memmap("logits.npy", mode="w+", dtype=np.float32, shape=({rows}, {classes}))
@@ -403,21 +398,21 @@ y = rng.integers(0, {classes}, {rows})
 nbloss.evaluate(np.zeros((100, {classes}), np.float32), np.zeros(100, int))
 before, seen = anonymous(), []
 result = nbloss.evaluate("logits.npy", y, progress=lambda done, total: seen.append(anonymous()))
-print(result.count, round(max(seen) - before, 1), round(max(seen), 1), size / 1e6)
+print(result.count, round(max(seen) - before, 1), size / 1e6)
 """
     return [float(n) for n in run_script(tmp_path, code.replace('"logits.npy"', repr(str(tmp_path / "logits.npy"))))]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells how much memory is whose")
 def test_a_memory_map_takes_little_memory(tmp_path):
-    count, grown, whole, size = resident(tmp_path, 40_000, 1000)
+    count, grown, size = resident(tmp_path, 40_000, 1000)
     assert count == 40_000 and size == 160
-    assert grown < 32 and whole < 150 + 200  # Python, NumPy and LLVM have some of it
+    assert grown < 32
 
 
 @pytest.mark.big
 def test_three_gigabytes_take_little_memory(tmp_path):
-    count, grown, _, size = resident(tmp_path, 750_000, 1000)
+    count, grown, size = resident(tmp_path, 750_000, 1000)
     assert count == 750_000 and size == 3000 and grown < 150
 
 
