@@ -263,3 +263,6 @@ def evaluate(
     finally:
         report.close()
     return result
+
+
+evaluate.__module__ = "nbloss"  # where users find it

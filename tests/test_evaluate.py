@@ -1,9 +1,11 @@
 """`nbloss.evaluate`: against scikit-learn and float64 formulas, for any split, from memory and from files; and its command."""
 
+import doctest
 import itertools
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -616,3 +618,17 @@ sys.exit(nbloss.__main__.main(["evaluate", "logits.npy", "targets.npy"]))
     status, out, err = run(tmp_path, "-c", code)
     assert status == 130 and "stopped" in err
     assert 0 < int(out.split()[1].replace(",", "")) < 200_000
+
+
+def test_the_code_of_the_guide_runs(tmp_path):
+    text = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    status, out, err = run(tmp_path, "-c", "".join(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)))
+    assert status == 0, err
+    assert out.startswith("Evaluation(count=2000, ") and out.endswith("100%\n")
+
+
+@pytest.mark.parametrize("value", [nbloss.evaluate, nbloss.Evaluation], ids=lambda value: value.__name__)
+def test_the_examples_run(value):
+    tests = doctest.DocTestFinder(recurse=False).find(value, module=False, globs={})
+    result = doctest.DocTestRunner().run(tests[0])
+    assert result.attempted > 0 and result.failed == 0

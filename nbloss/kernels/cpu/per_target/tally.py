@@ -16,8 +16,9 @@ def _rounding(high, value, total):
 
 
 @njit(**INLINE)
-def _count(base, k):
-    put(base, k, get(base, k) + 1)
+def _count(base, k, flag):
+    """Add 1 where the flag is true, without a branch, whose outcome a processor could not predict."""
+    put(base, k, get(base, k) + np.int64(flag))
 
 
 def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins, counts, totals, group, lo, hi):
@@ -34,7 +35,7 @@ def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins, counts, t
             place = get(ranks, p)
             if place < 0:
                 continue
-            _count(count, 0)
+            _count(count, 0, True)
             value = -np.float64(get(log_probs, p))
             total = loss + value
             loss_low += _rounding(loss, value, total)
@@ -44,17 +45,15 @@ def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins, counts, t
             disorder_low += _rounding(disorder, value, total)
             disorder = total
             for k in range(kinds):
-                if place < get(tops, k):
-                    _count(count, 1 + k)
+                _count(count, 1 + k, place < get(tops, k))
             value = np.float64(get(confidences, p))
             if value != value:
                 continue
             scaled = value * bins
             b = np.int64(scaled)
             b = min_int(b - np.int64(b == scaled), bins - 1)
-            _count(count, 1 + kinds + b)
-            if get(leads, p) != 0:
-                _count(count, 1 + kinds + bins + b)
+            _count(count, 1 + kinds + b, True)
+            _count(count, 1 + kinds + bins + b, get(leads, p) != 0)
             total = get(high, 2 + b) + value
             put(low, 2 + b, get(low, 2 + b) + _rounding(get(high, 2 + b), value, total))
             put(high, 2 + b, total)
