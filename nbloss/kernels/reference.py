@@ -5,6 +5,8 @@ debugger shows readable arrays. Rows are (positions, C) in long double, and resu
 the contract; the last bit may differ from the compiled kernels. The code is neither fast nor sparing with memory.
 """
 
+import math
+
 import numpy as np
 
 from nbloss.kernels.contract import DONE, EMPTY, NOT_DONE, POSITIVE
@@ -263,12 +265,19 @@ def weigh(values, sample_weight, out):
 def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
     kept = rank >= 0
     in_bin = kept & (confidence == confidence)
-    index = np.clip(np.ceil(confidence[in_bin].astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
-    right = [(kept & (rank < k)).sum() for k in top_k]
-    counts = [kept.sum(), *right, *np.bincount(index, minlength=bins), *np.bincount(index[is_argmax[in_bin]], minlength=bins)]
-    with np.errstate(all="ignore"):
-        sums = [-log_prob[kept].sum(dtype=np.float64), entropy[kept].sum(dtype=np.float64)]
-    return np.array(counts, np.int64), np.array([[*sums, *np.bincount(index, confidence[in_bin], bins)]])
+    index = np.where(in_bin, np.clip(np.ceil(confidence.astype(np.float64) * bins) - 1, 0, bins - 1), -1)
+    binned = [index == b for b in range(bins)]
+    counts = [kept.sum(), *((kept & (rank < k)).sum() for k in top_k), *(b.sum() for b in binned), *((b & is_argmax).sum() for b in binned)]
+    pairs = [_exact_sum(numbers.astype(np.float64)) for numbers in (-log_prob[kept], entropy[kept], *(confidence[b] for b in binned))]
+    return np.array(counts, np.int64), np.array(pairs).T
+
+
+def _exact_sum(numbers):
+    """A sum, rounded to float64, and the rest of it."""
+    if not np.isfinite(numbers).all():
+        return numbers.sum(), 0.0
+    high = math.fsum(numbers)
+    return high, math.fsum([*numbers, -high])
 
 
 def row_sum(values):
