@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nbloss import functional, interop, modules, partial
+    from nbloss._evaluate import evaluate
+    from nbloss._evaluation import Evaluation
     from nbloss._thread_count import get_num_threads, set_num_threads
     from nbloss._warnings import NotLogProbabilitiesWarning
     from nbloss.backends.select import DeviceUnavailableError, check_device_errors, set_default_device, to_device, to_host
@@ -27,6 +29,7 @@ __all__ = [
     "DeviceArray",
     "DeviceUnavailableError",
     "DistillationLoss",
+    "Evaluation",
     "FocalLoss",
     "LinearCrossEntropyLoss",
     "LogSoftmax",
@@ -35,6 +38,7 @@ __all__ = [
     "Softmax",
     "__version__",
     "check_device_errors",
+    "evaluate",
     "functional",
     "get_num_threads",
     "interop",
@@ -55,6 +59,8 @@ _HOMES = {  # name -> its module, imported at the first use (PEP 562), so that `
     ),
     "partial": "partial",
     **dict.fromkeys(("DeviceUnavailableError", "check_device_errors", "set_default_device", "to_device", "to_host"), "backends.select"),
+    "Evaluation": "_evaluation",
+    "evaluate": "_evaluate",
     "NotLogProbabilitiesWarning": "_warnings",
     "DeviceArray": "kernels.cuda.runtime.memory",
     **dict.fromkeys(("get_num_threads", "set_num_threads"), "_thread_count"),

@@ -59,6 +59,17 @@ def build_parser():
     demo.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the data (default: 30)")
     demo.add_argument("--out", default=".", metavar="DIR", help="folder of nbloss-demo.png (default: this one)")
     demo.add_argument("--seed", type=seed, default=0, help="of the split, the weights and the batches (default: 0)")
+    evaluate = command("evaluate", "evaluate logits in files: loss, perplexity, accuracy, entropy and calibration")
+    evaluate.add_argument("logits", nargs="?", metavar="LOGITS", help="a .npy or .safetensors file of shape (..., C), of any size")
+    evaluate.add_argument("targets", nargs="?", metavar="TARGETS", help="a .npy file of class numbers")
+    evaluate.add_argument("--ignore-index", type=int, default=-100, metavar="I", help="rows with this target do not count (default: -100)")
+    many = whole_number(1, 2**31 - 1)
+    evaluate.add_argument("--top-k", type=many, nargs="+", default=[1, 5], metavar="K", help="of the accuracies (default: 1 5)")
+    evaluate.add_argument("--bins", type=whole_number(1, 10**6), default=15, metavar="N", help="of the confidence (default: 15)")
+    evaluate.add_argument("--key", metavar="NAME", help="the tensor of a .safetensors file that has several")
+    evaluate.add_argument("--json", metavar="FILE", help="write the results there")
+    evaluate.add_argument("--png", metavar="FILE", help="draw a reliability diagram there; needs matplotlib")
+    evaluate.add_argument("--demo", action="store_true", help="write an example into this folder and evaluate it")
     warmup = command("warmup", "compile the usual kernels into the cache, so that no call waits for a compilation")
     shown = f"of the logits: any of {', '.join(DTYPES)} (default: float32 float64)"
     warmup.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES[:2], metavar="DTYPE", help=shown)
@@ -115,6 +126,7 @@ def main(argv=None):
         if args.command == "cache":
             return cache(args.action)
         name = "warmup_cuda" if args.command == "warmup" and args.device == "cuda" else args.command
+        name = "evaluate_command" if name == "evaluate" else name  # nbloss.evaluate is the function
         command = import_module(f"nbloss.{name}")
         return command.main(argv[1:] if args.command == "bench" else args)
     except ModuleNotFoundError as error:

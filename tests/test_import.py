@@ -25,6 +25,8 @@ FUNCTIONS = [
 ]  # fmt: skip
 OTHERS = [
     "functional",
+    "evaluate",
+    "Evaluation",
     "DeviceUnavailableError",
     "set_default_device",
     "to_device",
@@ -135,7 +137,7 @@ def test_listing_a_module_s_names_shows_the_public_ones(module):
     assert dir(module) == sorted(module.__all__)
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["warmup"], ["cache"], ["demo"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], ["info"], ["evaluate"], ["warmup"], ["cache"], ["demo"]], ids=" ".join)
 def test_a_command_s_help_begins_with_what_it_does(command, capsys):
     from nbloss.__main__ import main
 

@@ -31,11 +31,20 @@ BENCH = [
     "cli",
 ]  # the lowest first, as nbloss.bench's docstring has them
 LAYERS = [
-    {"nbloss.__main__", "nbloss.demo", "nbloss.info", "nbloss.warmup", "nbloss.warmup_cuda", "nbloss.bench"},  # commands
+    {
+        "nbloss.__main__",
+        "nbloss.demo",
+        "nbloss.evaluate_command",
+        "nbloss.info",
+        "nbloss.warmup",
+        "nbloss.warmup_cuda",
+        "nbloss.bench",
+    },  # commands
     *({f"nbloss.bench.{name}"} for name in reversed(BENCH)),
     {"nbloss"},  # the public names
     {"nbloss.interop"},
-    {"nbloss.partial"},
+    {"nbloss._evaluate"},
+    {"nbloss._evaluation", "nbloss._logit_files", "nbloss.partial"},
     {"nbloss.modules"},
     {"nbloss.functional"},
     {"nbloss._general_path"},

@@ -37,6 +37,9 @@ lse, ...      (positions,)        statistics, one number per position: of the co
                                   0 inf = 0;  argmax: the first nan, otherwise the first maximum;  correct = (x[target] is max x), False
                                   in a row with nan. Where scale is 0: 0, 0, 0, -1, False. A call without targets has None for target,
                                   scale, log_prob and correct
+``evaluation`` (CPU)              ``log_prob``, ``entropy``;  rank: how many classes have a larger logit than the target;  confidence =
+                                  1 / s;  is_argmax: the target is the first maximum. In a row whose s is nan: nan, nan, C, nan, False;
+                                  where scale is 0: 0, 0, -1, 0, False. For `nbloss.evaluate`
 ``distillation``                  loss = KL(q || p) / beta^2;  out = upstream (p - q) / beta, where p = softmax(beta x) and q =
                                   softmax(beta y) of the teacher's logits y (``math.divergence``)
 ``cross_entropy_hvp``             out = A p (v - P) + B p P: the Hessian times v, where P = sum p v, A = coef (1 + 2 lam L), B = coef 2 lam.
@@ -50,6 +53,7 @@ lse, ...      (positions,)        statistics, one number per position: of the co
 ``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
                                   w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
                                   one number is set to ``hit``: it is right if the sum equals the number of positions
+``tally`` (CPU)                   counts and sums over the rows of ``evaluation``
 ``weigh``                         out = sample_weight values, 0 where the weight is 0; ``values`` are per position or 1
 ``row_sum``                       sum over positions in float64, the same bits for any number of threads
 ``fused_loss`` (CPU)              ``row_scale``, ``cross_entropy`` or ``nll`` (and its gradient), and ``row_sum`` in one kernel
@@ -67,6 +71,7 @@ KERNELS = (
     "cross_entropy_soft",
     "cross_entropy_stats",
     "distillation",
+    "evaluation",
     "fused_loss",
     "fused_soft_loss",
     "log_softmax",
@@ -82,6 +87,7 @@ KERNELS = (
     "rows",
     "softmax",
     "softmax_backward",
+    "tally",
     "weigh",
 )
 

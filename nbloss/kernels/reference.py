@@ -14,11 +14,16 @@ from nbloss.kernels.reference_rows import (
     WIDE,
     class_column,
     divergence_formulas,
+    divided,
+    fill_ranks,
     finish,
     map_formulas,
     mapped_rows,
+    may_be_written,
     rows_of,
     softmax_of,
+    tallied,
+    three_axes,
     upstream_column,
     write,
 )
@@ -200,6 +205,13 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
             correct[...] = counts & (np.take_along_axis(rows, hit, axis=1) == m)[:, 0]
 
 
+def evaluation(x, target, mask, scale, log_prob, entropy, rank, confidence, is_argmax):
+    count = log_prob.size
+    lse, argmax, correct = np.empty(count), np.empty(count, np.int64), np.empty(count, bool)
+    cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy)
+    fill_ranks(x, target, mask, np.broadcast_to(scale, log_prob.shape) != 0, argmax, rank, confidence, is_argmax)
+
+
 def distillation(x, y, beta, upstream, loss, out):
     x, t, g = rows_of(x), rows_of(y), upstream_column(upstream, out, loss.size)
     low, high = divergence.LIMITS[8]
@@ -246,27 +258,18 @@ def weigh(values, sample_weight, out):
         out[...] = np.where(sample_weight == 0, 0, values * sample_weight)
 
 
+def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
+    return tallied(log_prob, entropy, rank, confidence, is_argmax, top_k, bins)
+
+
 def row_sum(values):
     with np.errstate(all="ignore"):
         return float(values.sum(dtype=np.float64))
 
 
-def _may_be_written(out, x, *others):
-    """Whether ``out`` is ``x`` itself, or shares no memory with any argument."""
-    if out is None:
-        return True
-    same = out.__array_interface__["data"] == x.__array_interface__["data"] and out.strides == x.strides
-    arrays = [a for a in others if isinstance(a, np.ndarray)]
-    return (same or not np.may_share_memory(out, x)) and not any(np.may_share_memory(out, a) for a in arrays)
-
-
-def _three_axes(*arrays):
-    return [array[:, :, None] if isinstance(array, np.ndarray) and array.ndim == 2 else array for array in arrays]
-
-
 def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_index, smoothing, options, sums, over, g, loss, out):
-    x, out = _three_axes(x, out)
-    if not _may_be_written(out, x, target, weight, g):
+    x, out = three_axes(x, out)
+    if not may_be_written(out, x, target, weight, g):
         return NOT_DONE, None, None
     count, classes = target.size, x.shape[1]
     scale, spread = np.empty(count, weight.dtype), np.empty(count, weight.dtype) if smoothing else None
@@ -277,7 +280,7 @@ def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_i
         return NOT_DONE, None, None
     empty = loss is not None and over == 0 and divisor == 0
     divisor = over or divisor
-    upstream = _divided(g, divisor, weight.dtype)
+    upstream = divided(g, divisor, weight.dtype)
     losses = np.empty(count, weight.dtype) if sums or loss is None else loss
     result = DONE
     if operation == "nll":
@@ -296,15 +299,15 @@ def fused_loss(operation, x, target, mask, wide, weight, sample_weight, ignore_i
 
 
 def fused_soft_loss(x, y, w, a, b, sample_weight, options, sums, over, g, loss, out):
-    x, y, out = _three_axes(x, y, out)
-    if not _may_be_written(out, x, y, *([] if w is None else [w]), g):
+    x, y, out = three_axes(x, y, out)
+    if not may_be_written(out, x, y, *([] if w is None else [w]), g):
         return NOT_DONE
     count = x.shape[0] * x.shape[2]
     divisor = over or (row_sum(sample_weight) if sample_weight.size else count)
     if not divisor > 0:
         return NOT_DONE
     losses = np.empty(count, loss.dtype) if sums else loss
-    upstream = _divided(g, divisor, loss.dtype)
+    upstream = divided(g, divisor, loss.dtype)
     if sample_weight.size:
         given, upstream = upstream, np.empty_like(sample_weight)
         weigh(given, sample_weight, upstream)
@@ -313,13 +316,6 @@ def fused_soft_loss(x, y, w, a, b, sample_weight, options, sums, over, g, loss, 
         weigh(losses, sample_weight, losses)
     _sum_into(loss, losses, sums, divisor)
     return DONE
-
-
-def _divided(g, divisor, dtype):
-    if isinstance(g, np.ndarray):
-        return g
-    with np.errstate(all="ignore"):
-        return np.array([np.float64(g) / divisor]).astype(dtype)
 
 
 def _sum_into(loss, losses, sums, divisor):

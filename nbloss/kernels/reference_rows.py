@@ -1,5 +1,7 @@
 """Rows of numbers, for ``nbloss.kernels.reference``: what its kernels read and write, the softmax, mapped logits and divergences."""
 
+import math
+
 import numpy as np
 
 from nbloss.kernels.math import divergence, logit_map
@@ -100,3 +102,54 @@ def _exp_remainder(z):
 
 
 divergence_formulas = divergence.make(lambda function: function, np.where, np.less, np.equal, lambda a, b, c: a * b + c, _exp_remainder)
+
+
+def may_be_written(out, x, *others):
+    """Whether ``out`` is ``x`` itself, or shares no memory with any argument."""
+    if out is None:
+        return True
+    same = out.__array_interface__["data"] == x.__array_interface__["data"] and out.strides == x.strides
+    arrays = [a for a in others if isinstance(a, np.ndarray)]
+    return (same or not np.may_share_memory(out, x)) and not any(np.may_share_memory(out, a) for a in arrays)
+
+
+def tallied(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
+    """What ``tally`` returns: counts, and two numbers for each sum."""
+    kept = rank >= 0
+    in_bin = kept & (confidence == confidence)
+    index = np.where(in_bin, np.clip(np.ceil(confidence.astype(np.float64) * bins) - 1, 0, bins - 1), -1)
+    binned = [index == b for b in range(bins)]
+    counts = [kept.sum(), *((kept & (rank < k)).sum() for k in top_k), *(b.sum() for b in binned), *((b & is_argmax).sum() for b in binned)]
+    pairs = [exact_sum(numbers.astype(np.float64)) for numbers in (-log_prob[kept], entropy[kept], *(confidence[b] for b in binned))]
+    return np.array(counts, np.int64), np.array(pairs).T
+
+
+def exact_sum(numbers):
+    """A sum, rounded to float64, and the rest of it."""
+    if not np.isfinite(numbers).all():
+        return numbers.sum(), 0.0
+    high = math.fsum(numbers)
+    return high, math.fsum([*numbers, -high])
+
+
+def fill_ranks(x, target, mask, counts, argmax, rank, confidence, is_argmax):
+    """Fill what ``evaluation`` has besides the statistics."""
+    rows = rows_of(x)
+    with np.errstate(all="ignore"):
+        s = softmax_of(rows)[3][:, 0]
+        hit = class_column(target, mask, counts)
+        above = (rows > np.take_along_axis(rows, hit, axis=1)).sum(axis=1)
+        confidence[...] = np.where(counts, 1 / s, 0)
+    rank[...] = np.where(counts, np.where(np.isnan(s), rows.shape[1], above), -1)
+    is_argmax[...] = counts & ~np.isnan(s) & (argmax == hit[:, 0])
+
+
+def three_axes(*arrays):
+    return [array[:, :, None] if isinstance(array, np.ndarray) and array.ndim == 2 else array for array in arrays]
+
+
+def divided(g, divisor, dtype):
+    if isinstance(g, np.ndarray):
+        return g
+    with np.errstate(all="ignore"):
+        return np.array([np.float64(g) / divisor]).astype(dtype)

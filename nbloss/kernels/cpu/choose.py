@@ -30,6 +30,7 @@ from nbloss.kernels.cpu.tuning import (
     RUNS_MIN_POSITIONS,
     SUM_GROUP_ROWS,
     SUM_RUN_ROWS,
+    TALLY_ELEMENTS,
     TARGET_READ_ELEMENTS,
     TRANSPOSED_MIN_CLASSES,
 )
@@ -231,6 +232,7 @@ def _per_target(module, function, elements, multiple, why):
 
 ROW_SCALE = _per_target("targets", "row_scale", 1, SUM_GROUP_ROWS, "checks targets and looks up weights")
 ROW_SUM = _per_target("sums", "row_sum", 1, SUM_GROUP_ROWS, "adds losses in a fixed order")
+TALLY = _per_target("tally", "tally", TALLY_ELEMENTS, SUM_GROUP_ROWS, "counts evaluated rows, and adds in a fixed order")
 NLL = _per_target("nll", "nll", TARGET_READ_ELEMENTS, 64, "one logit per target")
 
 

@@ -14,7 +14,7 @@ from nbloss.kernels.cpu.per_target.partial_sums import added
 from nbloss.kernels.cpu.tuning import MAPPED_HESSIAN_ELEMENTS, SERIAL_BELOW_ELEMENTS, SUM_GROUP_ROWS
 from nbloss.kernels.math.epilogue import typed
 
-WRITTEN = {"loss", "out", "lse", "log_prob", "argmax", "correct", "entropy"}
+WRITTEN = {"loss", "out", "lse", "log_prob", "argmax", "correct", "entropy", "rank", "confidence", "is_argmax"}
 
 
 def _run(operation, variant, arguments, inputs, result, options=None):
@@ -89,8 +89,14 @@ def cross_entropy_soft(x, y, w, a, b, target, mask, scale, spread, options, upst
 def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
     if target is not None:
         scale, correct = _scale_of_rows(scale, lse.size, x.shape[1]), correct.view(np.uint8)
-    given = target, mask, scale, lse, log_prob, argmax, correct, entropy
-    _run("cross_entropy_stats", (target is None,), lambda x, out: (x, *given), [x], None)
+    given = target, mask, scale, lse, log_prob, argmax, correct, entropy, None, None, None
+    _run("cross_entropy_stats", (target is None, True), lambda x, out: (x, *given), [x], None)
+
+
+def evaluation(x, target, mask, scale, log_prob, entropy, rank, confidence, is_argmax):
+    scale = _scale_of_rows(scale, log_prob.size, x.shape[1])
+    given = target, mask, scale, None, log_prob, None, None, entropy, rank, confidence, is_argmax.view(np.uint8)
+    _run("cross_entropy_stats", (False, False), lambda x, out: (x, *given), [x], None)
 
 
 def distillation(x, y, beta, upstream, loss, out):
@@ -200,6 +206,20 @@ def row_sum(values):
     totals = np.zeros(-(-values.size // SUM_GROUP_ROWS))
     run(choose.ROW_SUM, (values.dtype,), (values, totals, SUM_GROUP_ROWS), {"totals"}, values.size)
     return float(added(totals))
+
+
+def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
+    """Counts and sums over the rows that count; the same for any number of threads.
+
+    Returns ``(counts, totals)``. The counts are of rows, of those whose rank is below each of ``top_k``, of those in each bin of the
+    confidence, and of those in each bin whose target is the first maximum. The columns of the totals add up to the losses, the entropies,
+    and the confidences of each bin. A confidence c is in bin b if b < c bins <= b + 1.
+    """
+    groups, width = -(-rank.size // SUM_GROUP_ROWS), 1 + top_k.size + 2 * bins
+    counts, totals = np.zeros(groups * width, np.int64), np.zeros(2 * groups * (2 + bins))
+    arguments = log_prob, entropy, rank, confidence, is_argmax.view(np.uint8), top_k, bins, counts, totals, SUM_GROUP_ROWS
+    run(choose.TALLY, (log_prob.dtype,), arguments, {"counts", "totals"}, rank.size)
+    return counts.reshape(-1, width).sum(axis=0), totals.reshape(-1, 2 + bins)
 
 
 def weigh(values, sample_weight, out):

@@ -46,6 +46,9 @@ CHUNK_MIN_ROWS = 8
 # Elements. One read at an unpredictable offset of a row (the target's) takes as long as this many read in order (2026-11-23).
 TARGET_READ_ELEMENTS = 4
 
+# Elements of a kernel of rows that take as long as counting one evaluated row. Not measured.
+TALLY_ELEMENTS = 16
+
 # ------------------------------ the order of sums: changing these changes results ------------------------------
 
 # Classes per float32 partial sum before it is added in float64. One long float32 sum lost the last digits of peaked rows (2026-11-22).

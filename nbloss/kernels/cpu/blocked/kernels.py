@@ -110,13 +110,13 @@ def cross_entropy_soft(x, y, w, a, b, options, upstream, loss, out, lo, hi):
     free(result)
 
 
-def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, lo, hi):
+def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, rank, confidence, is_argmax, lo, hi):
     first, end, size = _range(x, None, None, lo, hi)
     logits = buffer(x, size)
     for p in range(first, end, size):
         stop = min_int(end, p + size)
         rows = rows_in(x, logits, p, stop)
-        _cross_entropy_stats(rows, target, mask, scale, lse, log_prob, argmax, correct, entropy, p, stop)
+        _cross_entropy_stats(rows, target, mask, scale, lse, log_prob, argmax, correct, entropy, rank, confidence, is_argmax, p, stop)
     free(logits)
 
 

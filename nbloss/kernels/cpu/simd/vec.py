@@ -262,14 +262,14 @@ def select(typingctx, mask, a, b):
 
 @intrinsic
 def masked_add(typingctx, mask, a, b):
-    """a + b where the mask is true, ``a`` elsewhere.
+    """a + b where the mask is true, ``a`` elsewhere; b may be a number.
 
     With the flag ``nsz`` (no signed zeros), LLVM uses one masked addition of AVX-512.
     """
 
     def codegen(context, builder, sig, args):
-        zero_vector = ir.Constant(_ir_type(b), None)
-        return builder.fadd(args[1], builder.select(args[0], args[2], zero_vector), flags=["nsz"])
+        added = as_vector(context, builder, args[2], b, a)
+        return builder.fadd(args[1], builder.select(args[0], added, ir.Constant(_ir_type(a), None)), flags=["nsz"])
 
     return a(mask, a, b), codegen
 

@@ -1,4 +1,4 @@
-"""Statistics of contiguous rows, vectors along each row, in one pass: log-sum-exp, log-probability, argmax, correct, entropy.
+"""Statistics of contiguous rows, vectors along each row, in one pass: those of ``cross_entropy_stats`` and of ``evaluation``.
 
 The loop and the sums are those of ``cross_entropy`` without a gradient, so log-probabilities are its losses, to the last bit.
 
@@ -8,6 +8,7 @@ m ignores nan, but the argmax is NumPy's: the first nan wins. A row with nan is 
 import numpy as np
 from numba import njit
 
+from nbloss.kernels.cpu.compile.optional import if_given
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.epilogue import entropy_of_row, log_prob_of_target, log_sum_exp
 from nbloss.kernels.cpu.simd.integers import widen_to_int64
@@ -17,7 +18,7 @@ from nbloss.kernels.cpu.simd.vec import equal, insert_lane, maximum, reduce_add,
 from nbloss.kernels.cpu.simd.vecmath import log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
-from nbloss.kernels.cpu.vector_per_row.confident import keep_exponentials, kept_gaps, kept_rest
+from nbloss.kernels.cpu.vector_per_row.confident import index_of_max, keep_exponentials, kept_gaps, kept_rest
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
     prefetch_distance,
@@ -65,13 +66,18 @@ def _first_nan(x, n):
     return j
 
 
-def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, lo, hi):
-    """Fill the statistics. ``target``, ``scale``, ``log_prob`` and ``correct`` are None in a call without targets."""
+def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy, rank, confidence, is_argmax, lo, hi):
+    """Fill the statistics; those that a call does not ask for are None. ``target`` and ``scale`` are None in a call without targets.
+
+    ``rank``, ``confidence`` and ``is_argmax`` come together.
+    """
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
     near, pitch, keeping = rows_per_group(width, n), exp_buffer_size(base, n), False
-    tops, starts, maxima, gaps, means, down, kept = carve(base, (2 * width, 2 * width, width, width, width, width, near * pitch))
+    tops, starts, maxima, gaps, means, down, owns, kept = carve(
+        base, (2 * width, 2 * width, width, width, width, width, width, near * pitch)
+    )
     for lane in range(width):
         put(down, lane, -lane)
     ring = 2 * width - 1
@@ -79,8 +85,9 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
     store(maxima, 0, rest)  # lanes without a row must not hold subnormal numbers, which are slow
     store(gaps, 0, rest)
     store(means, 0, rest)
+    store(owns, 0, rest)
     targets, scales, log_probs, hits = start_if_given(target), start_if_given(scale), start_if_given(log_prob), start_if_given(correct)
-    indices = pointer(argmax, 0)
+    indices, ranks, leads = start_if_given(argmax), start_if_given(rank), start_if_given(is_argmax)
     ahead = prefetch_distance(n, row_step(x), near)
     terms, gap_terms, widened = stack_alloc(np.float64, 256), stack_alloc(np.float64, 256), stack_alloc(np.int64, 16)
     for p in range(lo, hi, width):
@@ -100,23 +107,32 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     if target is not None:
                         x_y = get(row, get(classes, k))
                         put(gaps, k, m - x_y)
-                        put(hits, p + k, x_y == m)
+                        put(owns, k, x_y)
+                        if correct is not None:
+                            put(hits, p + k, x_y == m)
                 else:
-                    put(indices, p + k, -1)
-                    if target is not None:
+                    if argmax is not None:
+                        put(indices, p + k, -1)
+                    if correct is not None:
                         put(hits, p + k, False)
+                    if rank is not None:
+                        put(ranks, p + k, -1)
+                        put(leads, p + k, False)
             for k in range(first, last):
                 if _row_counts(scales, p + k):
                     row, m, later = position_pointer(x, p + k), get(tops, (p + k) & ring), p + k + near
                     following = position_pointer(x, later) if later < hi and _row_counts(scales, later) else row
+                    own, keep = if_given(rank, get(owns, k)), offset(kept, (k - first) * pitch)
                     if keeping:
-                        sums, gap_sums, top, start = row_entropy_sums(row, n, m, offset(kept, (k - first) * pitch), ahead, following)
+                        sums, gap_sums, above, top, start = row_entropy_sums(row, n, m, keep, ahead, following, own)
                     else:
-                        sums, gap_sums, top, start = row_entropy_sums(row, n, m, None, ahead, following)
+                        sums, gap_sums, above, top, start = row_entropy_sums(row, n, m, None, ahead, following, own)
                     store(terms, k * width, sums)
                     store(gap_terms, k * width, gap_sums)
                     put(tops, later & ring, top)
                     put(starts, later & ring, start)
+                    if rank is not None:
+                        put(ranks, p + k, np.int64(reduce_add(above)))
             for k in range(first, last):
                 if _row_counts(scales, p + k):
                     m = get(maxima, k)
@@ -125,32 +141,48 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     confident |= np.int64(total < CONFIDENT) << k
                     rest = insert_lane(rest, k, cast(base, total - 1.0))
                     put(means, k, -reduce_add(load_float64(gap_terms, k * width, rest)) / reduce_add(sums))
-                    row, at = position_pointer(x, p + k), 0
-                    missing = _first_nan(row, n) if total != total else n
-                    if missing < n:
-                        at = missing
-                        if target is not None:
-                            put(hits, p + k, False)
-                    else:
-                        at = _first_equal(row, n, m, np.int64(get(starts, (p + k) & ring)), down)
-                    put(indices, p + k, at)
+                    row, begin = position_pointer(x, p + k), np.int64(get(starts, (p + k) & ring))
+                    if argmax is not None:
+                        at, missing = 0, _first_nan(row, n) if total != total else n
+                        if missing < n:
+                            at = missing
+                            if correct is not None:
+                                put(hits, p + k, False)
+                        else:
+                            at = _first_equal(row, n, m, begin, down)
+                        put(indices, p + k, at)
+                    if rank is not None:
+                        leading = total == total and get(gaps, k) == 0
+                        if leading and total >= CONFIDENT:  # else no other logit is as large
+                            leading = _first_equal(row, n, m, begin, down) == get(classes, k)
+                        put(leads, p + k, leading)
+                        if total != total:
+                            put(ranks, p + k, n)
             for k in range(first, last):
                 if confident >> k & 1:
                     row, m, keep = position_pointer(x, p + k), get(maxima, k), offset(kept, (k - first) * pitch)
                     if not keeping:
                         keep_exponentials(row, n, m, keep)
-                    without_max = kept_rest(row, n, m, keep, get(indices, p + k))
+                    at = 0
+                    if argmax is not None:
+                        at = get(indices, p + k)
+                    if rank is not None:
+                        at = get(classes, k) if get(gaps, k) == 0 else index_of_max(keep, n)
+                    without_max = kept_rest(row, n, m, keep, at)
                     rest = insert_lane(rest, k, cast(base, without_max))
                     put(means, k, kept_gaps(row, n, m, keep) / (without_max + 1.0))
             keeping = keeping or confident != 0
         top, gap, log_s = load(maxima, 0), load(gaps, 0), log1p(rest)
-        lse_of_rows, entropy_of_rows = log_sum_exp(log_s, top), entropy_of_row(log_s, load(means, 0))
-        if scale is None:
-            store_n(pointer(lse, 0), p, count, lse_of_rows)
-            store_n(pointer(entropy, 0), p, count, entropy_of_rows)
-        else:
+        entropy_of_rows, lse_of_rows = entropy_of_row(log_s, load(means, 0)), log_sum_exp(log_s, top)
+        confidence_of_rows = 1.0 / (rest + 1.0)
+        if scale is not None:
             nothing = equal(load_n(scales, p, count, 0.0), 0.0)
-            store_n(pointer(lse, 0), p, count, select(nothing, 0.0, lse_of_rows))
-            store_n(pointer(entropy, 0), p, count, select(nothing, 0.0, entropy_of_rows))
             store_n(log_probs, p, count, select(nothing, 0.0, log_prob_of_target(log_s, gap)))
+            entropy_of_rows, lse_of_rows = select(nothing, 0.0, entropy_of_rows), select(nothing, 0.0, lse_of_rows)
+            confidence_of_rows = select(nothing, 0.0, confidence_of_rows)
+        store_n(pointer(entropy, 0), p, count, entropy_of_rows)
+        if lse is not None:
+            store_n(pointer(lse, 0), p, count, lse_of_rows)
+        if confidence is not None:
+            store_n(pointer(confidence, 0), p, count, confidence_of_rows)
     free(tops)

@@ -26,6 +26,7 @@ from nbloss.kernels.cpu.simd.vec import (
     fma,
     last_lanes,
     less,
+    masked_add,
     maximum,
     promote,
     reduce_add,
@@ -176,6 +177,35 @@ def _typed_add_exp_times(e, t, y, j, gaps):
     return lambda e, t, y, j, gaps: fma(e, load_as(y, j, e), gaps)
 
 
+def _count_above(v, own, count, total):
+    """``total`` plus 1 in each lane whose number is larger than ``own``; ``total`` itself where ``own`` is None.
+
+    v is a vector or a wide vector; ``count`` as for ``_add_targets``.
+    """
+
+
+@njit(**INLINE)
+def _count_one(v, own, total):
+    return masked_add(less(own, v), total, 1.0)
+
+
+@njit(**INLINE)
+def _count_four(v, own, total):
+    total = _count_one(extract_x4(v, 1), own, _count_one(extract_x4(v, 0), own, total))
+    return _count_one(extract_x4(v, 3), own, _count_one(extract_x4(v, 2), own, total))
+
+
+@overload(_count_above, jit_options=INLINE)
+def _typed_count_above(v, own, count, total):
+    if isinstance(own, types.NoneType):
+        return lambda v, own, count, total: total
+    if v.lanes > total.lanes:
+        return lambda v, own, count, total: _count_four(v, own, total)
+    if isinstance(count, types.NoneType):
+        return lambda v, own, count, total: _count_one(v, own, total)
+    return lambda v, own, count, total: total + last_lanes(_count_one(v, own, total * 0.0), count)
+
+
 @njit(**INLINE)
 def _largest_of_four(v):
     """The maxima of four vectors, lane by lane. Of rows with nan, it may be any of their numbers."""
@@ -183,8 +213,10 @@ def _largest_of_four(v):
 
 
 @njit(**INLINE)
-def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, w, y, a, b):
+def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, own, soft, w, y, a, b):
     """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak)``; with ``entropy`` (not None), q is the exponential.
+
+    With ``own``, a logit, the second number is how many are larger.
 
     Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``. The last vector of a row overlaps the
     one before it. Its lanes that are not new add 0.
@@ -196,8 +228,10 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
     while j + 4 * width <= stop:
         for k in range(4):
             _prefetch_lines(x, ahead, out, j + k * width)
-        t = load_x4(x, j) - m
+        v = load_x4(x, j)
+        t = v - m
         e = exp_scaled(t, None)
+        total = _count_above(v, own, None, total)
         if keep is not None:
             store(keep, j, e)
         if soft is not None:
@@ -211,8 +245,10 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
     for element in range(j, stop, width):
         _prefetch_lines(x, ahead, out, element)
     while j + width <= stop:
-        t = load(x, j) - m
+        v = load(x, j)
+        t = v - m
         e = exp_scaled(t, None)
+        total = _count_above(v, own, None, total)
         if keep is not None:
             store(keep, j, e)
         if soft is not None:
@@ -222,8 +258,10 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
         even, odd = odd, even + e
         j += width
     if j < stop:
-        t = load(x, stop - width) - m
+        v = load(x, stop - width)
+        t = v - m
         e = exp_scaled(t, None)
+        total = _count_above(v, own, stop - j, total)
         if keep is not None:
             store(keep, stop - width, e)
         if soft is not None:
@@ -235,12 +273,13 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, 
 
 
 @njit(**INLINE)
-def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y, a, b):
+def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, own, soft, w, y, a, b):
     """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following, first)``; the sums are float64 vectors.
 
     With ``entropy``, the first maximum of row ``following`` is at element ``first`` or later; a search for it may begin there.
     The weights q are the scaled exponentials with ``entropy`` (not None), and those of ``target_vector`` with ``soft``: 1 without w and
-    y, whose sum is not taken. Without both, the second and the third sum are 0. With ``entropy`` and y, the third sum is sum q y.
+    y, whose sum is not taken. Without both, the second and the third sum are 0. With ``entropy`` and y, the third sum is sum q y. With
+    ``own``, a logit, the second sum is the number of larger ones.
     """
     zero = promote(splat(x, 0.0))
     sums, total, gaps = zero, zero, zero
@@ -248,7 +287,9 @@ def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y,
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         before = peak
-        block_sums, block_total, block_gaps, peak = _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, soft, w, y, a, b)
+        block_sums, block_total, block_gaps, peak = _block(
+            x, start, stop, m, keep, ahead, out, following, peak, entropy, own, soft, w, y, a, b
+        )  # fmt: skip
         sums = sums + block_sums
         total, gaps = total + block_total, gaps + block_gaps
         if entropy is not None:
@@ -264,24 +305,26 @@ def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, soft, w, y,
 @njit(**INLINE)
 def row_soft_sums(x, n, m, keep, ahead, out, following, soft, w, y, a, b):
     """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following)``, where q is that of ``target_vector``."""
-    sums, total, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, None, soft, w, y, a, b)
+    sums, total, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, None, None, soft, w, y, a, b)
     return sums, total, gaps, top
 
 
 @njit(**INLINE)
-def row_entropy_sums(x, n, m, keep, ahead, following):
-    """``(sums of the scaled exponentials e, sums of e (x - m), maximum of row following, element to search it from)``."""
-    sums, _, gaps, top, first = row_weighted_sums(x, n, m, keep, ahead, None, following, True, None, None, None, 0.0, 0.0)
-    return sums, gaps, top, first
+def row_entropy_sums(x, n, m, keep, ahead, following, own):
+    """``(sums of the scaled exponentials e, sums of e (x - m), numbers of larger logits than ``own``, maximum of row following, element to
+    search it from)``. The numbers are 0 without ``own`` (None).
+    """
+    sums, above, gaps, top, first = row_weighted_sums(x, n, m, keep, ahead, None, following, True, own, None, None, None, 0.0, 0.0)
+    return sums, gaps, above, top, first
 
 
 @njit(**INLINE)
 def row_product_sums(x, y, n, m, keep, ahead, out, following):
     """``(sums of the scaled exponentials e, sums of e y, maximum of row following)``; sums of e alone where y is None."""
     if y is None:
-        sums, _, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, None, None, None, None, 0.0, 0.0)
+        sums, _, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, None, None, None, None, None, 0.0, 0.0)
     else:
-        sums, _, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, True, None, None, y, 0.0, 0.0)
+        sums, _, gaps, top, _ = row_weighted_sums(x, n, m, keep, ahead, out, following, True, None, None, None, y, 0.0, 0.0)
     return sums, gaps, top
 
 
