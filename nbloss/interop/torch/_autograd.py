@@ -77,15 +77,22 @@ class DefaultCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, input, target):
         ctx.save_for_backward(input, target)
-        loss, gradient = F.cross_entropy_value_and_grad(array(input), array(target))
+        try:
+            arrays = input.detach().numpy(), target.numpy()
+        except (RuntimeError, TypeError):  # what NumPy does not read as it is
+            arrays = array(input), array(target)
+        loss, gradient = F.cross_entropy_value_and_grad(*arrays)
         ctx.kept = torch.from_numpy(gradient)
         return torch.from_numpy(np.asarray(loss))
 
     @staticmethod
     def backward(ctx, g):
         kept, ctx.kept = ctx.kept, None
-        if kept is not None and not (torch.is_grad_enabled() or transforms_are_active() or is_legacy_batchedtensor(g)) and g.item() == 1:
-            return kept, None
+        try:  # contextlib.suppress takes longer
+            if kept is not None and not torch.is_grad_enabled() and g.item() == 1:
+                return kept, None
+        except RuntimeError:  # a batch of upstream gradients is no number
+            pass
         ctx.call = DEFAULT
         return _differentiated(ctx, g), None
 

@@ -19,6 +19,22 @@ from nbloss.interop.torch._tensors import array
 # (2026-11-30, a busy machine). cross_entropy stays with nbloss at every size: torch's loses the digits of confident rows.
 _NLL_ELEMENTS_OF_TORCH = 2**21
 
+_DEFAULTS = (
+    None,
+    None,
+    None,
+    -100,
+    None,
+    "mean",
+    0.0,
+    0.0,
+    None,
+    1.0,
+    None,
+    "nan",
+    False,
+)  # of `cross_entropy`, for a comparison in one step
+
 _ALONG_AXIS = {
     "input": """\
 input : torch.Tensor
@@ -238,12 +254,13 @@ def cross_entropy(
     >>> nt.cross_entropy(torch.zeros(2, 4), torch.tensor([1, 3]))
     tensor(1.3863)
     """
+    options = (
+        weight, sample_weight, size_average, ignore_index, reduce, reduction, label_smoothing, lse_square_scale, softcap, logit_scale,
+        divisor, empty, inplace_backward,
+    )  # fmt: skip
     if (
-        not torch.compiler.is_compiling() and weight is None and sample_weight is None and type(input) is type(target) is Tensor
-        and input.dtype is torch.float32 and target.dtype is torch.int64 and reduction == "mean" and ignore_index == -100
-        and label_smoothing == 0.0 and lse_square_scale == 0.0 and softcap is None and logit_scale == 1.0 and divisor is None
-        and size_average is None and reduce is None and not inplace_backward and empty == "nan" and input.requires_grad
-        and torch.is_grad_enabled() and input.is_cpu
+        options == _DEFAULTS and type(input) is type(target) is Tensor and input.dtype is torch.float32 and target.dtype is torch.int64
+        and input.is_cpu and input.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         and not transforms_are_active() and not forward_mode_is_active()
     ):  # fmt: skip
         return default_cross_entropy(input, target)
