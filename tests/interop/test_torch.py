@@ -234,6 +234,27 @@ def test_the_gradient_becomes_grad_without_a_copy(dtype, monkeypatch):
     assert x.grad.data_ptr() in made
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_memory_of_a_large_gradient_is_used_again_once_no_tensor_has_it(dtype, smoothing):
+    x, y = torch.randn(2048, 1100).to(dtype), torch.randint(0, 1100, (2048,))
+
+    def gradient():
+        leaf = x.clone().requires_grad_()
+        return torch.autograd.grad(nt.cross_entropy(leaf, y, label_smoothing=smoothing), leaf)[0]
+
+    first = gradient()
+    place, kept = first.data_ptr(), first.clone()
+    view = first[1000:].view(-1)
+    del first
+    second = gradient()
+    assert second.data_ptr() != place, "a view has it"
+    assert torch.equal(view, kept[1000:].view(-1)) and torch.equal(second, kept)
+    place = second.data_ptr()
+    del second, view
+    assert gradient().data_ptr() == place
+
+
 @pytest.mark.parametrize("name", ["plain", "nll", "focal", "distillation"])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_inplace_backward_writes_the_gradient_over_the_logits(name, reduction, problem):

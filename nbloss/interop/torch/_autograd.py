@@ -17,7 +17,7 @@ from nbloss.interop.torch._calls import (
     transforms_are_active,
     upstream,
 )
-from nbloss.interop.torch._tensors import array, tensor
+from nbloss.interop.torch._tensors import array, gradient_buffer, tensor
 
 OVERWRITTEN = object()  # in place of a gradient that is where the logits were
 
@@ -63,7 +63,8 @@ class UntransformedLoss(torch.autograd.Function):
         ctx.save_for_backward(input, target, weight, rows)
         ctx.call, ctx.kept = call, None
         if call.one_pass and ctx.needs_input_grad[0]:
-            loss, gradient = run(call, "_value_and_grad", (), input, target, weight, rows)
+            buffer = {} if input.is_cuda else gradient_buffer(array(input))
+            loss, gradient = run(call, "_value_and_grad", (), input, target, weight, rows, **buffer)
             ctx.kept = tensor(gradient)
             return tensor(loss)
         return tensor(run(call, "", (), input, target, weight, rows))
@@ -81,7 +82,7 @@ class DefaultCrossEntropy(torch.autograd.Function):
             arrays = input.detach().numpy(), target.numpy()
         except (RuntimeError, TypeError):  # what NumPy does not read as it is
             arrays = array(input), array(target)
-        loss, gradient = F.cross_entropy_value_and_grad(*arrays)
+        loss, gradient = F.cross_entropy_value_and_grad(*arrays, **gradient_buffer(arrays[0]))
         ctx.kept = torch.from_numpy(gradient)
         return torch.from_numpy(np.asarray(loss))
 
