@@ -26,10 +26,10 @@ except ImportError:
 
 # Tests of options: each case compiles kernels, and all cases of an option share its formulas.
 OF_OPTIONS = (
-    "test_cross_entropy_stats", "test_distillation", "test_focal_loss", "test_lse_square_scale", "test_mapped_hessian", "test_option_pairs",
+    "test_cross_entropy_stats", "test_distillation", "test_focal_loss", "test_linear_cross_entropy", "test_lse_square_scale", "test_mapped_hessian", "test_option_pairs",
     "test_sample_weight", "test_second_order", "test_softcap",
 )  # fmt: skip
-CASES_OF_OPTIONS = 8
+CASES_OF_OPTIONS = 5
 
 
 def pytest_collection_modifyitems(config, items):
