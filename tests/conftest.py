@@ -26,8 +26,8 @@ except ImportError:
 
 # Tests of options: each case compiles kernels, and all cases of an option share its formulas.
 OF_OPTIONS = (
-    "test_cross_entropy_stats", "test_distillation", "test_focal_loss", "test_linear_cross_entropy", "test_lse_square_scale", "test_mapped_hessian", "test_option_pairs",
-    "test_sample_weight", "test_second_order", "test_softcap",
+    "test_cross_entropy_stats", "test_distillation", "test_focal_loss", "test_linear_cross_entropy", "test_lse_square_scale",
+    "test_mapped_hessian", "test_option_pairs", "test_sample_weight", "test_second_order", "test_softcap",
 )  # fmt: skip
 CASES_OF_OPTIONS = 5
 
