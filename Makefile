@@ -8,6 +8,7 @@ demo: .venv-demo/ready
 
 test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto --dist worksteal
+	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/interop
 	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_sim
 	.venv-test/bin/python -m pytest -n auto --dist worksteal tests/cuda_host
 

@@ -109,6 +109,7 @@ CALLS = {  # name of a use -> its public calls, on logits and class numbers
     "evaluate": _evaluate,
     "second_order": _second_order,
 }
+GPU_CALLS = {name: call for name, call in CALLS.items() if name != "evaluate"}  # which has no kernel for GPUs
 
 
 def steps(dtypes):

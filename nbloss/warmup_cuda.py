@@ -10,7 +10,7 @@ import numpy as np
 
 import nbloss
 from nbloss.backends.array_interop import numpy_dtype
-from nbloss.warmup import CALLS, compile_all
+from nbloss.warmup import GPU_CALLS, compile_all
 from nbloss.warmup import SHAPES as COMMON_SHAPES
 
 # Also vocabularies and images of the usual sizes: a kernel is compiled for how many numbers of a row a thread holds.
@@ -34,7 +34,7 @@ def wanted(dtypes, shapes, capability):
                 for shape in shapes:
                     x = memory.empty(shape, numpy_dtype(dtype), 0, None)
                     y = memory.empty(shape[:1] + shape[2:], np.int64, 0, None)
-                    for name, call in CALLS.items():
+                    for name, call in GPU_CALLS.items():
                         call(x, y)
                         for kernel in kernels:
                             found.setdefault(kernel, f"{dtype} {name} {'x'.join(map(str, shape))}")

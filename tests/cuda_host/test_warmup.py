@@ -21,7 +21,7 @@ def test_the_dry_run_finds_every_kernel_that_calls_launch(dtype, shape, recorded
     wide = memory.at(x.address, shape, None, x.dtype, 0, x)  # nothing runs, so an address is enough
     y = memory.empty(shape[:1] + shape[2:], np.int64, 0, memory.stream())
     monkeypatch.setattr(memory, "upload", lambda host, device, stream: memory.at(x.address, host.shape, None, host.dtype, 0, x))
-    for call in warmup.CALLS.values():
+    for call in warmup.GPU_CALLS.values():
         call(wide, y)
     assert launched
     assert launched <= set(warmup_cuda.wanted([dtype], [shape], (9, 0)))
