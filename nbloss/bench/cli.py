@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 
 from . import gpu
 from . import interop as interop_races
@@ -37,7 +38,7 @@ def main(argv=None):
     if _on_gpu(argv):
         return gpu.main(argv)
     scales = argv[:1] == ["scaling"]
-    kind = "scaling" if scales else next((name for name in ("variants", "options", "interop", "linear") if f"--{name}" in argv), "races")
+    kind = "scaling" if scales else next((name for name in ("variants", *SETS) if f"--{name}" in argv), "races")
     parser, command = COMMANDS[kind]
     try:
         options = parser().parse_args(argv[scales:])
@@ -125,81 +126,34 @@ def _measured(jobs, options, old=None):
     return status
 
 
-def _options_parser():
-    about = (
-        f"{ABOUT_OPTIONS} Most peers have no such function: they run the formula that their users write, with their own differentiation."
-    )
-    parser = Parser("bench --options", about)
-    parser.add_argument("--options", action="store_true", help="this benchmark")
-    operations = f"any of {', '.join(option_races.OPERATIONS)} (default: all)"
-    parser.add_argument("--op", nargs="+", metavar="OP", choices=option_races.OPERATIONS, help=operations)
-    parser.add_argument("--shape", nargs="+", metavar="NxC", help=f"NxC (default: {' '.join(option_races.SHAPES)})")
-    peers = f"any of {', '.join(option_races.names())} (default: all that are installed)"
-    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=option_races.names(), help=peers)
+def _set_parser(kind):
+    """The parser of a set of races with peers of its own, such as "options"."""
+    races, about, shape, shapes = SETS[kind]
+    parser = Parser(f"bench --{kind}", about)
+    parser.add_argument(f"--{kind}", action="store_true", help="this benchmark")
+    operations = f"any of {', '.join(races.OPERATIONS)} (default: all)"
+    parser.add_argument("--op", nargs="+", metavar="OP", choices=races.OPERATIONS, help=operations)
+    parser.add_argument("--shape", nargs="+", metavar=shape, help=shapes)
+    peers = f"any of {', '.join(races.names())} (default: all that are installed)"
+    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=races.names(), help=peers)
     _fill(parser)
     return parser
 
 
-def _run_options(options):
+def _run_set(kind, options):
     for page in options.fill:
         pages.read(page)
-    races = [] if options.earlier else option_races.chosen(options.op, options.shape, options.quick)
-    plan = QUICK if options.quick else Plan()
+    races, plan = SETS[kind][0], QUICK if options.quick else Plan()
 
-    def job(operation, shape):
-        return lambda tell: timing.race(operation, option_races.OptionProblem.parse(shape), options.peers, plan, tell)
+    def job(operation, *problem):
+        def timed(tell):
+            record = timing.race(operation, races.problem_of(operation, *problem), options.peers, plan, tell)
+            return memory.add(record, tell) if kind == "linear" else record
 
-    return _measured([job(*race) for race in races], options)
+        return timed
 
-
-def _interop_parser():
-    parser = Parser("bench --interop", ABOUT_INTEROP)
-    parser.add_argument("--interop", action="store_true", help="this benchmark")
-    libraries = f"any of {', '.join(interop_races.OPERATIONS)} (default: all)"
-    parser.add_argument("--op", nargs="+", metavar="LIBRARY", choices=interop_races.OPERATIONS, help=libraries)
-    parser.add_argument(
-        "--shape", nargs="+", metavar="NxC", help="NxC, or NxCxHxW for torch and jax (default: those of docs/bench-interop.md)"
-    )
-    peers = f"any of {', '.join(interop_races.names())} (default: all that are installed)"
-    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=interop_races.names(), help=peers)
-    _fill(parser)
-    return parser
-
-
-def _run_interop(options):
-    for page in options.fill:
-        pages.read(page)
-    races = [] if options.earlier else interop_races.chosen(options.op, options.shape, options.quick)
-    plan = QUICK if options.quick else Plan()
-
-    def job(operation, shape, dtype):
-        return lambda tell: timing.race(operation, interop_races.InteropProblem.of(operation, shape, dtype), options.peers, plan, tell)
-
-    return _measured([job(*race) for race in races], options)
-
-
-def _linear_parser():
-    parser = Parser("bench --linear", f"{ABOUT_LINEAR} The memory of a call is that of a process of its own.")
-    parser.add_argument("--linear", action="store_true", help="this benchmark")
-    operations = f"any of {', '.join(linear_races.OPERATIONS)} (default: all)"
-    parser.add_argument("--op", nargs="+", metavar="OP", choices=linear_races.OPERATIONS, help=operations)
-    parser.add_argument("--shape", nargs="+", metavar="NxDxC", help=f"NxDxC (default: {' '.join(linear_races.SHAPES)})")
-    peers = f"any of {', '.join(linear_races.names())} (default: all that are installed)"
-    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=linear_races.names(), help=peers)
-    _fill(parser)
-    return parser
-
-
-def _run_linear(options):
-    for page in options.fill:
-        pages.read(page)
-    races = [] if options.earlier else linear_races.chosen(options.op, options.shape, options.quick)
-    plan = QUICK if options.quick else Plan()
-
-    def job(operation, shape):
-        return lambda tell: memory.add(timing.race(operation, linear_races.LinearRace.parse(shape), options.peers, plan, tell), tell)
-
-    return _measured([job(*race) for race in races], options)
+    chosen_races = [] if options.earlier else races.chosen(options.op, options.shape, options.quick)
+    return _measured([job(*race) for race in chosen_races], options)
 
 
 def _run_trees(options):
@@ -281,11 +235,24 @@ def _run_variants(options):
     return status
 
 
+SETS = {  # kind of races -> their package, what the command is, the shape and its help
+    "options": (
+        option_races,
+        f"{ABOUT_OPTIONS} Most peers have no such function: they run the formula that their users write, with their own differentiation.",
+        "NxC",
+        f"NxC (default: {' '.join(option_races.SHAPES)})",
+    ),
+    "interop": (interop_races, ABOUT_INTEROP, "NxC", "NxC, or NxCxHxW for torch and jax (default: those of docs/bench-interop.md)"),
+    "linear": (
+        linear_races,
+        f"{ABOUT_LINEAR} The memory of a call is that of a process of its own.",
+        "NxDxC",
+        f"NxDxC (default: {' '.join(linear_races.SHAPES)})",
+    ),
+}
 COMMANDS = {  # kind -> its parser, and what runs it
     "races": (_parser, _run),
     "scaling": (_scaling_parser, _run_scaling),
     "variants": (_variants_parser, _run_variants),
-    "options": (_options_parser, _run_options),
-    "interop": (_interop_parser, _run_interop),
-    "linear": (_linear_parser, _run_linear),
+    **{kind: (partial(_set_parser, kind), partial(_run_set, kind)) for kind in SETS},
 }

@@ -39,6 +39,11 @@ def names():
     return list(dict.fromkeys(name for contenders in _CONTENDERS.values() for name in contenders))
 
 
+def problem_of(operation, shape, dtype):
+    """The problem of a race."""
+    return InteropProblem.of(operation, shape, dtype)
+
+
 def chosen(operations, shapes, quick):
     """The races as (operation, shape, dtype). Without shapes: those of `RACES`, or the first of each library."""
     operations = operations or OPERATIONS

@@ -36,6 +36,11 @@ def names():
     return list(_CONTENDERS)
 
 
+def problem_of(operation, shape):
+    """The problem of a race."""
+    return LinearRace.parse(shape)
+
+
 def chosen(operations, shapes, quick):
     """The races as (operation, shape): every combination."""
     shapes = shapes or (QUICK_SHAPES if quick else SHAPES)

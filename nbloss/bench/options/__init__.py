@@ -32,6 +32,11 @@ def names():
     return list(_COVERAGE)
 
 
+def problem_of(operation, shape):
+    """The problem of a race."""
+    return OptionProblem.parse(shape)
+
+
 def chosen(operations, shapes, quick):
     """The races as (operation, shape): every combination."""
     shapes = shapes or (QUICK_SHAPES if quick else SHAPES)
