@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment; nothing else is installed or changed. gpu-check makes none.
 PYTHON ?= python3
 
-.PHONY: demo test test-slow test-free-threaded fuzz big bench figures asv lint wheels arm gpu-check clean
+.PHONY: demo docs test test-slow test-free-threaded fuzz big bench figures asv lint wheels arm gpu-check clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
@@ -39,6 +39,10 @@ figures: .venv-bench/ready
 
 asv: .venv-bench/ready
 	.venv-bench/bin/asv run --quick --python=same
+
+# a warning is an error: mkdocs.yml is strict
+docs: .venv-docs/ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --site-dir site
 
 lint: .venv-lint/ready
 	.venv-lint/bin/ruff check .
@@ -83,6 +87,12 @@ gpu-check:
 	.venv-bench/bin/python -m pip install --quiet -e ".[bench]"
 	touch $@
 
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	NBLOSS_PRECOMPILED=0 .venv-docs/bin/python -m pip install --quiet -e ".[docs]"
+	touch $@
+
 .venv-lint/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lint
 	.venv-lint/bin/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -90,6 +100,6 @@ gpu-check:
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-free-threaded .venv-bench .venv-lint build dist nbloss-demo.png nbloss/_compiled
+	rm -rf .venv-demo .venv-docs .venv-test .venv-free-threaded .venv-bench .venv-lint build dist site nbloss-demo.png nbloss/_compiled
 	rm -rf .asv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +
