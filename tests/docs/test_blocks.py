@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-RUN_ELSEWHERE = {"recipes.md"}  # tests/system/test_recipes.py; docs/interop/: tests/interop/test_pages.py
-LIBRARY = re.compile(r"^\s*(?:>>> |\.\.\. )?(?:import|from) ([a-z_]+)", re.MULTILINE)
+NOT_HERE = {"recipes.md", "gpu.md"}  # tests/system/test_recipes.py; needs a GPU. docs/interop/: tests/interop/test_pages.py
+LIBRARY = re.compile(r"^\s*(?:>>> |\.\.\. )?(?:import|from) ([a-z_]\w*)", re.MULTILINE)
 # In a process of its own: what a page imports (PyTorch, JAX) and sets stays there.
 RUNNER = """
 import doctest, json, sys
@@ -37,7 +37,7 @@ def blocks(text):
 
 
 def pages_with_blocks():
-    pages = (page for page in sorted(DOCS.rglob("*.md")) if page.name not in RUN_ELSEWHERE and page.parent.name != "interop")
+    pages = (page for page in sorted(DOCS.rglob("*.md")) if page.name not in NOT_HERE and page.parent.name != "interop")
     return [page for page in pages if blocks(page.read_text(encoding="utf-8"))]
 
 

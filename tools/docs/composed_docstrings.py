@@ -1,7 +1,7 @@
 """An extension of griffe: the docstrings that `nbloss._docstrings.documented` composes at run time.
 
-griffe reads sources and imports nothing. Here a module is imported for its docstrings. One that needs a library that is not installed is run
-without its imports of other libraries and without the bodies of its functions: what is left composes the same docstrings.
+griffe reads sources and imports nothing. Here a module is imported for its docstrings. One that needs a library that is not installed is
+run without its imports of other libraries and without the bodies of its functions: what is left composes the same docstrings.
 """
 
 import ast
