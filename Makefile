@@ -29,7 +29,7 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench
 
 figures: .venv-bench/ready
-	.venv-bench/bin/python -m nbloss bench --json docs/bench.json --png docs/bench.png --fill README.md docs/performance.md
+	.venv-bench/bin/python -m nbloss bench --json docs/bench.json --png docs/bench.png --fill docs/overview.md docs/performance.md
 	.venv-bench/bin/python -m nbloss bench --op all --shape all --peers nbloss torch torch.compile jax --json docs/operations.json --fill docs/operations.md
 	.venv-bench/bin/python -m nbloss bench scaling --png docs/scaling.png
 	.venv-bench/bin/python -m nbloss bench --options --json docs/options.json --fill docs/bench-options.md

@@ -1,4 +1,4 @@
-"""The generated tables in README.md and docs/. `python -m nbloss bench --fill PAGE` writes them.
+"""The generated tables in docs/. `python -m nbloss bench --fill PAGE` writes them.
 
 A table stands between the lines ``<!-- nbloss bench: KIND -->`` and ``<!-- end of nbloss bench -->``. Everything between them is
 replaced. KIND is a key of `KINDS`.

@@ -67,7 +67,7 @@ def test_tables_of_other_results_stay_as_they_are():
 @pytest.mark.parametrize(
     ("page", "numbers"),
     [
-        ("README.md", "bench"),
+        ("docs/overview.md", "bench"),
         ("docs/performance.md", "bench"),
         ("docs/operations.md", "operations"),
         ("docs/performance.md", "variants"),
