@@ -10,7 +10,7 @@ INK, GREY, PALE = "#1f2933", "#66727f", "#eef1f4"
 BLUE, GREEN, ORANGE, PURPLE, RED = "#bcd7f5", "#c5e8c9", "#fbd9a8", "#ddcdf3", "#f6bdbd"
 ROUND = "round,pad=0,rounding_size=0.18"
 ROWS = [BLUE, GREEN, ORANGE, PURPLE]
-plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "nbloss", "font.family": ["DejaVu Sans"], "text.color": INK})
+plt.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "nbloss", "font.family": ["DejaVu Sans"], "text.color": INK})
 
 
 class Canvas:

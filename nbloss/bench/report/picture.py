@@ -66,7 +66,8 @@ def races(records, facts):
     named = {n: _name(line) for n, line in enumerate(lines) if not isinstance(line, str)}
     axes.set_yticks([*named], [*named.values()], fontsize=9)
     axes.set_ylim(len(lines) - 0.4, -0.6)
-    axes.set_xlabel(f"time of one call, as a multiple of {_whose(unit)} (logarithmic axis; left is faster; thin lines: quartiles)", fontsize=9)
+    about = "(logarithmic axis; left is faster; thin lines: quartiles)"
+    axes.set_xlabel(f"time of one call, as a multiple of {_whose(unit)} {about}", fontsize=9)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
     axes.xaxis.set_major_formatter("{x:g}x")
     axes.xaxis.set_minor_locator(NullLocator())
