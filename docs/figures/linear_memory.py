@@ -13,11 +13,11 @@ import sys
 from canvas import FOLDER, GREY, plt
 
 ROWS, FEATURES, CLASSES = 2048, 256, (1000, 4000, 16000, 50257, 128256)
-STYLES = {  # name in `bench --linear` -> label, colour, marker, where its label is, in points
-    "torch": ("PyTorch: linear, then cross_entropy", "#c53030", "o", 9),
-    "jax": ("JAX, compiled", "#6b46c1", "^", -9),
-    "torch-512": ("PyTorch: chunks of 512 rows", "#d53f8c", "<", 0),
-    "nbloss": ("nbloss", "#d95f02", "D", 0),
+STYLES = {  # name in `bench --linear` -> label, colour, marker, the shift of its label in points
+    "torch": ("PyTorch: linear, then cross_entropy", "#c53030", "o", 5),
+    "jax": ("JAX, compiled", "#6b46c1", "^", -6),
+    "torch-512": ("PyTorch: chunks of 512 rows", "#d53f8c", "<", 7),
+    "nbloss": ("nbloss", "#d95f02", "D", -6),
 }
 DATA = FOLDER / "linear_memory.json"
 
@@ -44,14 +44,12 @@ def main():
     results = [4 * data["features"] * (count + data["rows"]) for count in classes]
     axes.fill_between(classes, [n / 2**20 for n in results], 1, color="#edf2f7", zorder=0)
     axes.text(1.6e4, 2.4, "the gradients that the call returns", fontsize=8.5, color=GREY, ha="center")
-    ends = {}
     for name, (label, colour, marker, shift) in STYLES.items():
         points = [(count, found / 2**20) for count, found in zip(classes, data["bytes"][name], strict=True) if found]
         x, y = zip(*points, strict=True)
         axes.plot(
             x, y, color=colour, marker=marker, markersize=6, markeredgecolor="white", lw=2.4 if name == "nbloss" else 1.4, label=label
         )
-        ends[name] = shift
         size = f"{y[-1]:.0f} MiB" if y[-1] < 1024 else f"{y[-1] / 1024:.1f} GiB"
         axes.annotate(
             size, (x[-1], y[-1]), (9, shift), textcoords="offset points", va="center", color=colour, fontsize=9, annotation_clip=False
