@@ -18,6 +18,7 @@ import nbloss.functional as F
 
 MARGINS, ROWS, CLASSES = np.arange(0, 100.5, 1), 50, 10
 EXACT_BELOW = 1e-8  # where the axis begins
+SUBNORMAL = 126 * np.log(2) + np.log(1 + 8 * (1 - np.exp(-1)))  # the margin at which the mean row has a loss of 2^-126
 STYLES = {  # the colours of the pictures of times (nbloss/bench/report/picture.py)
     "nbloss": ("#d95f02", "-", 2.4), "NumPy": ("#718096", "-", 1.2), "SciPy": ("#4a5568", "--", 1.2), "PyTorch": ("#c53030", "-", 1.2),
     "JAX": ("#6b46c1", "--", 1.2), "scikit-learn": ("#0e7490", ":", 1.8),
@@ -93,11 +94,11 @@ def main():
         panel.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1], ["1e-8", "1e-6", "1e-4", "1 %", "100 %"])
         panel.set_yticks([], minor=True)
         panel.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
-        panel.axvline(87.3, color=GREY, linewidth=0.8, linestyle=":")
+        panel.axvline(SUBNORMAL, color=GREY, linewidth=0.8, linestyle=":")
         panel.grid(axis="y", color="#e2e8f0", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].text(86.6, 1e-6, "the loss becomes a subnormal\nfloat32: it has fewer digits", fontsize=8, color=GREY, ha="right")
-    panels[0].text(99.8, 1.6, "no digit is right", fontsize=8, color=GREY, ha="right")
+    panels[0].text(SUBNORMAL - 0.8, 1e-6, "the loss becomes a subnormal\nfloat32: it has fewer digits", fontsize=8, color=GREY, ha="right")
+    panels[0].text(50, 1.6, "no digit is right", fontsize=8, color=GREY, ha="center")
     panels[1].set(xlabel="margin: the target's logit above the largest other logit", xlim=(0, 100))
     panels[0].legend(frameon=False, fontsize=9, loc="center", bbox_to_anchor=(0.55, 0.6), ncols=2)
     figure.savefig(FOLDER / "digits.svg", facecolor="white", metadata={"Date": None})
