@@ -218,6 +218,7 @@ class Evaluation:
         below.set(xlim=(0, 1), xlabel="confidence: the largest probability of a row", ylabel="rows")
         for axes in (top, below):
             axes.spines[["top", "right"]].set_visible(False)
+        figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
         figure.savefig(path, dpi=110)
 
 

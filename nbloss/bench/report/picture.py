@@ -35,6 +35,7 @@ def try_write(path, records, facts, draw):
     except NotImplementedError as error:
         print(f"nbloss bench: no picture was drawn: {error}", file=sys.stderr)
         return
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
     figure.savefig(path, dpi=130, format="png")
 
 
