@@ -204,16 +204,21 @@ class Evaluation:
             raise ImportError('Evaluation.plot needs matplotlib: pip install "nbloss[demo]"') from error
         bins, number = self.bins, len(self.bin_count)
         edges = np.arange(number + 1) / number
-        figure = Figure(figsize=(5.2, 6.4), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(5.6, 5.6), layout="constrained", facecolor="white")
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        top.bar(edges[:-1], np.nan_to_num(bins.accuracy), 1 / number, align="edge", color="#2b6cb0", edgecolor="white", label="accuracy")
-        top.plot(bins.confidence, bins.accuracy, "o", color="#c53030", ms=4, label="mean confidence of the bin")
-        top.plot([0, 1], [0, 1], "--", color="#718096", lw=1, label="calibrated")
-        top.set(ylim=(0, 1), ylabel="accuracy")
-        top.set_title(f"calibration error {self.calibration_error:.4f}, {self.count} rows", loc="left")
-        top.legend(loc="upper left", frameon=False)
+        top.bar(edges[:-1], np.nan_to_num(bins.accuracy), 1 / number, align="edge", color="#a9c8ea", edgecolor="white", label="accuracy")
+        top.plot([0, 1], [0, 1], "--", color="#1f2933", lw=1, label="calibrated: accuracy = confidence")
+        low, high = (extreme(bins.confidence, bins.accuracy) for extreme in (np.minimum, np.maximum))
+        top.vlines(bins.confidence, low, high, color="#c53030", lw=2, label="accuracy - mean confidence")
+        top.plot(bins.confidence, bins.accuracy, "o", color="#c53030", ms=4, clip_on=False)
+        top.set(ylim=(0, 1.02), ylabel="accuracy of the bin")
+        top.set_title(f"calibration error {self.calibration_error:.4f}, {self.count:,} rows", loc="left")
+        top.legend(loc="upper left", frameon=False, fontsize=9)
         below.bar(edges[:-1], bins.count, 1 / number, align="edge", color="#718096", edgecolor="white")
         below.set(xlim=(0, 1), xlabel="confidence: the largest probability of a row", ylabel="rows")
+        for axes in (top, below):
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
         figure.savefig(path, dpi=110)
 
 

@@ -142,7 +142,7 @@ def train(network, data, epochs, rng, device, history):
 
 
 def draw(path, history, network, test_x, test_y):
-    """Draw the picture: loss, accuracy, and test digits, mistakes first."""
+    """Draw the picture: loss, errors, and test digits, mistakes first."""
     logits = network.forward(test_x)
     guess, sure = logits.argmax(1), np.exp(F.log_softmax(logits)).max(1)
     wrong = np.flatnonzero(guess != test_y)
@@ -160,19 +160,22 @@ def draw(path, history, network, test_x, test_y):
 
         # A run that was stopped in its first epoch has one point, and a line would not show it.
         marker = "o" if len(history.train_loss) < 15 else None
-        loss_axes, accuracy_axes = curves.subplots(2, 1, sharex=True)
+        loss_axes, error_axes = curves.subplots(2, 1, sharex=True)
+        # The errors, and not the accuracy: on a logarithmic axis every epoch shows. A run without a mistake has 0, drawn at half a digit.
+        errors = [max(100 * (1 - a), 50 / len(test_y)) for a in history.test_accuracy]
         loss_axes.semilogy(history.train_loss, color=BLUE, lw=2, marker=marker, ms=4)
-        loss_axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))  # a short run may cross no power of ten
-        loss_axes.yaxis.set_major_formatter("{x:g}")
-        loss_axes.yaxis.set_minor_locator(NullLocator())
-        loss_axes.set_title("training loss (cross entropy, log scale)", loc="left", color=BLUE)
-        accuracy_axes.plot([100 * a for a in history.test_accuracy], color=GREEN, lw=2, marker=marker, ms=4)
-        accuracy_axes.set_title("test accuracy, %", loc="left", color=GREEN)
-        accuracy_axes.set(xlabel="epoch", ylim=(0, 102))
-        accuracy_axes.xaxis.get_major_locator().set_params(integer=True)
+        loss_axes.set_title("training loss (cross entropy, logarithmic axis)", loc="left", color=BLUE)
+        error_axes.semilogy(errors, color=GREEN, lw=2, marker=marker, ms=4)
+        error_axes.set_title("test digits that are wrong, % (logarithmic axis)", loc="left", color=GREEN)
+        error_axes.set(xlabel="epoch")
+        error_axes.xaxis.get_major_locator().set_params(integer=True)
         last, last_loss = len(history.train_loss) - 1, history.train_loss[-1]
-        ends = (loss_axes, last_loss, f"{last_loss:.3f}", BLUE), (accuracy_axes, 100 * final, f"{final:.1%}", GREEN)
+        last_error = max(100 * (1 - final), 50 / len(test_y))
+        ends = (loss_axes, last_loss, f"{last_loss:.3f}", BLUE), (error_axes, last_error, f"{100 * (1 - final):.1f}%", GREEN)
         for axes, height, text, color in ends:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))  # a short run may cross no power of ten
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.25)
             axes.plot(last, height, "o", color=color, ms=6)
             style = {"va": "center", "color": color, "weight": "bold"}

@@ -116,6 +116,26 @@ def test_a_seed_repeats_a_run_and_another_does_not(capsys):
 
 
 @pytest.mark.usefixtures("demo_extras")
+def test_every_epoch_shows_in_the_picture_and_a_run_without_a_mistake_has_one(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from nbloss import demo
+
+    figures, y = [], np.arange(50) % 10
+    monkeypatch.setattr(demo.plt, "close", figures.append)
+    network = SimpleNamespace(forward=lambda x: 20 * np.eye(10, dtype=np.float32)[y])
+    history = demo.History([2.3, 0.4, 0.1], [0.1, 0.94, 1.0])
+    demo.draw(tmp_path / "a.png", history, network, np.zeros((50, 64), np.float32), y)
+    assert_is_a_picture(tmp_path / "a.png")
+    (errors,) = (axes for axes in figures[0].axes if "wrong" in axes.get_title(loc="left"))
+    assert errors.get_yscale() == "log"
+    assert list(errors.lines[0].get_ydata()) == pytest.approx([90, 6, 1])  # no mistake: half of one digit of 50
+    assert "0.0%" in [text.get_text() for text in errors.texts]
+
+
+@pytest.mark.usefixtures("demo_extras")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child")
 def test_ctrl_c_keeps_what_was_learnt(command, tmp_path):
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background jobs ignore it

@@ -9,7 +9,7 @@ SIMD = "vec (registers as a Numba type), load_store, transpose, exp2, vecmath, n
 
 
 def main():
-    c = Canvas(28, 29)
+    c = Canvas(28, 29, inches=0.31)
     c.text(0.6, 28.3, "The path of nbloss.functional.cross_entropy_value_and_grad(x, y)", 9.5, weight="bold")
 
     c.box(5, 25.8, 20, 1.7, "modules/, functional/", ["names and options of torch.nn and torch.nn.functional; docstrings"], BLUE)

@@ -10,7 +10,8 @@ INK, GREY, PALE = "#1f2933", "#66727f", "#eef1f4"
 BLUE, GREEN, ORANGE, PURPLE, RED = "#bcd7f5", "#c5e8c9", "#fbd9a8", "#ddcdf3", "#f6bdbd"
 ROUND = "round,pad=0,rounding_size=0.18"
 ROWS = [BLUE, GREEN, ORANGE, PURPLE]
-plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "nbloss", "font.family": ["DejaVu Sans"], "text.color": INK})
+plt.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "nbloss", "font.family": ["DejaVu Sans"], "text.color": INK,
+                     "figure.constrained_layout.h_pad": 0.12, "figure.constrained_layout.w_pad": 0.12})  # fmt: skip
 
 
 class Canvas:

@@ -25,7 +25,7 @@ def curves(records, facts):
     lines = [name for name in sweeps if not name.startswith("threads")]
     threads = [record for record in records if record["sweep"].startswith("threads")]
     count = len(lines) + bool(threads)
-    figure = figure_of((5.6 * min(count, 2), 3.9 * -(-count // 2) + 0.4))
+    figure = figure_of((4.4 * min(count, 2), 3.5 * -(-count // 2) + 0.4))
     from matplotlib.ticker import LogLocator, NullFormatter  # after figure_of, which reports a missing matplotlib
 
     grid = list(figure.subplots(-(-count // 2), min(count, 2), squeeze=False).flat)
@@ -54,7 +54,10 @@ def curves(records, facts):
         panel.grid(True, which="major", color="#dddddd", lw=0.6)
         panel.set_axisbelow(True)
         panel.tick_params(labelsize=8, colors=INK)
-        panel.legend(fontsize=7.5, frameon=False)
+        part = 0.04 + 0.07 * len(panel.get_legend_handles_labels()[0])  # of the height, for the legend above the lines
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high * (high / low) ** (part / (1 - part)))
+        panel.legend(fontsize=7.5, frameon=False, loc="upper right")
         panel.set_ylabel("ns per logit", fontsize=8.5)
     entitle(figure, facts, f"Loss and gradient, float32, {facts['processor']}, {facts['cpus']} cpus (lower is better; bands: quartiles)")
     return figure

@@ -145,8 +145,8 @@ def _bold(record):
 
 # ---------------------------------------- heat map ----------------------------------------
 
-PANELS_IN_A_ROW = 3
-CELL, NAMES, HEAD = (0.62, 0.235), 1.9, 1.25  # inches: a cell, the names of the variants, the title and the shapes
+PANELS_IN_A_ROW = 2  # of a size that can be read at the width of a page
+CELL, NAMES, HEAD = (0.46, 0.235), 2.0, 1.35  # inches: a cell, the names of the variants, the title and the shapes
 DARK = 0.75  # of the colour scale: from here on numbers are white
 
 
@@ -171,9 +171,9 @@ def heat_map(records, facts):
         for place in places[len(row) :]:
             place.axis("off")
     bar = figure.colorbar(colours, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
-    bar.set_ticks([-1, -0.5, 0, 0.5, 1], labels=["half the wanted limit", "0.7", "the limit", "1.4", "twice the limit"], fontsize=7)
+    bar.set_ticks([-1, -0.5, 0, 0.5, 1], labels=["half the wanted limit", "0.7", "the limit", "1.4", "twice the limit"], fontsize=9)
     lines = [
-        f"{facts['processor']}, {facts['cpus']} cpus",
+        f"{facts['processor']}, {facts['cpus']} CPUs",
         "Time over the plain call's of the same shape. Grey: no limit. Frame: slower than torch.",
     ]
     entitle(figure, facts, "\n".join([*lines, tally(records)]))
@@ -186,12 +186,12 @@ def _panel(place, operation, shapes, rows, colours):
             if record is not None:
                 _draw(place, x, y, record, colours)
     place.xaxis.tick_top()
-    place.set_xticks(range(len(shapes)), shapes, fontsize=7, rotation=35, ha="left", rotation_mode="anchor")
-    place.set_yticks(range(len(rows)), [variant for variant, _, _ in rows], fontsize=7)
+    place.set_xticks(range(len(shapes)), shapes, fontsize=9, rotation=35, ha="left", rotation_mode="anchor")
+    place.set_yticks(range(len(rows)), [variant for variant, _, _ in rows], fontsize=9)
     place.tick_params(length=0)
     for side in place.spines.values():
         side.set_visible(False)
-    place.set_title(operation, fontsize=9, loc="left")
+    place.set_title(operation, fontsize=11, weight="bold", loc="left")
 
 
 def _draw(place, x, y, record, colours):
@@ -206,4 +206,4 @@ def _draw(place, x, y, record, colours):
         place.add_patch(Rectangle((x - 0.45, y - 0.42), 0.9, 0.84, fill=False, edgecolor="black", lw=1.3))
     colour = "white" if over is not None and abs(over) > DARK else "black"
     text = "-" if ratio is None else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"
-    place.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
+    place.text(x, y, text, ha="center", va="center", fontsize=8.5, color=colour)
