@@ -31,7 +31,7 @@ bench: .venv-bench/ready
 figures: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench --json docs/bench.json --png docs/bench.png --fill docs/overview.md docs/performance.md
 	.venv-bench/bin/python -m nbloss bench --op all --shape all --peers nbloss torch torch.compile jax --json docs/operations.json --fill docs/operations.md
-	.venv-bench/bin/python -m nbloss bench scaling --png docs/scaling.png
+	.venv-bench/bin/python -m nbloss bench scaling --json docs/scaling.json --png docs/scaling.png
 	.venv-bench/bin/python -m nbloss bench --options --json docs/options.json --fill docs/bench-options.md
 	.venv-bench/bin/python -m nbloss bench --interop --json docs/interop.json --fill docs/bench-interop.md
 	.venv-bench/bin/python -m nbloss bench --linear --json docs/linear.json --fill docs/bench-linear.md
