@@ -36,13 +36,13 @@ _NOTHING = (0.0, 0.0)
 
 def exact_sum(highs: list[float], lows: list[float]) -> Sum:
     """The sum of all numbers. ``lows`` are rounding errors of ``highs``, without a meaning where one of those is inf or nan."""
-    if not all(map(math.isfinite, highs)):
-        return sum(highs), 0.0
-    if len(highs) == 1:  # the same, in a tenth of the time (D. E. Knuth, The Art of Computer Programming, volume 2, section 4.2.2)
-        (high,), (low,) = highs, lows
+    if len(highs) == 1 and math.isfinite(highs[0]):  # the same, in a tenth of the time (D. E. Knuth, TAOCP, volume 2, section 4.2.2)
+        high, low = highs[0], lows[0]
         total = high + low
         part = total - high
         return total, (high - (total - part)) + (low - part)
+    if not all(map(math.isfinite, highs)):
+        return sum(highs), 0.0
     try:
         high = math.fsum([*highs, *lows])
         return high, math.fsum([*highs, *lows, -high])
