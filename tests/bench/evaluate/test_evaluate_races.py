@@ -113,7 +113,9 @@ def test_they_are_measured_written_and_filled_in(tmp_path, capsys, monkeypatch):
     assert main(arguments) == 0
     assert "evaluate  7x5 float32" in capsys.readouterr().out
     written = json.loads(numbers.read_text())
-    assert [(r["dtype"], set(r["contenders"])) for r in written["races"]] == [(name, {"nbloss", "cross_entropy", "nbloss-map"}) for name in DTYPES]
+    assert [(r["dtype"], set(r["contenders"])) for r in written["races"]] == [
+        (name, {"nbloss", "cross_entropy", "nbloss-map"}) for name in DTYPES
+    ]
     before = page.read_text()
     assert "| evaluate  7x5 float32 |" in before and "|  | nbloss | x cross_entropy |" in before
     assert main(["--evaluate", "--from", str(numbers), "--fill", str(page)]) == 0, "filled in again from the results"
