@@ -164,7 +164,7 @@ class _Scorer:
             CPU.kernels.evaluation(view, y[start:stop], mask, each, *(array[start:stop] for array in results))
         # no rank is right in a row with nan, whose rank is the number of classes, even if k is larger
         counts, totals = CPU.kernels.tally(*results, np.minimum(self.top_k, classes).astype(np.int64), self.bins)
-        sums = [exact_sum(totals[0::2, k].tolist(), totals[1::2, k].tolist()) for k in range(totals.shape[1])]
+        sums = [exact_sum(column[0::2], column[1::2]) for column in totals.T.tolist()]
         count, kinds = counts.tolist(), len(self.top_k)
         right, binned, leading = count[1 : 1 + kinds], count[1 + kinds : 1 + kinds + self.bins], count[1 + kinds + self.bins :]
         return Evaluation(self.top_k, count[0], tuple(right), sums[0], sums[1], tuple(binned), tuple(leading), tuple(sums[2:]))
@@ -254,7 +254,8 @@ def evaluate(
             for index in _blocks(x.shape[:-1], room) if x.size else ():
                 part = x[index]
                 note = "" if target is not None else f" of all batches (batch {number})"
-                result = result + scorer.score(part, y[index], before, note)
+                found = scorer.score(part, y[index], before, note)
+                result = result + found if before else found
                 before, done = before + y[index].size, done + part.nbytes
                 report(done, total)
     except KeyboardInterrupt as interrupt:

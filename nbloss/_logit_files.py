@@ -7,6 +7,7 @@ A safetensors file is the length of its header (8 bytes, little-endian), the hea
 import json
 import math
 import os
+from operator import index
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ def open_npy(path):
         if "mmap length" in str(error):
             raise ValueError(f"{path} is truncated: its header announces more than its {os.path.getsize(path)} bytes") from None
         raise ValueError(f"{path} is no .npy file that can be mapped: {error}") from None
+    except OverflowError:
+        raise ValueError(f"{path} is no .npy file that can be mapped: no array has the shape in its header") from None
 
 
 def _open_safetensors(path, key):
@@ -50,7 +53,7 @@ def _open_safetensors(path, key):
         header = file.read(start - 8)
     try:
         tensors = {name: tensor for name, tensor in json.loads(header).items() if name != "__metadata__"}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no .safetensors file: its header is no JSON object ({error})") from None
     if key is None and len(tensors) == 1:
         (key,) = tensors
@@ -58,10 +61,11 @@ def _open_safetensors(path, key):
         raise ValueError(f"key should name one of the tensors of {path}: {', '.join(sorted(tensors)) or 'it has none'}; got {key!r}")
     try:
         kind, shape, (first, end) = (tensors[key][field] for field in ("dtype", "shape", "data_offsets"))
-        shape, length = tuple(map(int, shape)), int(end) - int(first)
+        shape, length = tuple(map(index, shape)), index(end) - index(first)
+        known = kind in _SAFETENSORS
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path} is no .safetensors file: tensor {key!r} has no dtype, shape and data_offsets") from None
-    if kind not in _SAFETENSORS:
+    if not known:
         raise TypeError(f"logits should have dtype {', '.join(_SAFETENSORS)}; got {kind} of tensor {key!r} in {path}")
     dtype = numpy_dtype(_SAFETENSORS[kind])
     if first < 0 or min(shape, default=0) < 0 or length != math.prod(shape) * dtype.itemsize:

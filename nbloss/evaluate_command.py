@@ -106,8 +106,12 @@ def main(args):
     print(*_table(result), sep="\n")
     if not status:
         print(f"{perf_counter() - start:.2f} s", file=sys.stderr)
-    if args.json:
-        Path(args.json).write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    if args.png:
-        result.plot(args.png)
+    try:
+        if args.json:
+            Path(args.json).write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+        if args.png:
+            result.plot(args.png)
+    except (OSError, ValueError) as error:  # a full disk; a suffix that matplotlib does not know
+        print(f"nbloss evaluate: {_in_words(error)}", file=sys.stderr)
+        return 2
     return status

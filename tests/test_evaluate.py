@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import ml_dtypes
@@ -351,6 +352,10 @@ BROKEN = {
     "negative offsets": (lambda x: safetensors_bytes(x, data_offsets=[-x.nbytes, 0]), "has shape"),
     "no offsets": (lambda x: safetensors_bytes(x, data_offsets=None), "has no dtype, shape and data_offsets"),
     "a negative shape": (lambda x: safetensors_bytes(x, shape=[-40, -60]), "has shape"),
+    "an infinite shape": (lambda x: safetensors_bytes(x, shape=[np.inf, 60]), "has no dtype, shape and data_offsets"),
+    "a shape of fractions": (lambda x: safetensors_bytes(x, shape=[40.5, 60]), "has no dtype, shape and data_offsets"),
+    "a list of dtypes": (lambda x: safetensors_bytes(x, dtype=["F32"]), "has no dtype, shape and data_offsets"),
+    "a deep header": (lambda x: (200_000).to_bytes(8, "little") + b"[" * 200_000, "no JSON object"),
 }
 
 
@@ -373,6 +378,11 @@ def test_broken_npy_files(rng, tmp_path):
     logits.write_bytes(b"PK" + content)
     with pytest.raises(ValueError, match=r"no \.npy file"):
         nbloss.evaluate(logits, targets)
+    for shape in (b"(-40,60)", b"(9999999999999999999, 60)"):
+        header = content[:127].replace(b"(40, 60)", shape).rstrip().ljust(127)  # spaces end it, and a line break
+        logits.write_bytes(header + content[127:])
+        with pytest.raises(ValueError, match=r"no array has the shape in its header"):
+            nbloss.evaluate(logits, targets)
     with pytest.raises(FileNotFoundError):
         nbloss.evaluate(tmp_path / "nowhere.npy", targets)
     with pytest.raises(ValueError, match=r"ends in \.npy or \.safetensors"):
@@ -576,6 +586,7 @@ def test_the_command_refuses_with_one_line(rng, tmp_path):
     y[150] = 20
     np.save(tmp_path / "outside.npy", y)
     np.save(tmp_path / "short.npy", y[:100])
+    np.save(tmp_path / "fractions.npy", y / 2)
     (tmp_path / "cut.npy").write_bytes(logits.read_bytes()[:5000])
     (tmp_path / "folder.json").mkdir()
     for words, said in [
@@ -587,11 +598,23 @@ def test_the_command_refuses_with_one_line(rng, tmp_path):
         (["logits.npy", "targets.npy", "--json", "nowhere/result.json"], "there is no folder nowhere"),
         (["logits.npy", "targets.npy", "--json", "folder.json"], "it is a folder"),
         (["logits.npy"], "it needs a file of logits and one of targets, or --demo"),
+        ([".", "targets.npy"], "ends in .npy or .safetensors"),
+        (["logits.npy", "."], "Is a directory"),
+        (["logits.npy", "fractions.npy"], "class numbers; got float64"),
         (["logits.npy", "targets.npy", "--demo"], "--demo makes its own files"),
     ]:
         status, out, err = command(tmp_path, *words)
         assert (status, out) == (2, ""), (words, err)
         assert said in err and err.count("\n") == 1, (words, err)
+
+
+def test_a_result_that_cannot_be_written(rng, tmp_path):
+    saved(tmp_path, *problem(rng, (20, 5)))
+    cases = [["--json", "/dev/full"]] if Path("/dev/full").exists() else []
+    cases += [["--png", "diagram.xyz"]] if find_spec("matplotlib") else []
+    for words in cases:
+        status, out, err = command(tmp_path, "logits.npy", "targets.npy", *words)
+        assert status == 2 and "loss" in out and "Traceback" not in err, (words, err)
 
 
 def test_the_demo(tmp_path):

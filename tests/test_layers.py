@@ -24,6 +24,7 @@ BENCH = [
     "options",
     "interop",
     "linear",
+    "evaluate",
     "measure",
     "variants",
     "report",

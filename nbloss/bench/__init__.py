@@ -9,6 +9,7 @@ A race is one operation on one problem, timed for every peer. The modules form l
     options   the same for the options of the losses, and for the losses beside cross entropy
     interop   the same for nbloss inside other libraries
     linear    the same for the loss of a last layer
+    evaluate  the same for the evaluation of logits
     measure   the timing, the memory baselines, the machine, the result files
     variants  the benchmark of kinds of calls: other dtypes, options, layouts and ranges of values
     report    the results as text, tables and pictures

@@ -1,10 +1,11 @@
-"""The command line of `python -m nbloss bench`, `bench scaling`, and `bench` with --variants, --options, --interop or --linear."""
+"""The command line of `python -m nbloss bench`, `bench scaling`, and `bench --variants` and the other sets of races."""
 
 import argparse
 import os
 import sys
 from functools import partial
 
+from . import evaluate as evaluate_races
 from . import gpu
 from . import interop as interop_races
 from . import linear as linear_races
@@ -25,6 +26,7 @@ ABOUT_VARIANTS = "Time every kind of call against the plain call of the same sha
 ABOUT_OPTIONS = "Time the options of the losses, and the losses beside cross entropy, against the formulas of NumPy, torch, JAX and optax."
 ABOUT_INTEROP = "Time nbloss inside PyTorch, JAX, autograd, XGBoost and LightGBM against what these libraries do themselves."
 ABOUT_LINEAR = "Time the loss of a last layer and its gradients, without an array of all logits, against PyTorch and JAX."
+ABOUT_EVALUATE = "Time loss, entropy, accuracy and calibration in one pass against NumPy, PyTorch in batches, and `cross_entropy` alone."
 ABOUT_SCALING = "Time one logit as the number of classes, rows and threads grows."
 
 
@@ -87,6 +89,7 @@ def _parser():
     parser.add_argument("--options", action="store_true", help="time the options of the losses; `--options --help` shows the options")
     parser.add_argument("--interop", action="store_true", help="time nbloss inside other libraries; `--interop --help` shows the options")
     parser.add_argument("--linear", action="store_true", help="time the loss of a last layer; `--linear --help` shows the options")
+    parser.add_argument("--evaluate", action="store_true", help="time an evaluation of logits; `--evaluate --help` shows the options")
     parser.add_argument("--device", choices=["cpu"], help="cpu; `--device cuda --help` shows the options for a GPU")
     return parser
 
@@ -248,6 +251,12 @@ SETS = {  # kind of races -> their package, what the command is, the shape and i
         f"{ABOUT_LINEAR} The memory of a call is that of a process of its own.",
         "NxDxC",
         f"NxDxC (default: {' '.join(linear_races.SHAPES)})",
+    ),
+    "evaluate": (
+        evaluate_races,
+        f"{ABOUT_EVALUATE} Each shape is timed in {', '.join(evaluate_races.DTYPES)}.",
+        "NxC",
+        f"NxC (default: {' '.join(evaluate_races.SHAPES)})",
     ),
 }
 COMMANDS = {  # kind -> its parser, and what runs it

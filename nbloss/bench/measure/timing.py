@@ -9,6 +9,7 @@ the median over the rounds. Peers that would take minutes skip some of the round
 import random
 import time
 
+from ..evaluate import PEERS as EVALUATE_PEERS
 from ..interop import PEERS as INTEROP_PEERS
 from ..linear import PEERS as LINEAR_PEERS
 from ..options import PEERS as OPTION_PEERS
@@ -29,7 +30,7 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
     """
     plan, tell = plan or Plan(), progress or (lambda text: None)
     # In the order of the table, with nbloss first: peers/nbloss.py explains why.
-    table = (PEERS | OPTION_PEERS | INTEROP_PEERS | LINEAR_PEERS)[operation]
+    table = (PEERS | OPTION_PEERS | INTEROP_PEERS | LINEAR_PEERS | EVALUATE_PEERS)[operation]
     names = [peer for peer in table if (peer not in VARIANTS if peers is None else peer in peers)]
     contenders, runs = {}, {}
     for name in names:

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from ..evaluate import YARDSTICKS as EVALUATE_YARDSTICKS
 from ..interop import OPERATIONS as INTEROP_OPERATIONS
 from ..linear import YARDSTICKS as LINEAR_YARDSTICKS
 from ..options import OPERATIONS as OPTION_OPERATIONS
@@ -60,13 +61,14 @@ def read(p):
 
 
 YARDSTICKS = {"copy": copy, "read": read}
+OF_A_SET = LINEAR_YARDSTICKS | EVALUATE_YARDSTICKS  # the operations with a yardstick of their own
 YARDSTICK = {
     operation: "read" if operation in ("nll_loss", "cross_entropy", "cross_entropy_stats") else "copy"
     for operation in (*OPERATIONS, *OPTION_OPERATIONS, *INTEROP_OPERATIONS)
-} | dict.fromkeys(LINEAR_YARDSTICKS, "products")
-NO_PEERS = (*YARDSTICKS, "products")  # what is timed beside the peers
+} | {operation: next(iter(only)) for operation, only in OF_A_SET.items()}
+NO_PEERS = (*YARDSTICKS, *dict.fromkeys(name for only in OF_A_SET.values() for name in only))  # what is timed beside the peers
 
 
 def of(operation):
     """name -> setup of what is timed beside the peers of an operation."""
-    return LINEAR_YARDSTICKS.get(operation, YARDSTICKS)
+    return OF_A_SET.get(operation, YARDSTICKS)

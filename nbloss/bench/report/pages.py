@@ -6,7 +6,7 @@ replaced. KIND is a key of `KINDS`.
 
 import re
 
-from .. import interop, linear, options, races
+from .. import evaluate, interop, linear, options, races
 from ..measure.machine import busy_note
 from ..problem import Problem
 from ..races import title
@@ -105,6 +105,7 @@ KINDS = {
     "options": every_cell,
     "interop": every_cell,
     "linear": with_memory,
+    "evaluate": every_cell,
 }
 
 
@@ -112,10 +113,11 @@ def _of(records):
     """The kinds of tables that results have."""
     if any("variant" in record for record in records):
         return {"variants"}
-    for kind, operations in (("options", options.OPERATIONS), ("interop", interop.OPERATIONS), ("linear", linear.OPERATIONS)):
-        if any(record["operation"] in operations for record in records):
+    sets = {"options": options, "interop": interop, "linear": linear, "evaluate": evaluate}
+    for kind, some in sets.items():
+        if any(record["operation"] in some.OPERATIONS for record in records):
             return {kind}
-    return {*KINDS} - {"variants", "options", "interop", "linear"}
+    return {*KINDS} - {"variants", *sets}
 
 
 def filled(text, records, facts):

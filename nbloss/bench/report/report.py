@@ -1,5 +1,6 @@
 """Races as text for the terminal and tables for the pages. Lost races are shown like won ones."""
 
+from ..evaluate import columns as evaluate_columns
 from ..interop import names as interop_peers
 from ..linear import names as linear_peers
 from ..measure.yardsticks import NO_PEERS
@@ -96,9 +97,10 @@ def matrix(records):
     A row has nbloss's time, its multiple of the memory baseline, and each rival's time as a multiple of nbloss's. ``*``
     marks the fastest peer of a row.
     """
-    known = dict.fromkeys([*names(), *option_peers(), *interop_peers(), *linear_peers()])
+    known = dict.fromkeys([*names(), *option_peers(), *interop_peers(), *linear_peers(), *evaluate_columns()])
     rivals = [peer for peer in known if peer != "nbloss" and any("seconds" in r["contenders"].get(peer, {}) for r in records)]
-    against = "products" if any(r["yardstick"] == "products" for r in records) else "copy/read"
+    own = {r["yardstick"] for r in records} - {"copy", "read"}
+    against = own.pop() if own else "copy/read"
     return ["", "nbloss", f"x {against}", *rivals], [_row(record, rivals) for record in records]
 
 

@@ -46,7 +46,8 @@ CHUNK_MIN_ROWS = 8
 # Elements. One read at an unpredictable offset of a row (the target's) takes as long as this many read in order (2026-11-23).
 TARGET_READ_ELEMENTS = 4
 
-# Elements of a kernel of rows that take as long as counting one evaluated row. Not measured.
+# Elements of a kernel of rows that take as long as counting one evaluated row: 6.1 to 7.1 ns a row for 0.45 ns an element of
+# cross_entropy with 10 classes, 0.22 to 0.27 ns with 1000 (AMD EPYC, Zen 4, 2026-12-01).
 TALLY_ELEMENTS = 16
 
 # ------------------------------ the order of sums: changing these changes results ------------------------------

@@ -5,7 +5,7 @@ from numba import njit
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import get, put
-from nbloss.kernels.cpu.simd.pointers import min_int, pointer
+from nbloss.kernels.cpu.simd.pointers import max_int, min_int, pointer
 
 
 @njit(**INLINE)
@@ -51,7 +51,7 @@ def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins, counts, t
                 continue
             scaled = value * bins
             b = np.int64(scaled)
-            b = min_int(b - np.int64(b == scaled), bins - 1)
+            b = max_int(min_int(b - np.int64(b == scaled), bins - 1), 0)  # no number may lead out of the table
             _count(count, 1 + kinds + b, True)
             _count(count, 1 + kinds + bins + b, get(leads, p) != 0)
             total = get(high, 2 + b) + value

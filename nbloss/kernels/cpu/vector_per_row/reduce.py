@@ -213,12 +213,11 @@ def _largest_of_four(v):
 
 
 @njit(**INLINE)
-def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, own, soft, w, y, a, b):
-    """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak)``; with ``entropy`` (not None), q is the exponential.
+def _block(x, start, stop, m, keep, ahead, out, following, peak, above, entropy, own, soft, w, y, a, b):
+    """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak, above)``; with ``entropy``, q is the exponential.
 
-    With ``own``, a logit, the second number is how many are larger.
-
-    Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``. The last vector of a row overlaps the
+    Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``, and with ``own``, a logit, ``above`` with
+    the number of larger ones: whole numbers, which need no sum of float64 below 2**24 per lane. The last vector of a row overlaps the
     one before it. Its lanes that are not new add 0.
     """
     width = lanes(x)
@@ -231,7 +230,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, own, s
         v = load_x4(x, j)
         t = v - m
         e = exp_scaled(t, None)
-        total = _count_above(v, own, None, total)
+        above = _count_above(v, own, None, above)
         if keep is not None:
             store(keep, j, e)
         if soft is not None:
@@ -248,7 +247,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, own, s
         v = load(x, j)
         t = v - m
         e = exp_scaled(t, None)
-        total = _count_above(v, own, None, total)
+        above = _count_above(v, own, None, above)
         if keep is not None:
             store(keep, j, e)
         if soft is not None:
@@ -261,7 +260,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, own, s
         v = load(x, stop - width)
         t = v - m
         e = exp_scaled(t, None)
-        total = _count_above(v, own, stop - j, total)
+        above = _count_above(v, own, stop - j, above)
         if keep is not None:
             store(keep, stop - width, e)
         if soft is not None:
@@ -269,7 +268,7 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, entropy, own, s
         if entropy is not None:
             gaps = _add_exp_times(last_lanes(e, stop - j), t, y, stop - width, gaps)
         even = even + last_lanes(e, stop - j)
-    return promote(even + odd), promote(total), promote(gaps), peak
+    return promote(even + odd), promote(total), promote(gaps), peak, above
 
 
 @njit(**INLINE)
@@ -283,17 +282,19 @@ def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, own, soft, 
     """
     zero = promote(splat(x, 0.0))
     sums, total, gaps = zero, zero, zero
-    peak, block = splat(x, -np.inf), splat(x, 0.0)
+    peak, block, above = splat(x, -np.inf), splat(x, 0.0), splat(x, 0.0)
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         before = peak
-        block_sums, block_total, block_gaps, peak = _block(
-            x, start, stop, m, keep, ahead, out, following, peak, entropy, own, soft, w, y, a, b
+        block_sums, block_total, block_gaps, peak, above = _block(
+            x, start, stop, m, keep, ahead, out, following, peak, above, entropy, own, soft, w, y, a, b
         )  # fmt: skip
         sums = sums + block_sums
         total, gaps = total + block_total, gaps + block_gaps
         if entropy is not None:
             block = select(less(before, peak), splat(x, start // SUM_BLOCK_CLASSES), block)
+    if own is not None:
+        total = promote(above)
     whole = n // (4 * lanes(x)) * (4 * lanes(x))
     top = cast(x, _max_from(following, n, whole, repeat_x4(peak)))
     if entropy is None or n <= SUM_BLOCK_CLASSES:
