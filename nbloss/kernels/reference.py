@@ -258,6 +258,11 @@ def weigh(values, sample_weight, out):
         out[...] = np.where(sample_weight == 0, 0, values * sample_weight)
 
 
+def scatter_rows(x, rows, factors, after, out, out_rows):
+    with np.errstate(all="ignore"):
+        np.add.at(out, out_rows, factors[:, None] * x[rows] * out.dtype.type(after))
+
+
 def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
     return tallied(log_prob, entropy, rank, confidence, is_argmax, top_k, bins)
 
