@@ -77,19 +77,23 @@ class Gradients:
         if self.sum_of_bias is not None:
             self.sum_of_bias += np.matmul(np.ones(chunk.size, logits.dtype), logits)
             if at_target is not None:
-                self.sum_of_bias[at_target.columns] += at_target.sums(at_target.values)
+                self.sum_of_bias += np.bincount(at_target.outputs, at_target.values, self.problem.outputs)
         if self.of_weight is not None:
             self._add_weight(logits, x, at_target)
 
     def _add_input(self, chunk, logits, at_target):
-        result = np.matmul(logits, self.layer)
+        rows = np.asarray(self._rows_of_input())
+        in_place = not self.accumulate and isinstance(chunk.rows, slice) and rows.dtype == logits.dtype and rows.flags.carray
+        result = np.matmul(logits, self.layer, out=rows[chunk.rows] if in_place else None)
         if at_target is not None:
-            moved = self.layer[at_target.outputs]
-            moved *= at_target.values[:, None]
-            result += moved if self.problem.inner == 1 else moved.reshape(chunk.size, self.problem.inner, -1).sum(axis=1)
+            several = self.problem.inner > 1  # terms of one row, whose own sum is more accurate than adding each to the product
+            terms = np.zeros_like(result) if several else result
+            at_target.scatter(self.layer, at_target.outputs, 1.0, terms, at_target.rows)
+            if several:
+                result += terms
         result *= self.down
-        rows = self._rows_of_input()
-        rows[chunk.rows] = result + rows[chunk.rows] if self.accumulate else result
+        if not in_place:
+            rows[chunk.rows] = result + rows[chunk.rows] if self.accumulate else result
 
     def _rows_of_input(self):
         return self.of_input[None] if self.of_input.ndim == 1 else self.of_input
@@ -103,17 +107,11 @@ class Gradients:
                 some = self.sum[start : start + TILE_OUTPUTS]
                 tile = self.tile[: len(some)]
                 np.matmul(logits[:, start : start + TILE_OUTPUTS].T, x, out=tile)
-                some += self._as_in_sum(tile)
+                if self.accumulate:  # the sum is then in the caller's numbers, otherwise in 2^k times them
+                    tile *= self.down
+                some += tile
         if at_target is not None:
-            moved = x[at_target.rows]
-            moved *= at_target.values[:, None]
-            self.sum[at_target.columns] += self._as_in_sum(at_target.sums(moved))
-
-    def _as_in_sum(self, products):
-        """Products times what the sum is in: the numbers that the caller gets if these are added to, otherwise 2^k times them."""
-        if self.accumulate:
-            products *= self.down
-        return products
+            at_target.scatter(x, at_target.rows, float(self.down) if self.accumulate else 1.0, self.sum, at_target.outputs)
 
     def finish(self):
         """Write the sums that are not in the caller's arrays, and zeros for the rows that do not count."""
@@ -139,15 +137,12 @@ class _AtTarget:
 
     def __init__(self, problem, chunk, logits):
         target = problem.class_numbers[chunk.positions]
-        self.rows = np.repeat(np.arange(chunk.size), problem.inner)
-        self.outputs = target * problem.inner + np.tile(np.arange(problem.inner), chunk.size)
+        self.rows = np.repeat(np.arange(chunk.size, dtype=np.int64), problem.inner)
+        self.outputs = target * problem.inner + np.tile(np.arange(problem.inner, dtype=np.int64), chunk.size)
         self.values = logits[self.rows, self.outputs]
         logits[self.rows, self.outputs] = 0
-        self.order = np.argsort(self.outputs, kind="stable")
-        in_order = self.outputs[self.order]
-        self.starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
-        self.columns = in_order[self.starts]  # the outputs that are a target, each once
+        self._add_rows = problem.backend.kernels.scatter_rows
 
-    def sums(self, values):
-        """The sums of the values of positions over those of equal outputs, in the order of rows."""
-        return np.add.reduceat(values[self.order], self.starts, axis=0)
+    def scatter(self, source, rows, after, into, into_rows):
+        """Add rows of a matrix, times the gradients and ``after``, to rows of another one, in the order of positions."""
+        self._add_rows(source, rows, self.values, after, into, into_rows)

@@ -53,6 +53,8 @@ lse, ...      (positions,)        statistics, one number per position: of the co
 ``row_scale``                     scale = hit w[target] sample_weight, spread = share sample_weight, 0 where ignored. Gives the sum of
                                   w[target] sample_weight, how many targets are out of range, and where the first one is. A scale of
                                   one number is set to ``hit``: it is right if the sum equals the number of positions
+``scatter_rows`` (CPU)            out[out_rows[k]] += after (factors[k] x[rows[k]]) for k = 0, 1, ...; x and ``out`` are
+                                  (rows, columns) of the computed type, ``out`` in C order
 ``tally`` (CPU)                   counts and sums over the rows of ``evaluation``
 ``weigh``                         out = sample_weight values, 0 where the weight is 0; ``values`` are per position or 1
 ``row_sum``                       sum over positions in float64, the same bits for any number of threads
@@ -85,6 +87,7 @@ KERNELS = (
     "row_scale",
     "row_sum",
     "rows",
+    "scatter_rows",
     "softmax",
     "softmax_backward",
     "tally",

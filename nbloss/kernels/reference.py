@@ -25,6 +25,7 @@ from nbloss.kernels.reference_rows import (
     tallied,
     three_axes,
     upstream_column,
+    weighted,
     write,
 )
 
@@ -84,13 +85,8 @@ def nll_backward(target, mask, scale, upstream, out):
     write(np.where(scale[:, None] == 0, 0, gradient), out)
 
 
-def _weighted(y, w):
-    """Rows of w y; y without class weights."""
-    return rows_of(y) if w is None else rows_of(y) * w
-
-
 def nll_soft(logp, y, w, loss):
-    q = _weighted(y, w)
+    q = weighted(y, w)
     with np.errstate(all="ignore"):
         loss[...] = -np.where(q == 0, 0, q * rows_of(logp)).sum(axis=1)
 
@@ -98,7 +94,7 @@ def nll_soft(logp, y, w, loss):
 def nll_soft_backward(y, w, upstream, out):
     with np.errstate(all="ignore"):
         g = upstream[:, None]
-        write(np.where(g == 0, 0, -(_weighted(y, w) * g)), out)
+        write(np.where(g == 0, 0, -(weighted(y, w) * g)), out)
 
 
 # ------------------------------ cross entropy ------------------------------
@@ -186,7 +182,7 @@ def mapped_hessian(x, v, options, hessian, gradient, out):
 def row_mass(y, w, a, b, classes, scale, spread, mass):
     total = WIDE(classes) if w is None else w.astype(WIDE).sum()
     with np.errstate(all="ignore"):
-        mass[...] = scale + spread * total if y is None else _weighted(y, w).sum(axis=1) * a + b * total
+        mass[...] = scale + spread * total if y is None else weighted(y, w).sum(axis=1) * a + b * total
 
 
 def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, entropy):
@@ -256,6 +252,11 @@ def row_scale(target, mask, wide, weight, sample_weight, classes, ignore_index, 
 def weigh(values, sample_weight, out):
     with np.errstate(all="ignore"):
         out[...] = np.where(sample_weight == 0, 0, values * sample_weight)
+
+
+def scatter_rows(x, rows, factors, after, out, out_rows):
+    with np.errstate(all="ignore"):
+        np.add.at(out, out_rows, factors[:, None] * x[rows] * out.dtype.type(after))
 
 
 def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):

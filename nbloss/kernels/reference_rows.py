@@ -18,6 +18,11 @@ def rows_of(array):
     return np.moveaxis(array, 1, 2).astype(WIDE, order="C").reshape(array.shape[0] * array.shape[2], array.shape[1])
 
 
+def weighted(y, w):
+    """Rows of w y; y without class weights."""
+    return rows_of(y) if w is None else rows_of(y) * w
+
+
 def write(rows, out):
     """Write rows into an (outer, C, inner) view, rounded to its type."""
     array = np.moveaxis(rows.reshape(out.shape[0], out.shape[2], out.shape[1]), 2, 1)

@@ -18,7 +18,7 @@ SUITES = [
     "functional/test_lse_square_scale.py", "functional/test_softcap.py", "functional/test_focal_loss.py", "functional/test_distillation.py",
     "functional/test_second_order.py", "functional/test_mapped_hessian.py",
     "functional/test_errors.py", "functional/test_errors_out.py", "modules/test_modules.py",
-    "test_evaluate.py", "kernels/cpu/test_evaluation.py",
+    "test_evaluate.py", "kernels/cpu/test_evaluation.py", "kernels/cpu/test_scatter.py",
 ]  # fmt: skip
 
 

@@ -28,6 +28,8 @@ from nbloss.kernels.cpu.tuning import (
     NONTEMPORAL_MIN_ITEMSIZE,
     RUNS_MAX_CLASSES,
     RUNS_MIN_POSITIONS,
+    SCATTER_COLUMNS,
+    SCATTER_SPEED,
     SUM_GROUP_ROWS,
     SUM_RUN_ROWS,
     TALLY_ELEMENTS,
@@ -233,6 +235,13 @@ def _per_target(module, function, elements, multiple, why):
 ROW_SCALE = _per_target("targets", "row_scale", 1, SUM_GROUP_ROWS, "checks targets and looks up weights")
 ROW_SUM = _per_target("sums", "row_sum", 1, SUM_GROUP_ROWS, "adds losses in a fixed order")
 TALLY = _per_target("tally", "tally", TALLY_ELEMENTS, SUM_GROUP_ROWS, "counts evaluated rows, and adds in a fixed order")
+
+
+def scatter_rows(terms):
+    """The Choice for adding so many rows to others, whose cost is per term; its positions are columns."""
+    return _per_target("scatter", "scatter_rows", terms // SCATTER_SPEED, SCATTER_COLUMNS, "adds rows to others in a fixed order")
+
+
 NLL = _per_target("nll", "nll", TARGET_READ_ELEMENTS, 64, "one logit per target")
 
 

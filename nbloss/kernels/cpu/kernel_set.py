@@ -222,6 +222,14 @@ def tally(log_prob, entropy, rank, confidence, is_argmax, top_k, bins):
     return counts.reshape(-1, width).sum(axis=0), totals.reshape(-1, 2 + bins)
 
 
+def scatter_rows(x, rows, factors, after, out, out_rows):
+    """out[out_rows[k]] += after (factors[k] x[rows[k]]), in the order of k; the same bits for any number of threads.
+
+    x may have any strides; ``out`` is in C order. ``after`` is a Python float, ``rows`` and ``out_rows`` are of int64.
+    """
+    run(choose.scatter_rows(rows.size), (out.dtype,), (x, rows, factors, after, out, out_rows), {"out"}, out.shape[1])
+
+
 def weigh(values, sample_weight, out):
     """out = sample_weight * values, and 0 where the sample weight is 0: an operation per position, for which NumPy is fast enough."""
     with np.errstate(all="ignore"):
