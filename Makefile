@@ -19,7 +19,7 @@ fuzz: .venv-test/ready
 	NBLOSS_FUZZ=everything NBLOSS_FUZZ_CASES=100000 .venv-test/bin/python -m pytest -n auto tests/system/test_fuzz.py -k new_cases
 
 big: .venv-test/ready
-	.venv-test/bin/python -m pytest -m big --durations=0 tests/system/test_big.py
+	.venv-test/bin/python -m pytest -m big --durations=0 tests/system/test_big.py tests/test_evaluate.py
 
 test-free-threaded: .venv-free-threaded/ready
 	.venv-free-threaded/bin/python -m pytest tests/kernels/cpu/compile/test_threads.py tests/test_fork_safety.py \
@@ -35,6 +35,7 @@ figures: .venv-bench/ready
 	.venv-bench/bin/python -m nbloss bench --options --json docs/options.json --fill docs/bench-options.md
 	.venv-bench/bin/python -m nbloss bench --interop --json docs/interop.json --fill docs/bench-interop.md
 	.venv-bench/bin/python -m nbloss bench --linear --json docs/linear.json --fill docs/bench-linear.md
+	.venv-bench/bin/python -m nbloss bench --evaluate --json docs/evaluate.json --fill docs/bench-evaluate.md
 	.venv-bench/bin/python -m nbloss bench --variants --json docs/variants.json --png docs/variants.png --fill docs/performance.md
 
 asv: .venv-bench/ready
