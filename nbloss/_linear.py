@@ -15,7 +15,7 @@ from nbloss._linear_gradients import Gradients
 from nbloss._options import checked_bytes
 from nbloss._problem import Problem, output_array
 
-MIN_ROWS, FULL_BYTES = 384, 16 << 20  # a chunk is not larger than both: fewer rows make the products slower, more do not make them faster
+MIN_ROWS, FULL_BYTES = 384, 8 << 20  # a chunk is not larger than both: fewer rows make the products slower, more do not make them faster
 NAMES = "input", "linear_weight", "linear_bias"
 # The statistics in the order of the kernel, and their dtypes; None: that of the loss.
 STATS = {"lse": None, "log_prob": None, "argmax": np.dtype(np.int64), "correct": np.dtype(np.bool_), "entropy": None}
