@@ -21,7 +21,7 @@ ignore_index : int, default -100
 class Stats(NamedTuple):
     """One number per row of logits: what `cross_entropy_stats` returns.
 
-    Attributes
+    Parameters
     ----------
     lse : floating or ndarray
         The log-sum-exp, log sum_c exp(x_c).

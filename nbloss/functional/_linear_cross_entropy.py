@@ -70,7 +70,7 @@ LinearGradients
 class LinearGradients(NamedTuple):
     """The loss and its gradients: what `linear_cross_entropy_value_and_grad` returns. None for a gradient that was not asked for.
 
-    Attributes
+    Parameters
     ----------
     loss : floating or ndarray
         The loss.
