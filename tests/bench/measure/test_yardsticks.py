@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nbloss.bench.evaluate import OPERATIONS as EVALUATE_OPERATIONS
 from nbloss.bench.interop import OPERATIONS as INTEROP_OPERATIONS
 from nbloss.bench.linear import OPERATIONS as LINEAR_OPERATIONS
 from nbloss.bench.measure.yardsticks import NO_PEERS, YARDSTICK, YARDSTICKS
@@ -20,5 +21,5 @@ def test_the_memory_baselines_copy_and_read_everything(shape, dtype):
 
 
 def test_every_operation_has_a_memory_baseline():
-    assert set(YARDSTICK) == {*OPERATIONS, *OPTION_OPERATIONS, *INTEROP_OPERATIONS, *LINEAR_OPERATIONS}
+    assert set(YARDSTICK) == {*OPERATIONS, *OPTION_OPERATIONS, *INTEROP_OPERATIONS, *LINEAR_OPERATIONS, *EVALUATE_OPERATIONS}
     assert set(YARDSTICK.values()) == set(NO_PEERS)
