@@ -37,7 +37,9 @@ def blocks(text):
 
 
 def pages_with_blocks():
-    pages = (page for page in sorted(DOCS.rglob("*.md")) if page.name not in NOT_HERE and page.parent.name != "interop")
+    pages = (
+        page for page in sorted(DOCS.rglob("*.md")) if page.relative_to(DOCS).as_posix() not in NOT_HERE and page.parent.name != "interop"
+    )
     return [page for page in pages if blocks(page.read_text(encoding="utf-8"))]
 
 
