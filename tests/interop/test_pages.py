@@ -1,11 +1,11 @@
 """docs/interop/: the code of each page runs from top to bottom, and each page begins with a block that one can copy."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pages
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -18,32 +18,17 @@ LIBRARIES = {
 MODULES = ["torch", "jax", "autograd", "boosting", "dask", "mpi"]
 
 
-def blocks(page):
-    """The lines before each block of a page, and its code."""
-    text = page.read_text(encoding="utf-8")
-    return [(text.count("\n", 0, found.start()) + 1, found[1]) for found in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S)]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs(page):
+def test_the_code_of_a_page_runs(page, tmp_path):
     for library in LIBRARIES.get(page.stem, [page.stem]):
         pytest.importorskip(library)
-    code = "".join("\n" * (line - text.count("\n")) + block for line, block, text in _spaced(page))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ.copy(), timeout=300)
-    assert done.returncode == 0, done.stderr
-
-
-def _spaced(page):
-    """The line, the code of each block, and all code before it with its empty lines, so that an error names the page's line."""
-    before = ""
-    for line, block in blocks(page):
-        yield line, block, before
-        before += "\n" * (line - before.count("\n")) + block
+    pages.run(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_begins_with_ten_lines_to_copy(page):
-    line, first = blocks(page)[0]
+    kind, line, first = pages.blocks(page.read_text(encoding="utf-8"))[0]
+    assert kind == "python"
     assert line <= 8
     assert 4 <= len([text for text in first.splitlines() if text.strip()]) <= 14
 

@@ -4,11 +4,11 @@ The functions come from the page itself. The formulas below are written once mor
 numerically.
 """
 
-import doctest
 import re
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 import reference
 from reference import WIDE
@@ -27,38 +27,25 @@ floats = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def blocks():
-    """The kind, the text and the line of each block of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    found = re.finditer(r"^```(python|pycon)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [(block[1], block[2], text.count("\n", 0, block.start()) + 1) for block in found]
+    return pages.blocks(PAGE.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def recipe():
     """The page's functions by name."""
     names = {"np": np, "F": F}
-    for kind, text, line in blocks():
+    for kind, line, text in blocks():
         if kind == "python":
             exec(compile("\n" * line + text, PAGE, "exec"), names)
     return names
 
 
-def test_every_example_of_the_page_prints_what_it_says():
-    names, attempted = {}, 0
-    for kind, text, line in blocks():
-        if kind == "python":
-            exec(compile("\n" * line + text, PAGE, "exec"), names)
-            continue
-        examples = doctest.DocTestParser().get_doctest(text, names, PAGE.name, str(PAGE), line)
-        result = doctest.DocTestRunner().run(examples, clear_globs=False)
-        names = examples.globs  # get_doctest copies them
-        assert result.failed == 0
-        attempted += result.attempted
-    assert attempted >= 50
+def test_every_example_of_the_page_prints_what_it_says(tmp_path):
+    assert pages.run(PAGE, tmp_path) >= 50
 
 
 def test_every_recipe_has_a_check(recipe):
-    shown = "".join(text for kind, text, _ in blocks() if kind == "pycon")
+    shown = "".join(text for kind, _, text in blocks() if kind == "pycon")
     defined = {name for name in recipe if name not in ("np", "F", "__builtins__")}
     assert defined >= {name for name, _ in ROW_MAPS}
     assert {name for name in defined if not re.search(rf"\b{name}\b", shown)} == set()
