@@ -254,8 +254,7 @@ def evaluate(
             for index in _blocks(x.shape[:-1], room) if x.size else ():
                 part = x[index]
                 note = "" if target is not None else f" of all batches (batch {number})"
-                found = scorer.score(part, y[index], before, note)
-                result = result + found if before else found
+                result += scorer.score(part, y[index], before, note)
                 before, done = before + y[index].size, done + part.nbytes
                 report(done, total)
     except KeyboardInterrupt as interrupt:

@@ -32,6 +32,7 @@ class Gradients:
             self.in_place = self.of_weight.dtype == problem.dtype and self.of_weight.flags.carray
             whole = np.asarray(self.of_weight) if self.in_place else self._start_of_sum()
             self.sum = whole.reshape(layer.shape)
+            self.to_sum = self.down if accumulate else problem.dtype.type(1)  # the caller's sum is not multiplied by 2^k, ours is
             self.tile = np.empty((min(TILE_OUTPUTS, layer.shape[0]), layer.shape[1]), problem.dtype)
         self.sum_of_bias = None if self.of_bias is None else np.zeros(problem.outputs)
 
@@ -107,11 +108,11 @@ class Gradients:
                 some = self.sum[start : start + TILE_OUTPUTS]
                 tile = self.tile[: len(some)]
                 np.matmul(logits[:, start : start + TILE_OUTPUTS].T, x, out=tile)
-                if self.accumulate:  # the sum is then in the caller's numbers, otherwise in 2^k times them
-                    tile *= self.down
+                if self.to_sum != 1:
+                    tile *= self.to_sum
                 some += tile
         if at_target is not None:
-            at_target.scatter(x, at_target.rows, float(self.down) if self.accumulate else 1.0, self.sum, at_target.outputs)
+            at_target.scatter(x, at_target.rows, float(self.to_sum), self.sum, at_target.outputs)
 
     def finish(self):
         """Write the sums that are not in the caller's arrays, and zeros for the rows that do not count."""

@@ -141,6 +141,11 @@ def train(network, data, epochs, rng, device, history):
         bar.write(f"{line}  test accuracy {history.test_accuracy[-1]:.2%}", file=sys.stdout)
 
 
+def percent_wrong(accuracy, count):
+    """The wrong ones of ``count`` digits in percent, for a logarithmic axis: none is half a digit."""
+    return max(100 * (1 - accuracy), 50 / count)
+
+
 def draw(path, history, network, test_x, test_y):
     """Draw the picture: loss, errors, and test digits, mistakes first."""
     logits = network.forward(test_x)
@@ -161,8 +166,8 @@ def draw(path, history, network, test_x, test_y):
         # A run that was stopped in its first epoch has one point, and a line would not show it.
         marker = "o" if len(history.train_loss) < 15 else None
         loss_axes, error_axes = curves.subplots(2, 1, sharex=True)
-        # The errors, and not the accuracy: on a logarithmic axis every epoch shows. A run without a mistake has 0, drawn at half a digit.
-        errors = [max(100 * (1 - a), 50 / len(test_y)) for a in history.test_accuracy]
+        # The errors, and not the accuracy: on a logarithmic axis every epoch shows.
+        errors = [percent_wrong(a, len(test_y)) for a in history.test_accuracy]
         loss_axes.semilogy(history.train_loss, color=BLUE, lw=2, marker=marker, ms=4)
         loss_axes.set_title("training loss (cross entropy, logarithmic axis)", loc="left", color=BLUE)
         error_axes.semilogy(errors, color=GREEN, lw=2, marker=marker, ms=4)
@@ -170,8 +175,8 @@ def draw(path, history, network, test_x, test_y):
         error_axes.set(xlabel="epoch")
         error_axes.xaxis.get_major_locator().set_params(integer=True)
         last, last_loss = len(history.train_loss) - 1, history.train_loss[-1]
-        last_error = max(100 * (1 - final), 50 / len(test_y))
-        ends = (loss_axes, last_loss, f"{last_loss:.3f}", BLUE), (error_axes, last_error, f"{100 * (1 - final):.1f}%", GREEN)
+        end_of_errors = error_axes, percent_wrong(final, len(test_y)), f"{100 * (1 - final):.1f}%", GREEN
+        ends = (loss_axes, last_loss, f"{last_loss:.3f}", BLUE), end_of_errors
         for axes, height, text, color in ends:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))  # a short run may cross no power of ten
             axes.yaxis.set_major_formatter("{x:g}")
