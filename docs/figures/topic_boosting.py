@@ -5,9 +5,10 @@ python docs/figures/topic_boosting.py          needs lightgbm, scikit-learn and 
 
 import lightgbm as lgb
 import numpy as np
+from canvas import panels, save
 from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
-from topics import BLUE, RED, panels, save
+from topics import BLUE, RED
 
 import nbloss.functional as F
 from examples.boosting_noisy_labels import ROUNDS, SETTINGS, corrupted

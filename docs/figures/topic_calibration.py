@@ -4,10 +4,11 @@ python docs/figures/topic_calibration.py          needs scikit-learn and matplot
 """
 
 import numpy as np
+from canvas import panels, save
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
-from topics import BLUE, GREY, RED, panels, save
+from topics import BLUE, GREY, RED
 
 import nbloss
 from examples.temperature import fit_temperature

@@ -6,9 +6,10 @@ python docs/figures/topic_distillation.py          needs scikit-learn and matplo
 from functools import partial
 
 import numpy as np
+from canvas import panels, save
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from topics import BLUE, GREY, RED, panels, save
+from topics import BLUE, GREY, RED
 
 import nbloss.functional as F
 from examples.distillation import logits, network, train

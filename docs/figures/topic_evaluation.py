@@ -6,7 +6,8 @@ python docs/figures/topic_evaluation.py          needs matplotlib; measures with
 import tracemalloc
 
 import numpy as np
-from topics import BLUE, RED, panels, save
+from canvas import panels, save
+from topics import BLUE, RED
 
 import nbloss
 

@@ -4,7 +4,8 @@ python docs/figures/topic_language_models.py          needs matplotlib; writes t
 """
 
 import numpy as np
-from topics import BLUE, GREY, RED, panels, save
+from canvas import panels, save
+from topics import BLUE, GREY, RED
 
 import nbloss.functional as F
 from examples.char_lm import CONTEXT, HIDDEN, IGNORE, WIDTH, forward, sentences, step

@@ -4,7 +4,8 @@ python docs/figures/topic_policy_gradients.py          needs matplotlib; writes 
 """
 
 import numpy as np
-from topics import BLUE, RED, panels, save
+from canvas import panels, save
+from topics import BLUE, RED
 
 import nbloss.functional as F
 from examples.policy_gradient import HIDDEN, LARGEST, RATE, masked_logits, play

@@ -4,8 +4,9 @@ python docs/figures/topic_segmentation.py          needs matplotlib; writes topi
 """
 
 import numpy as np
+from canvas import panels, save
 from matplotlib.colors import ListedColormap
-from topics import BLUE, RED, panels, save
+from topics import BLUE, RED
 
 import nbloss.functional as F
 from examples.segmentation import pictures, train
