@@ -55,8 +55,8 @@ def main():
     axes.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20], ["0.2", "0.5", "1", "2", "5", "10", "20"])
     axes.set_yticks([], minor=True)
     machine = data["machine"]
-    axes.set_title(f"Loss and gradient, float32, {machine['processor']}, {machine['cpus']} CPUs", loc="left", fontsize=9, color=GREY)
-    axes.legend(frameon=False, fontsize=9, ncols=2)
+    axes.set_title(f"Loss and gradient, float32\n{machine['processor']}, {machine['cpus']} CPUs", loc="left", color=GREY)
+    figure.legend(loc="outside lower center", ncols=3)
     save(figure, "classes")
 
 

@@ -36,7 +36,7 @@ def main():
         axes.semilogy(MARGINS, values, color=colour, linewidth=1.8, label=name)
     axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
     axes.set(xlabel="margin: the target's logit above the others", ylabel="largest relative error of the loss", ylim=(1e-8, 100))
-    axes.legend(frameon=False, loc="upper left", fontsize=8.5)
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.36))
     save(figure, "confident")
 
 

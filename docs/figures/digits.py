@@ -81,7 +81,7 @@ LIBRARIES = {  # name -> its results, colour, line, width
 def main():
     x = rows()
     y = np.zeros(len(x), np.int64)
-    figure, both = panels(rows=2, height=6.2, sharex=True)
+    figure, both = panels(rows=2, height=5.6, sharex=True)
     right = exact(x)
     for name, (results, colour, line, width) in LIBRARIES.items():
         for panel, found, wanted in zip(both, results(x, y), right, strict=True):
@@ -89,16 +89,16 @@ def main():
             worst = error.reshape(len(MARGINS), ROWS).max(1)
             panel.semilogy(MARGINS, np.maximum(worst, EXACT_BELOW), line, color=colour, linewidth=width, label=name)
     for panel, title in zip(both, ("loss", "gradient at the target"), strict=True):
-        panel.set_title(title, loc="left", fontsize=10, weight="bold")
+        panel.set_title(title, loc="left", weight="bold")
         panel.set(ylim=(EXACT_BELOW, 30), ylabel="largest relative error")
         panel.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1], ["1e-8", "1e-6", "1e-4", "1 %", "100 %"])
         panel.set_yticks([], minor=True)
         panel.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         panel.axvline(SUBNORMAL, color=GREY, linewidth=0.8, linestyle=":")
-    both[0].text(SUBNORMAL - 0.8, 1e-6, "the loss becomes a subnormal\nfloat32: it has fewer digits", fontsize=8, color=GREY, ha="right")
-    both[0].text(50, 1.6, "no digit is right", fontsize=8, color=GREY, ha="center")
+    both[0].text(SUBNORMAL - 0.8, 1e-6, "the loss becomes a subnormal\nfloat32: it has fewer digits", fontsize=9, color=GREY, ha="right")
+    both[0].text(50, 1.6, "no digit is right", fontsize=9, color=GREY, ha="center")
     both[1].set(xlabel="margin: the target's logit above the largest other logit", xlim=(0, 100))
-    both[0].legend(frameon=False, fontsize=9, loc="center", bbox_to_anchor=(0.55, 0.6), ncols=2)
+    both[0].legend(loc="center", bbox_to_anchor=(0.55, 0.6), ncols=2)
     save(figure, "digits")
 
 

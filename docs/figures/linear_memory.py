@@ -45,7 +45,7 @@ def main():
     figure, axes = panels(height=4.2)
     results = [4 * data["features"] * (count + data["rows"]) for count in classes]
     axes.fill_between(classes, [n / 2**20 for n in results], 1, color="#edf2f7", zorder=0)
-    axes.text(1.6e4, 2.4, "the gradients that the call returns", fontsize=8.5, color=GREY, ha="center")
+    axes.text(1.6e4, 2.4, "the gradients that the call returns", fontsize=9, color=GREY, ha="center")
     for name, (label, (colour, marker), shift) in DRAWN.items():
         points = [(count, found / 2**20) for count, found in zip(classes, data["bytes"][name], strict=True) if found]
         x, y = zip(*points, strict=True)
@@ -53,16 +53,14 @@ def main():
             x, y, color=colour, marker=marker, markersize=6, markeredgecolor="white", lw=2.4 if name == "nbloss" else 1.4, label=label
         )
         size = f"{y[-1]:.0f} MiB" if y[-1] < 1024 else f"{y[-1] / 1024:.1f} GiB"
-        axes.annotate(
-            size, (x[-1], y[-1]), (9, shift), textcoords="offset points", va="center", color=colour, fontsize=9, annotation_clip=False
-        )
+        axes.annotate(size, (x[-1], y[-1]), (9, shift), textcoords="offset points", va="center", color=colour, annotation_clip=False)
     axes.set(xscale="log", yscale="log", xlim=(900, 2.6e5), ylim=(1.5, 8192), ylabel="memory of one call")
     axes.set_xticks(classes, [f"{count:,}" for count in classes])
     axes.set_xticks([], minor=True)
     axes.set_yticks([2, 8, 32, 128, 512, 2048, 8192], ["2 MiB", "8 MiB", "32 MiB", "128 MiB", "512 MiB", "2 GiB", "8 GiB"])
     axes.set_yticks([], minor=True)
-    axes.set_xlabel(f"classes ({data['rows']:,} rows of {data['features']} features, float32; loss and both gradients)")
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    axes.set_xlabel(f"classes\n{data['rows']:,} rows of {data['features']} features, float32; loss and both gradients")
+    axes.legend(loc="upper left")
     save(figure, "linear_memory")
 
 

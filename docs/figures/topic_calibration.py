@@ -24,10 +24,10 @@ def main():
         one.bar(middle[some], bins.accuracy[some], 0.09, color=BLUE, label="accuracy")
         one.vlines(middle[some], bins.accuracy[some], bins.confidence[some], color=RED, lw=3, label="difference to the confidence")
         one.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-        one.set_title(f"{name}: calibration error {result.calibration_error:.1%}")
+        one.set_title(f"{name}\ncalibration error {result.calibration_error:.1%}")
         one.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("accuracy of the bin")
-    axes[0].legend(loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save(figure, "topic_calibration")
 
 

@@ -37,7 +37,7 @@ def main():
     axes.set(xscale="log", xlabel="digits with a label", ylabel="test accuracy, %")
     axes.set_xticks(LABELS, LABELS)
     axes.set_xticks([], minor=True)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend()
     save(figure, "topic_distillation")
 
 
