@@ -40,21 +40,21 @@ def play(rng, params):
     return positions, actions, won[games], (won > 0).mean()
 
 
-def main(steps):
-    rng = np.random.default_rng(0)
+def shares(rng, steps, baseline=True):
+    """Train a policy, and yield the part of the games that it wins at each step."""
     params = [rng.normal(0, s[0] ** -0.5, s).astype(np.float32) for s in ((3 * LARGEST + 3, HIDDEN), (HIDDEN, 3 * LARGEST))]
-    for step in range(steps + 1):
+    for _ in range(steps):
         positions, actions, won, share = play(rng, params)
-        if step % (steps // 5) == 0:
-            print(f"step {step:4}  games won {share:.1%}")
+        yield share
         logits, hidden, seen = masked_logits(params, positions)
-        _, grad = F.cross_entropy_value_and_grad(logits, actions, sample_weight=won - won.mean(), divisor=len(won))
-        grad_hidden = (grad @ params[1].T) * (hidden > 0)
+        _, grad = F.cross_entropy_value_and_grad(logits, actions, sample_weight=won - baseline * won.mean(), divisor=len(won))
+        params[0] -= RATE * seen.T @ ((grad @ params[1].T) * (hidden > 0))
         params[1] -= RATE * hidden.T @ grad
-        params[0] -= RATE * seen.T @ grad_hidden
-    print("learned" if share > 0.75 else "did not learn: the policy should win more than 75 % of the games")
-    return 0 if share > 0.75 else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(steps=100 if "--quick" in sys.argv else 200))
+    won = list(shares(np.random.default_rng(0), 101 if "--quick" in sys.argv else 201))
+    print(*(f"step {step:4}  games won {won[step]:.1%}" for step in range(0, len(won), 20)), sep="\n")
+    learned = np.mean(won[-10:]) > 0.7  # at first it wins half of the games; one step alone varies by 3 %
+    print("learned" if learned else "did not learn: the policy should win more than 70 % of the games")
+    sys.exit(0 if learned else 1)

@@ -14,7 +14,15 @@ def main():
 
     c.box(5, 25.8, 20, 1.7, "modules/, functional/", ["names and options of torch.nn and torch.nn.functional; docstrings"], BLUE)
     c.box(5, 22.4, 8.5, 2.2, "_fast_path", ["NumPy arrays, C order, class", "numbers, no unusual option"], GREEN)
-    c.box(15, 22.4, 10, 2.2, "_problem, _options", ["arguments -> (outer, C, inner) views,", "numbers per row; every argument error"], BLUE)
+    c.box(
+        15,
+        22.4,
+        10,
+        2.2,
+        "_general_path, _problem",
+        ["arguments -> (outer, C, inner) views,", "numbers per row; every argument error"],
+        BLUE,
+    )
     c.arrow((9.2, 25.7), (9.2, 24.7))
     c.note(9.5, 25.2, "tried first")
     c.arrow((13.6, 23.5), (14.9, 23.5), dashed=True)

@@ -8,13 +8,12 @@ of one size: `python -m nbloss bench scaling` has those.
 
 import json
 
-from canvas import FOLDER, GREY, plt
+from canvas import FOLDER, GREY, panels, save
 
-STYLES = {  # the colours of the pictures of times (nbloss/bench/report/picture.py)
-    "nbloss": ("#d95f02", "D"), "copy": ("#1b7f5c", "|"), "jax": ("#6b46c1", "^"), "torch.compile": ("#f08a8a", "s"),
-    "torch": ("#c53030", "o"), "numpy": ("#718096", "o"),
-}  # fmt: skip
-NAMES = {"copy": "baseline: a copy of the logits"}
+from nbloss.bench.report.picture import BASELINE, MEMORY, OURS, STYLES
+
+DRAWN = {"nbloss": (OURS, "D"), "copy": (MEMORY, "|")} | {name: STYLES[name] for name in ("jax", "torch.compile", "torch", "numpy")}
+NAMES = {"copy": f"{BASELINE}: a copy of the logits"}
 LEAST_LOGITS = 100_000  # smaller calls cost the call itself
 
 
@@ -38,8 +37,8 @@ def wanted(race):
 def main():
     data = json.loads((FOLDER.parent / "bench.json").read_text())
     races = [race for race in data["races"] if wanted(race)]
-    figure, axes = plt.subplots(figsize=(7.4, 4.4), layout="constrained")
-    for name, (colour, marker) in STYLES.items():
+    figure, axes = panels(height=4.4)
+    for name, (colour, marker) in DRAWN.items():
         classes, median, low, high = zip(*points(races, name), strict=True)
         style = {"ms": 10, "mew": 2.2} if marker == "|" else {"ms": 6, "mec": "white"}
         axes.plot(classes, median, color=colour, marker=marker, lw=2.4 if name == "nbloss" else 1.3, label=NAMES.get(name, name), **style)
@@ -55,14 +54,10 @@ def main():
     axes.set_xticks([], minor=True)
     axes.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20], ["0.2", "0.5", "1", "2", "5", "10", "20"])
     axes.set_yticks([], minor=True)
-    axes.grid(axis="y", color="#e2e8f0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     machine = data["machine"]
-    axes.set_title(f"Loss and gradient, float32, {machine['processor']}, {machine['cpus']} CPUs", loc="left", fontsize=9, color=GREY)
-    axes.legend(frameon=False, fontsize=9, ncols=2)
-    figure.savefig(FOLDER / "classes.svg", facecolor="white", metadata={"Date": None})
-    plt.close(figure)
+    axes.set_title(f"Loss and gradient, float32\n{machine['processor']}, {machine['cpus']} CPUs", loc="left", color=GREY)
+    figure.legend(loc="outside lower center", ncols=3)
+    save(figure, "classes")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ in float64.
 """
 
 import numpy as np
-from canvas import FOLDER, GREY, plt
+from canvas import GREY, panels, save
 
 F = np.float32
 MARGINS = np.linspace(1, 24, 93)
@@ -31,16 +31,13 @@ def main():
                 errors[name] = max(errors[name], abs(float(formula(x, x[0])) - exact) / exact)
         for name in FORMULAS:
             worst[name].append(errors[name])
-    figure, axes = plt.subplots(figsize=(7.4, 3.9))
+    figure, axes = panels(height=3.9)
     for (name, values), colour in zip(worst.items(), ["#b3402a", "#c98a1b", "#2466a8"], strict=True):
         axes.semilogy(MARGINS, values, color=colour, linewidth=1.8, label=name)
     axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
     axes.set(xlabel="margin: the target's logit above the others", ylabel="largest relative error of the loss", ylim=(1e-8, 100))
-    axes.legend(frameon=False, loc="upper left", fontsize=8.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(FOLDER / "confident.svg", facecolor="white", metadata={"Date": None})
-    plt.close(figure)
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.36))
+    save(figure, "confident")
 
 
 if __name__ == "__main__":

@@ -11,18 +11,15 @@ import jax
 import numpy as np
 import scipy.special
 import torch
-from canvas import FOLDER, GREY, plt
+from canvas import GREY, panels, save
 from sklearn._loss import HalfMultinomialLoss
 
 import nbloss.functional as F
+from nbloss.bench.report.picture import OURS, STYLES
 
 MARGINS, ROWS, CLASSES = np.arange(0, 100.5, 1), 50, 10
 EXACT_BELOW = 1e-8  # where the axis begins
 SUBNORMAL = 126 * np.log(2) + np.log(1 + 8 * (1 - np.exp(-1)))  # the margin at which the mean row has a loss of 2^-126
-STYLES = {  # the colours of the pictures of times (nbloss/bench/report/picture.py)
-    "nbloss": ("#d95f02", "-", 2.4), "NumPy": ("#718096", "-", 1.2), "SciPy": ("#4a5568", "--", 1.2), "PyTorch": ("#c53030", "-", 1.2),
-    "JAX": ("#6b46c1", "--", 1.2), "scikit-learn": ("#0e7490", ":", 1.8),
-}  # fmt: skip
 
 
 def rows():
@@ -74,35 +71,35 @@ def by_sklearn(x, y):
     return loss, grad[:, 0]
 
 
-LIBRARIES = {"nbloss": by_nbloss, "NumPy": by_numpy, "SciPy": by_scipy, "PyTorch": by_torch, "JAX": by_jax, "scikit-learn": by_sklearn}
+LIBRARIES = {  # name -> its results, colour, line, width
+    "nbloss": (by_nbloss, OURS, "-", 2.4), "NumPy": (by_numpy, STYLES["numpy"][0], "-", 1.2),
+    "SciPy": (by_scipy, STYLES["scipy"][0], "--", 1.2), "PyTorch": (by_torch, STYLES["torch"][0], "-", 1.2),
+    "JAX": (by_jax, STYLES["jax"][0], "--", 1.2), "scikit-learn": (by_sklearn, STYLES["sklearn"][0], ":", 1.8),
+}  # fmt: skip
 
 
 def main():
     x = rows()
     y = np.zeros(len(x), np.int64)
-    figure, panels = plt.subplots(2, 1, figsize=(7.4, 6.2), sharex=True, layout="constrained")
+    figure, both = panels(rows=2, height=5.6, sharex=True)
     right = exact(x)
-    for name, results in LIBRARIES.items():
-        for panel, found, wanted in zip(panels, results(x, y), right, strict=True):
+    for name, (results, colour, line, width) in LIBRARIES.items():
+        for panel, found, wanted in zip(both, results(x, y), right, strict=True):
             error = np.abs(found.astype(np.float64) - wanted) / np.abs(wanted)
             worst = error.reshape(len(MARGINS), ROWS).max(1)
-            colour, line, width = STYLES[name]
             panel.semilogy(MARGINS, np.maximum(worst, EXACT_BELOW), line, color=colour, linewidth=width, label=name)
-    for panel, title in zip(panels, ("loss", "gradient at the target"), strict=True):
-        panel.set_title(title, loc="left", fontsize=10, weight="bold")
+    for panel, title in zip(both, ("loss", "gradient at the target"), strict=True):
+        panel.set_title(title, loc="left", weight="bold")
         panel.set(ylim=(EXACT_BELOW, 30), ylabel="largest relative error")
         panel.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1], ["1e-8", "1e-6", "1e-4", "1 %", "100 %"])
         panel.set_yticks([], minor=True)
         panel.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         panel.axvline(SUBNORMAL, color=GREY, linewidth=0.8, linestyle=":")
-        panel.grid(axis="y", color="#e2e8f0", linewidth=0.6)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].text(SUBNORMAL - 0.8, 1e-6, "the loss becomes a subnormal\nfloat32: it has fewer digits", fontsize=8, color=GREY, ha="right")
-    panels[0].text(50, 1.6, "no digit is right", fontsize=8, color=GREY, ha="center")
-    panels[1].set(xlabel="margin: the target's logit above the largest other logit", xlim=(0, 100))
-    panels[0].legend(frameon=False, fontsize=9, loc="center", bbox_to_anchor=(0.55, 0.6), ncols=2)
-    figure.savefig(FOLDER / "digits.svg", facecolor="white", metadata={"Date": None})
-    plt.close(figure)
+    both[0].text(SUBNORMAL - 0.8, 1e-6, "the loss becomes a subnormal\nfloat32: it has fewer digits", fontsize=9, color=GREY, ha="right")
+    both[0].text(50, 1.6, "no digit is right", fontsize=9, color=GREY, ha="center")
+    both[1].set(xlabel="margin: the target's logit above the largest other logit", xlim=(0, 100))
+    both[0].legend(loc="center", bbox_to_anchor=(0.55, 0.6), ncols=2)
+    save(figure, "digits")
 
 
 if __name__ == "__main__":

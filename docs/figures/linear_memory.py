@@ -10,14 +10,16 @@ the features and the layer are not.
 import json
 import sys
 
-from canvas import FOLDER, GREY, plt
+from canvas import FOLDER, GREY, panels, save
+
+from nbloss.bench.report.picture import OTHERS, OURS, STYLES
 
 ROWS, FEATURES, CLASSES = 2048, 256, (1000, 4000, 16000, 50257, 128256)
-STYLES = {  # name in `bench --linear` -> label, colour, marker, the shift of its label in points
-    "torch": ("PyTorch: linear, then cross_entropy", "#c53030", "o", 5),
-    "jax": ("JAX, compiled", "#6b46c1", "^", -6),
-    "torch-512": ("PyTorch: chunks of 512 rows", "#d53f8c", "<", 7),
-    "nbloss": ("nbloss", "#d95f02", "D", -6),
+DRAWN = {  # name in `bench --linear` -> label, (colour, marker), the shift of its label in points
+    "torch": ("PyTorch: linear, then cross_entropy", STYLES["torch"], 5),
+    "jax": ("JAX, compiled", STYLES["jax"], -6),
+    "torch-512": ("PyTorch: chunks of 512 rows", OTHERS[0], 7),
+    "nbloss": ("nbloss", (OURS, "D"), -6),
 }
 DATA = FOLDER / "linear_memory.json"
 
@@ -27,7 +29,7 @@ def measure():
     from nbloss.bench.measure.memory import peak
 
     points = {}
-    for name in STYLES:
+    for name in DRAWN:
         points[name] = [peak("linear", name, f"{ROWS}x{FEATURES}x{count}") for count in CLASSES]
         print(name, points[name], flush=True)
     about = facts()
@@ -40,32 +42,26 @@ def main():
         measure()
     data = json.loads(DATA.read_text())
     classes = data["classes"]
-    figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
+    figure, axes = panels(height=4.2)
     results = [4 * data["features"] * (count + data["rows"]) for count in classes]
     axes.fill_between(classes, [n / 2**20 for n in results], 1, color="#edf2f7", zorder=0)
-    axes.text(1.6e4, 2.4, "the gradients that the call returns", fontsize=8.5, color=GREY, ha="center")
-    for name, (label, colour, marker, shift) in STYLES.items():
+    axes.text(1.6e4, 2.4, "the gradients that the call returns", fontsize=9, color=GREY, ha="center")
+    for name, (label, (colour, marker), shift) in DRAWN.items():
         points = [(count, found / 2**20) for count, found in zip(classes, data["bytes"][name], strict=True) if found]
         x, y = zip(*points, strict=True)
         axes.plot(
             x, y, color=colour, marker=marker, markersize=6, markeredgecolor="white", lw=2.4 if name == "nbloss" else 1.4, label=label
         )
         size = f"{y[-1]:.0f} MiB" if y[-1] < 1024 else f"{y[-1] / 1024:.1f} GiB"
-        axes.annotate(
-            size, (x[-1], y[-1]), (9, shift), textcoords="offset points", va="center", color=colour, fontsize=9, annotation_clip=False
-        )
+        axes.annotate(size, (x[-1], y[-1]), (9, shift), textcoords="offset points", va="center", color=colour, annotation_clip=False)
     axes.set(xscale="log", yscale="log", xlim=(900, 2.6e5), ylim=(1.5, 8192), ylabel="memory of one call")
     axes.set_xticks(classes, [f"{count:,}" for count in classes])
     axes.set_xticks([], minor=True)
     axes.set_yticks([2, 8, 32, 128, 512, 2048, 8192], ["2 MiB", "8 MiB", "32 MiB", "128 MiB", "512 MiB", "2 GiB", "8 GiB"])
     axes.set_yticks([], minor=True)
-    axes.set_xlabel(f"classes ({data['rows']:,} rows of {data['features']} features, float32; loss and both gradients)")
-    axes.grid(axis="y", color="#e2e8f0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
-    figure.savefig(FOLDER / "linear_memory.svg", facecolor="white", metadata={"Date": None})
-    plt.close(figure)
+    axes.set_xlabel(f"classes\n{data['rows']:,} rows of {data['features']} features, float32; loss and both gradients")
+    axes.legend(loc="upper left")
+    save(figure, "linear_memory")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ python docs/figures/topic_boosting.py          needs lightgbm, scikit-learn and 
 
 import lightgbm as lgb
 import numpy as np
+from canvas import panels, save
 from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
-from topics import BLUE, RED, panels, save
+from topics import BLUE, RED
 
 import nbloss.functional as F
 from examples.boosting_noisy_labels import ROUNDS, SETTINGS, corrupted
@@ -31,14 +32,12 @@ def main():
                 margins = model.predict(test_x, raw_score=True, num_iteration=count)
                 found[k, split, column] = F.cross_entropy(margins, noisy_y), 100 * (margins.argmax(1) == test_y).mean()
     figure, axes = panels(2)
-    for one, part, label in zip(
-        axes, (0, 1), ("log loss, labels as noisy as those learned", "accuracy against the true labels, %"), strict=True
-    ):
+    for one, part, label in zip(axes, (0, 1), ("log loss, noisy labels", "accuracy, true labels, %"), strict=True):
         for k, (name, _, colour) in enumerate(OBJECTIVES):
             one.plot(rounds, found[k, :, :, part].mean(0), color=colour, label=name)
         one.set(xlabel="rounds", ylim=(0, None) if part == 0 else (50, 100))
-        one.set_title(label, fontsize=9)
-    axes[0].legend(frameon=False, fontsize=9)
+        one.set_title(label)
+    axes[0].legend()
     save(figure, "topic_boosting")
 
 

@@ -4,25 +4,17 @@ python docs/figures/topic_calibration.py          needs scikit-learn and matplot
 """
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from sklearn.neural_network import MLPClassifier
-from topics import BLUE, GREY, RED, panels, save
+from canvas import panels, save
+from topics import BLUE, GREY, RED
 
 import nbloss
-from examples.temperature import fit_temperature
+from examples.temperature import fit_temperature, held_and_test_logits
 
 BINS = 10
 
 
 def main():
-    x, y = load_digits(return_X_y=True)
-    x = (x / 16 + np.random.default_rng(0).normal(0, 0.25, x.shape)).astype(np.float32)
-    x, rest_x, y, rest_y = train_test_split(x, y, train_size=400, stratify=y, random_state=0)
-    held_x, test_x, held_y, test_y = train_test_split(rest_x, rest_y, test_size=0.5, stratify=rest_y, random_state=0)
-    model = MLPClassifier(128, solver="lbfgs", alpha=0.01, max_iter=1000, random_state=0).fit(x, y)
-    (w1, w2), (b1, b2) = model.coefs_, model.intercepts_
-    held, test = ((np.maximum(part @ w1 + b1, 0) @ w2 + b2).astype(np.float32) for part in (held_x, test_x))
+    held, held_y, test, test_y = held_and_test_logits()
     t = fit_temperature(held, held_y)
     figure, axes = panels(2, sharey=True)
     for one, name, logits in zip(axes, ("before", f"after, T = {t:.2f}"), (test, test / t), strict=True):
@@ -32,10 +24,10 @@ def main():
         one.bar(middle[some], bins.accuracy[some], 0.09, color=BLUE, label="accuracy")
         one.vlines(middle[some], bins.accuracy[some], bins.confidence[some], color=RED, lw=3, label="difference to the confidence")
         one.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-        one.set_title(f"{name}: calibration error {result.calibration_error:.1%}", fontsize=10)
+        one.set_title(f"{name}\ncalibration error {result.calibration_error:.1%}")
         one.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("accuracy of the bin")
-    axes[0].legend(frameon=False, fontsize=9, loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save(figure, "topic_calibration")
 
 

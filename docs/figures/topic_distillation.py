@@ -6,9 +6,10 @@ python docs/figures/topic_distillation.py          needs scikit-learn and matplo
 from functools import partial
 
 import numpy as np
+from canvas import panels, save
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from topics import BLUE, GREY, RED, panels, save
+from topics import BLUE, GREY, RED
 
 import nbloss.functional as F
 from examples.distillation import logits, network, train
@@ -36,7 +37,7 @@ def main():
     axes.set(xscale="log", xlabel="digits with a label", ylabel="test accuracy, %")
     axes.set_xticks(LABELS, LABELS)
     axes.set_xticks([], minor=True)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend()
     save(figure, "topic_distillation")
 
 

@@ -6,7 +6,8 @@ python docs/figures/topic_evaluation.py          needs matplotlib; measures with
 import tracemalloc
 
 import numpy as np
-from topics import BLUE, RED, panels, save
+from canvas import panels, save
+from topics import BLUE, RED
 
 import nbloss
 
@@ -45,7 +46,7 @@ def main():
     axes.set_xticks([], minor=True)
     axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     axes.set_yticks([], minor=True)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend()
     save(figure, "topic_evaluation")
 
 

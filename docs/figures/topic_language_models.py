@@ -4,7 +4,8 @@ python docs/figures/topic_language_models.py          needs matplotlib; writes t
 """
 
 import numpy as np
-from topics import BLUE, GREY, RED, panels, save
+from canvas import panels, save
+from topics import BLUE, GREY, RED
 
 import nbloss.functional as F
 from examples.char_lm import CONTEXT, HIDDEN, IGNORE, WIDTH, forward, sentences, step
@@ -35,13 +36,13 @@ def main():
     ignored, counted = curves(False), curves(True)
     figure, axes = panels()
     epochs = range(EPOCHS + 1)
-    axes.plot(epochs, ignored[0], color=BLUE, marker="o", label="padding ignored: perplexity of the letters")
-    axes.plot(epochs, counted[0], color=RED, marker="o", label="padding counted: perplexity of the letters")
-    axes.plot(epochs, counted[1], color=GREY, marker="o", ls="--", label="padding counted: perplexity of all positions, as it is reported")
+    axes.plot(epochs, ignored[0], color=BLUE, marker="o", label="padding ignored: letters")
+    axes.plot(epochs, counted[0], color=RED, marker="o", label="padding counted: letters")
+    axes.plot(epochs, counted[1], color=GREY, marker="o", ls="--", label="padding counted: all positions, as reported")
     axes.set(yscale="log", xlabel="epoch", ylabel="perplexity, held-out sentences", xticks=list(epochs))
     axes.set_yticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"])
     axes.set_yticks([], minor=True)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend()
     save(figure, "topic_language_models")
 
 

@@ -16,8 +16,8 @@ VERSION = re.compile("Matplotlib v[0-9.]+")
 
 def _computes_nothing(script):
     """Whether the drawing depends on nothing but matplotlib: numbers of other libraries may differ between machines."""
-    imported = re.findall(r"^(?:import|from) (\w+)", script.read_text(), re.M)
-    return set(imported) <= {"json", "sys", "canvas", "pathlib", "math"}
+    imported = re.findall(r"^(?:import|from) ([\w.]+)", script.read_text(), re.M)
+    return set(imported) <= {"json", "sys", "canvas", "pathlib", "math", "nbloss.bench.report.picture"}  # the last: colours
 
 
 def _drawn_by(script, folder):

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: links that leave docs/ lead to the repository, or to the site's page of the file."""
+"""Hooks of MkDocs: links that leave docs/ lead to the repository, or to the site's page of the file; wide drawings scroll."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 REPOSITORY = "https://github.com/nbloss/nbloss/blob/main"
 INCLUDED = {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "README.md": "index.md"}
 LINK = re.compile(r"(\]\()([^)\s:]+?)(#[^)\s]*)?(\))")
+DRAWING = re.compile(r'<img (?=[^>]*src="[^"]*figures/([^"/]+\.svg)")')
+WIDE_POINTS = 500  # the charts have 403 points, and type that a telephone can show; the drawings have 544 and more
 
 
 def on_files(files, config):
@@ -40,6 +42,16 @@ def on_page_markdown(markdown, page, config, files):
         return match[0]
 
     return LINK.sub(rewritten, markdown)
+
+
+def on_page_content(html, page, config, files):
+    """Mark the wide drawings: site.css lets them scroll on a telephone."""
+
+    def marked(match):
+        head = (ROOT / "docs" / "figures" / match[1]).read_text(encoding="utf-8")[:2000]
+        return '<img class="wide" ' if float(re.search(r'width="([0-9.]+)pt"', head)[1]) > WIDE_POINTS else match[0]
+
+    return DRAWING.sub(marked, html)
 
 
 def _relative(page, folder):
