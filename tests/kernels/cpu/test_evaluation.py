@@ -72,3 +72,34 @@ def test_a_tally(count, rng):
     for column, numbers in zip(totals.T, [losses[kept], entropy[kept], *(confidence[b] for b in binned)], strict=True):
         exact = math.fsum(numbers)
         assert abs(math.fsum(column) - exact) <= np.finfo(float).eps / 2 * exact
+
+
+def test_a_confidence_beside_its_range_is_in_the_nearest_bin():
+    """Rounding can give 1 + eps. No number may lead out of the table."""
+    confidence = np.array([-5, -1e-9, 1 + 1e-7, 3, 1e15])
+    zeros = np.zeros(5)
+    counts, _ = CPU.kernels.tally(zeros, zeros, np.zeros(5, np.int64), confidence, np.ones(5, np.bool_), np.array([1]), 4)
+    assert counts.tolist() == [5, 5, 2, 0, 0, 3, 2, 0, 0, 3]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [49, 300, 1000])
+def test_a_row_has_the_same_bits_after_a_confident_row(classes, dtype, rng):
+    """From a confident row on, a kernel keeps the exponentials. Gaps around the smallest exponential that is not 0, and -inf."""
+    n, gaps = 160, (100, 107, 109, 109.5, 109.56, 109.5605, 109.57, 110, 112, 740, 745.9, 746.1, 760, np.inf)
+    x = rng.standard_normal((n, classes))
+    x[: n // 2] -= np.array(gaps)[np.arange(n // 2) % len(gaps), None]  # one class, or two that share the probability, are ahead
+    x[np.arange(n // 2), 3] = 0
+    x[np.arange(0, n // 2, 3), classes - 1] = 0
+    x[n // 2 :, ::7] = -np.inf
+    x = rng.permutation(x)[:, :, None].astype(dtype)
+    y = np.where(rng.random(n) < 0.5, x[:, :, 0].argmax(1), rng.integers(0, classes, n))
+    together = evaluation(x, y)
+    for p in range(n):
+        for whole, alone in zip(together, evaluation(x[p : p + 1], y[p : p + 1]), strict=True):
+            assert_array_equal(whole[p], alone[0])
+    assert_array_equal(together[0], -F.cross_entropy(x[:, :, 0], y, reduction="none"))
+    lse = x - np.logaddexp.reduce(x.astype(np.longdouble), axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        entropy = -np.where(x > -np.inf, np.exp(lse) * lse, 0).sum((1, 2))
+    assert_allclose(together[1], entropy.astype(dtype), rtol=200 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)

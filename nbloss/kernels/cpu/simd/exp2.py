@@ -64,10 +64,11 @@ def _scale_by_exponent_bits(builder, w, z, n, roots, has_permutation):
 
 
 @intrinsic(prefer_literal=True)
-def multiply_exp2(typingctx, w, z, n, scaled):
+def multiply_exp2(typingctx, w, z, n, scaled, bounded):
     """(1 + w) 2**(n + SCALE32) for float32 multiples n of 1/8, where z = n + MAGIC32; 0 for n < LEAST32; nan propagates.
 
-    With ``scaled`` (a constant), the result is multiplied by a constant that makes the powers more accurate.
+    With ``scaled`` (a constant), the result is multiplied by a constant that makes the powers more accurate. With ``bounded`` (a constant),
+    no n is less than LEAST32.
     """
     roots = (_ROOTS * (ROOTS_FACTOR if scaled.literal_value else 1.0)).astype(np.float32)
 
@@ -79,12 +80,14 @@ def multiply_exp2(typingctx, w, z, n, scaled):
                 result = _scale_by_instruction(builder, w, z, n, roots)
             else:
                 result = _scale_by_exponent_bits(builder, w, z, n, roots, has_permutation="+avx2" in features)
+            if bounded.literal_value:
+                return result
             underflow = builder.fcmp_ordered("<", n, ir.Constant(n.type, [LEAST32] * _LANES))
             return builder.select(underflow, ir.Constant(n.type, None), result)
 
         return per_register(builder, w, emit, args[:3])
 
-    return w(w, z, n, scaled), codegen
+    return w(w, z, n, scaled, bounded), codegen
 
 
 @intrinsic

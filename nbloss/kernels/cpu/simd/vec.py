@@ -247,6 +247,21 @@ not_equal = _comparison("!=")
 
 
 @intrinsic
+def next_below(typingctx, number):
+    """The next smaller number of the same type."""
+
+    def codegen(context, builder, sig, args):
+        kind = {types.float32: _I32, types.float64: _I64}[number]
+        bits, one = builder.bitcast(args[0], kind), kind(1)
+        moved = builder.select(builder.icmp_signed("<", bits, kind(0)), builder.add(bits, one), builder.sub(bits, one))
+        least = kind((1 << kind.width - 1) + 1)  # of both zeros
+        is_zero = builder.fcmp_ordered("==", args[0], ir.Constant(args[0].type, 0.0))
+        return builder.bitcast(builder.select(is_zero, least, moved), args[0].type)
+
+    return number(number), codegen
+
+
+@intrinsic
 def select(typingctx, mask, a, b):
     """``a`` where the mask is true, ``b`` elsewhere; for vectors, and for scalars of one type."""
     if mask == types.boolean:
@@ -272,6 +287,28 @@ def masked_add(typingctx, mask, a, b):
         return builder.fadd(args[1], builder.select(args[0], added, ir.Constant(_ir_type(a), None)), flags=["nsz"])
 
     return a(mask, a, b), codegen
+
+
+def _integers(vec):
+    """The type of a vector of integers of the same size."""
+    return Vec({types.float32: types.int32, types.float64: types.int64}[vec.elem], vec.lanes)
+
+
+@intrinsic
+def no_counts(typingctx, like):
+    """A vector of integers, as many and as large as the numbers of ``like``; all of them 0."""
+    result = _integers(like)
+    return result(like), lambda context, builder, sig, args: ir.Constant(_ir_type(result), None)
+
+
+@intrinsic
+def count_true(typingctx, mask, counts):
+    """``counts``, a vector of integers, plus 1 in each lane where the mask is true: one instruction less than adding numbers."""
+
+    def codegen(context, builder, sig, args):
+        return builder.sub(args[1], builder.sext(args[0], _ir_type(counts)))  # a true lane has all bits set, which is -1
+
+    return counts(mask, counts), codegen
 
 
 @intrinsic
@@ -405,6 +442,8 @@ def promote(typingctx, a):
     """Convert to float64."""
 
     def codegen(context, builder, sig, args):
+        if isinstance(a.elem, types.Integer):
+            return builder.sitofp(args[0], _float64_vector(a))
         return args[0] if a.elem == types.float64 else builder.fpext(args[0], _float64_vector(a))
 
     return Vec(types.float64, a.lanes)(a), codegen

@@ -46,6 +46,10 @@ def exp_scaled(t, low):
     """exp(t + low) * 2**SCALE for t <= 0 (and up to MAX_EXP_ARGUMENT); ``low`` is the rounding error of t, or None."""
 
 
+def exp_bounded(t):
+    """``exp_scaled(t, None)`` of t >= ``least_exp_argument``, without the comparison that gives 0 below."""
+
+
 def corrected_exp(e, t, low):
     """exp(t + low) * 2**SCALE to full precision, given e = ``exp_scaled(t, None)``, which may be 0 and ``low`` nan for infinite t.
 
@@ -124,7 +128,10 @@ LN2_HIGH32, LN2_LOW32 = 0.693145751953125, 1.428606765330187e-06
 # n (LN2 - ln 2) for n = t / ln 2, where LN2 is rounded to float32: what ``corrected_exp`` corrects.
 LN2_EXCESS32 = (float(np.float32(LN2)) - LN2) * LOG2E
 
-LN2_HIGH64, LN2_LOW64, UNDERFLOW64 = 0.6931471805592082, 7.371002565167799e-13, -746.0
+LN2_HIGH64, LN2_LOW64 = 0.6931471805592082, 7.371002565167799e-13
+
+# The smallest t whose scaled exponential is not 0. For float32 it is the smallest with n >= LEAST32.
+LEAST_EXP_ARGUMENT32, LEAST_EXP_ARGUMENT64 = -109.56057739257812, -746.0
 
 
 @njit(**INLINE)
@@ -140,8 +147,16 @@ def _exp32(t, low):
     z = fma(t, LOG2E, MAGIC32)
     n = z - MAGIC32
     if low is None:
-        return multiply_exp2(_expm1(fma(n, -LN2, t)), z, n, False)
-    return multiply_exp2(_expm1(fma(n, -LN2_LOW32, fma(n, -LN2_HIGH32, t)) + low), z, n, False)
+        return multiply_exp2(_expm1(fma(n, -LN2, t)), z, n, False, False)
+    return multiply_exp2(_expm1(fma(n, -LN2_LOW32, fma(n, -LN2_HIGH32, t)) + low), z, n, False, False)
+
+
+@njit(**INLINE)
+def _exp_bounded32(t):
+    """``exp_bounded`` for float32."""
+    z = fma(t, LOG2E, MAGIC32)
+    n = z - MAGIC32
+    return multiply_exp2(_expm1(fma(n, -LN2, t)), z, n, False, True)
 
 
 @njit(**INLINE)
@@ -151,13 +166,13 @@ def _exp_unshifted32(x, low):
     n = z - MAGIC32
     r = fma(n, -LN2_LOW32, fma(n, -LN2_HIGH32, x))
     if low is None:
-        return multiply_exp2(_expm1(r), z, n, True)
-    return multiply_exp2(_expm1(r + low), z, n, True)
+        return multiply_exp2(_expm1(r), z, n, True, False)
+    return multiply_exp2(_expm1(r + low), z, n, True, False)
 
 
 @njit(**INLINE)
-def _exp64(t, low):
-    """``exp_scaled`` for float64."""
+def _exp_bounded64(t, low):
+    """``exp_scaled`` for float64 t >= LEAST_EXP_ARGUMENT64."""
     z = fma(t, LOG2E, MAGIC64)
     n = z - MAGIC64
     r = fma(n, -LN2_HIGH64, t)
@@ -175,7 +190,13 @@ def _exp64(t, low):
     p = fma(p, r, 0.50000000000000106318)
     p = fma(p, r, 1.0)
     p = fma(p, r, 1.0)
-    return zero_below(UNDERFLOW64, t, p * exp2_float64(z))
+    return p * exp2_float64(z)
+
+
+@njit(**INLINE)
+def _exp64(t, low):
+    """``exp_scaled`` for float64."""
+    return zero_below(LEAST_EXP_ARGUMENT64, t, _exp_bounded64(t, low))
 
 
 @overload(exp_scaled, jit_options=INLINE)
@@ -183,6 +204,24 @@ def _typed_exp_scaled(t, low):
     if t.elem == types.float32:
         return lambda t, low: _exp32(t, low)
     return lambda t, low: _exp64(t, low)
+
+
+@overload(exp_bounded, jit_options=INLINE)
+def _typed_exp_bounded(t):
+    if t.elem == types.float32:
+        return lambda t: _exp_bounded32(t)
+    return lambda t: _exp_bounded64(t, None)
+
+
+def least_exp_argument(t):
+    """The smallest t whose scaled exponential is not 0, in the type of the vector t; a compile-time constant."""
+
+
+@overload(least_exp_argument, jit_options=INLINE)
+def _typed_least_exp_argument(t):
+    if t.elem == types.float32:
+        return lambda t: LEAST_EXP_ARGUMENT32
+    return lambda t: LEAST_EXP_ARGUMENT64
 
 
 @njit(**INLINE)

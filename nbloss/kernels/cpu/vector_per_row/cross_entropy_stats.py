@@ -14,11 +14,11 @@ from nbloss.kernels.cpu.epilogue import entropy_of_row, log_prob_of_target, log_
 from nbloss.kernels.cpu.simd.integers import widen_to_int64
 from nbloss.kernels.cpu.simd.load_store import cast, get, lanes, load, load_float64, load_n, put, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import min_int, offset, pointer, position_pointer, row_step, start_if_given
-from nbloss.kernels.cpu.simd.vec import equal, insert_lane, maximum, reduce_add, reduce_max, select
+from nbloss.kernels.cpu.simd.vec import equal, insert_lane, maximum, next_below, reduce_add, reduce_max, select
 from nbloss.kernels.cpu.simd.vecmath import log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
-from nbloss.kernels.cpu.vector_per_row.confident import index_of_max, keep_exponentials, kept_gaps, kept_rest
+from nbloss.kernels.cpu.vector_per_row.confident import index_of_max, keep_exponentials, kept_gaps, kept_rest, zero_below_least
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
     prefetch_distance,
@@ -39,15 +39,15 @@ def _row_counts(scales, p):
 
 
 @njit(**INLINE)
-def _first_equal(x, n, m, start, down):
-    """The first element of a row, from element ``start`` on, that equals m; there is one. ``down`` holds 0, -1, -2, ...
+def _first_equal(x, n, m, start, stop, down):
+    """The first element of a row that equals m; there is one in [start, stop). ``down`` holds 0, -1, -2, ...
 
     A block is searched without a branch, whose outcome a processor could not predict.
     """
     width, top = lanes(x), splat(x, m)
-    while start < n:
+    while start < stop:
         best = splat(x, -np.inf)
-        for j in range(start, min_int(n, start + SUM_BLOCK_CLASSES), width):
+        for j in range(start, min_int(stop, start + SUM_BLOCK_CLASSES), width):
             at = min_int(j, n - width)
             best = maximum(select(equal(load(x, at), top), load(down, 0) - (at - start), -np.inf), best)
         found = reduce_max(best)
@@ -107,7 +107,8 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     if target is not None:
                         x_y = get(row, get(classes, k))
                         put(gaps, k, m - x_y)
-                        put(owns, k, x_y)
+                        # where the target's logit is the maximum, the number above it would be 0: that of maxima is counted instead
+                        put(owns, k, select(x_y == m, next_below(x_y), x_y))
                         if correct is not None:
                             put(hits, p + k, x_y == m)
                 else:
@@ -149,19 +150,21 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                             if correct is not None:
                                 put(hits, p + k, False)
                         else:
-                            at = _first_equal(row, n, m, begin, down)
+                            at = _first_equal(row, n, m, begin, n, down)
                         put(indices, p + k, at)
                     if rank is not None:
-                        leading = total == total and get(gaps, k) == 0
-                        if leading and total >= CONFIDENT:  # else no other logit is as large
-                            leading = _first_equal(row, n, m, begin, down) == get(classes, k)
-                        put(leads, p + k, leading)
-                        if total != total:
-                            put(ranks, p + k, n)
+                        above, hit = get(ranks, p + k), get(gaps, k) == 0
+                        leading = hit
+                        if hit and above > 1:
+                            leading = _first_equal(row, n, m, 0, get(classes, k) + 1, down) == get(classes, k)
+                        put(leads, p + k, leading & (total == total))
+                        put(ranks, p + k, select(total != total, n, select(hit, 0, above)))
             for k in range(first, last):
                 if confident >> k & 1:
                     row, m, keep = position_pointer(x, p + k), get(maxima, k), offset(kept, (k - first) * pitch)
-                    if not keeping:
+                    if keeping:
+                        zero_below_least(row, n, m, keep)
+                    else:
                         keep_exponentials(row, n, m, keep)
                     at = 0
                     if argmax is not None:

@@ -21,13 +21,14 @@ from nbloss.kernels.cpu.simd.load_store import cast, lanes, load, load_as, load_
 from nbloss.kernels.cpu.simd.pointers import max_int, min_int, prefetch_read, prefetch_write
 from nbloss.kernels.cpu.simd.vec import (
     at_least,
+    count_true,
     equal,
     extract_x4,
     fma,
     last_lanes,
     less,
-    masked_add,
     maximum,
+    no_counts,
     promote,
     reduce_add,
     reduce_max,
@@ -35,7 +36,7 @@ from nbloss.kernels.cpu.simd.vec import (
     select,
     where_nonzero,
 )
-from nbloss.kernels.cpu.simd.vecmath import ZERO_EXP_ARGUMENT, exp_scale, exp_scaled
+from nbloss.kernels.cpu.simd.vecmath import exp_bounded, exp_scale, exp_scaled, least_exp_argument
 from nbloss.kernels.cpu.tuning import ROW_GROUP_ELEMENTS, ROW_PREFETCH_ELEMENTS, SUM_BLOCK_CLASSES
 
 
@@ -143,42 +144,41 @@ def _typed_add_targets(q, t, count, total, gaps):
     return lambda q, t, count, total, gaps: _add_vectors(_last(q, count), t, total, gaps)
 
 
-def _add_exp_times(e, t, y, j, gaps):
-    """``gaps`` plus e t of a vector or of a wide vector, where e is the exponential of t; 0 where e is 0, even if t is -inf.
-
-    Where y is given, plus e y of the classes from j on.
-    """
-
-
 @njit(**INLINE)
-def _add_one(e, t, gaps):
-    return fma(e, at_least(t, ZERO_EXP_ARGUMENT), gaps)
+def _exponential(t, entropy, y):
+    """``(e, t)``: the scaled exponential of t, and t as a factor of it.
+
+    For an entropy, t is finite or nan, because ``least_exp_argument`` replaces what is below. So e is not 0 there, but no sum of a row,
+    which is at least 2**SCALE, changes by it, and no comparison is needed to make it 0.
+    """
+    if entropy is None or y is not None:
+        return exp_scaled(t, None), t
+    t = at_least(t, least_exp_argument(t))
+    return exp_bounded(t), t
+
+
+def _add_exp_times(e, t, y, j, gaps):
+    """``gaps`` plus e t of a vector or of a wide vector; where y is given, plus e y of the classes from j on."""
 
 
 @njit(**INLINE)
 def _add_four(e, t, gaps):
-    gaps = _add_one(extract_x4(e, 1), extract_x4(t, 1), _add_one(extract_x4(e, 0), extract_x4(t, 0), gaps))
-    return _add_one(extract_x4(e, 3), extract_x4(t, 3), _add_one(extract_x4(e, 2), extract_x4(t, 2), gaps))
-
-
-@njit(**INLINE)
-def _add_four_products(e, v, gaps):
-    gaps = fma(extract_x4(e, 1), extract_x4(v, 1), fma(extract_x4(e, 0), extract_x4(v, 0), gaps))
-    return fma(extract_x4(e, 3), extract_x4(v, 3), fma(extract_x4(e, 2), extract_x4(v, 2), gaps))
+    gaps = fma(extract_x4(e, 1), extract_x4(t, 1), fma(extract_x4(e, 0), extract_x4(t, 0), gaps))
+    return fma(extract_x4(e, 3), extract_x4(t, 3), fma(extract_x4(e, 2), extract_x4(t, 2), gaps))
 
 
 @overload(_add_exp_times, jit_options=INLINE)
 def _typed_add_exp_times(e, t, y, j, gaps):
     wide = e.lanes > gaps.lanes
     if isinstance(y, types.NoneType):
-        return (lambda e, t, y, j, gaps: _add_four(e, t, gaps)) if wide else (lambda e, t, y, j, gaps: _add_one(e, t, gaps))
+        return (lambda e, t, y, j, gaps: _add_four(e, t, gaps)) if wide else (lambda e, t, y, j, gaps: fma(e, t, gaps))
     if wide:
-        return lambda e, t, y, j, gaps: _add_four_products(e, load_as(y, j, e), gaps)
+        return lambda e, t, y, j, gaps: _add_four(e, load_as(y, j, e), gaps)
     return lambda e, t, y, j, gaps: fma(e, load_as(y, j, e), gaps)
 
 
 def _count_above(v, own, count, total):
-    """``total`` plus 1 in each lane whose number is larger than ``own``; ``total`` itself where ``own`` is None.
+    """``total``, integers, plus 1 in each lane whose number is larger than ``own``; ``total`` itself where ``own`` is None.
 
     v is a vector or a wide vector; ``count`` as for ``_add_targets``.
     """
@@ -186,7 +186,7 @@ def _count_above(v, own, count, total):
 
 @njit(**INLINE)
 def _count_one(v, own, total):
-    return masked_add(less(own, v), total, 1.0)
+    return count_true(less(own, v), total)
 
 
 @njit(**INLINE)
@@ -203,7 +203,7 @@ def _typed_count_above(v, own, count, total):
         return lambda v, own, count, total: _count_four(v, own, total)
     if isinstance(count, types.NoneType):
         return lambda v, own, count, total: _count_one(v, own, total)
-    return lambda v, own, count, total: total + last_lanes(_count_one(v, own, total * 0.0), count)
+    return lambda v, own, count, total: total + last_lanes(_count_one(v, own, no_counts(v)), count)
 
 
 @njit(**INLINE)
@@ -216,9 +216,9 @@ def _largest_of_four(v):
 def _block(x, start, stop, m, keep, ahead, out, following, peak, above, entropy, own, soft, w, y, a, b):
     """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak, above)``; with ``entropy``, q is the exponential.
 
-    Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``, and with ``own``, a logit, ``above`` with
-    the number of larger ones: whole numbers, which need no sum of float64 below 2**24 per lane. The last vector of a row overlaps the
-    one before it. Its lanes that are not new add 0.
+    Stores the exponentials in ``keep``; with ``entropy``, ``confident.zero_below_least`` must follow before they are used. Updates ``peak``
+    with the elements of ``following``. With ``own``, a logit, it adds the number of larger ones to ``above``. The last vector of a row
+    overlaps the one before it. Its lanes that are not new add 0.
     """
     width = lanes(x)
     even = splat(x, 0.0)
@@ -229,14 +229,14 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, above, entropy,
             _prefetch_lines(x, ahead, out, j + k * width)
         v = load_x4(x, j)
         t = v - m
-        e = exp_scaled(t, None)
+        e, factor = _exponential(t, entropy, y)
         above = _count_above(v, own, None, above)
         if keep is not None:
             store(keep, j, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
         if entropy is not None:
-            gaps = _add_exp_times(e, t, y, j, gaps)
+            gaps = _add_exp_times(e, factor, y, j, gaps)
         peak = maximum(_largest_of_four(load_x4(following, j)), peak)
         even = (even + extract_x4(e, 0)) + extract_x4(e, 2)
         odd = (odd + extract_x4(e, 1)) + extract_x4(e, 3)
@@ -246,27 +246,27 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, above, entropy,
     while j + width <= stop:
         v = load(x, j)
         t = v - m
-        e = exp_scaled(t, None)
+        e, factor = _exponential(t, entropy, y)
         above = _count_above(v, own, None, above)
         if keep is not None:
             store(keep, j, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(j, t, w, y, a, b), t, None, total, gaps)
         if entropy is not None:
-            gaps = _add_exp_times(e, t, y, j, gaps)
+            gaps = _add_exp_times(e, factor, y, j, gaps)
         even, odd = odd, even + e
         j += width
     if j < stop:
         v = load(x, stop - width)
         t = v - m
-        e = exp_scaled(t, None)
+        e, factor = _exponential(t, entropy, y)
         above = _count_above(v, own, stop - j, above)
         if keep is not None:
             store(keep, stop - width, e)
         if soft is not None:
             total, gaps = _add_targets(target_vector(stop - width, t, w, y, a, b), t, stop - j, total, gaps)
         if entropy is not None:
-            gaps = _add_exp_times(last_lanes(e, stop - j), t, y, stop - width, gaps)
+            gaps = _add_exp_times(last_lanes(e, stop - j), factor, y, stop - width, gaps)
         even = even + last_lanes(e, stop - j)
     return promote(even + odd), promote(total), promote(gaps), peak, above
 
@@ -275,14 +275,15 @@ def _block(x, start, stop, m, keep, ahead, out, following, peak, above, entropy,
 def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, own, soft, w, y, a, b):
     """``(sums of the scaled exponentials, sum q, sum q (x - m), maximum of row following, first)``; the sums are float64 vectors.
 
-    With ``entropy``, the first maximum of row ``following`` is at element ``first`` or later; a search for it may begin there.
+    With ``entropy`` and without ``own``, the first maximum of row ``following`` is at element ``first`` or later; otherwise ``first`` is 0.
     The weights q are the scaled exponentials with ``entropy`` (not None), and those of ``target_vector`` with ``soft``: 1 without w and
     y, whose sum is not taken. Without both, the second and the third sum are 0. With ``entropy`` and y, the third sum is sum q y. With
     ``own``, a logit, the second sum is the number of larger ones.
     """
     zero = promote(splat(x, 0.0))
     sums, total, gaps = zero, zero, zero
-    peak, block, above = splat(x, -np.inf), splat(x, 0.0), splat(x, 0.0)
+    peak, block = splat(x, -np.inf), splat(x, 0.0)
+    above = no_counts(peak)
     for start in range(0, n, SUM_BLOCK_CLASSES):
         stop = min_int(n, start + SUM_BLOCK_CLASSES)
         before = peak
@@ -291,13 +292,13 @@ def row_weighted_sums(x, n, m, keep, ahead, out, following, entropy, own, soft, 
         )  # fmt: skip
         sums = sums + block_sums
         total, gaps = total + block_total, gaps + block_gaps
-        if entropy is not None:
+        if entropy is not None and own is None:
             block = select(less(before, peak), splat(x, start // SUM_BLOCK_CLASSES), block)
     if own is not None:
         total = promote(above)
     whole = n // (4 * lanes(x)) * (4 * lanes(x))
     top = cast(x, _max_from(following, n, whole, repeat_x4(peak)))
-    if entropy is None or n <= SUM_BLOCK_CLASSES:
+    if entropy is None or own is not None or n <= SUM_BLOCK_CLASSES:
         return sums, total, gaps, top, 0
     first = np.int64(-reduce_max(-select(equal(peak, top), block, splat(x, whole // SUM_BLOCK_CLASSES))))
     return sums, total, gaps, top, first * SUM_BLOCK_CLASSES
