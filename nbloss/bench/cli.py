@@ -12,7 +12,7 @@ from . import linear as linear_races
 from . import options as option_races
 from .measure import files, machine, memory, run, scaling, timing, trees
 from .measure.clock import QUICK, Plan
-from .peers import VARIANTS, names
+from .peers import ON_REQUEST, names
 from .problem import DTYPES, OPERATIONS, Problem
 from .races import CORE, SMALL, USUAL, chosen
 from .report import comparison, curves, pages, picture, report
@@ -80,7 +80,7 @@ def _parser():
     shapes = f"NxC, NxCxHxW, CxN.T for a transposed array, or all for ten shapes (default: {' '.join(CORE)})"
     parser.add_argument("--shape", nargs="+", metavar="NxC", help=shapes)
     choice("--dtype", "DTYPE", [*DTYPES, "all"], "float32")
-    choice("--peers", "PEER", names(), f"all that are installed, except {', '.join(VARIANTS)}")
+    choice("--peers", "PEER", names(), f"all that are installed, except {', '.join(ON_REQUEST)}")
     compared = "FILE: report what became faster or slower since this --json file. FOLDER: time the nbloss package in this folder " \
         "(a checkout) and this one in turns, and report what is slower or faster than in the folder"  # fmt: skip
     parser.add_argument("--compare", metavar="FILE|FOLDER", help=compared)
@@ -107,7 +107,7 @@ def _run(options):
     races = [] if options.earlier else chosen(options.op, options.shape, options.dtype, options.quick)
     peers = options.peers
     if peers is None and options.quick:  # torch.compile compiles for seconds
-        peers = [peer for peer in names() if peer not in ("torch.compile", *VARIANTS)]
+        peers = [peer for peer in names() if peer not in ("torch.compile", *ON_REQUEST)]
     plan = QUICK if options.quick else Plan()
 
     def job(operation, shape, dtype):

@@ -1,26 +1,23 @@
 """The races of `python -m nbloss bench --evaluate`: loss, entropy, accuracy and calibration, against NumPy and PyTorch.
 
 `PEERS[operation][contender]` is a setup function, as in `nbloss.bench.peers`. Each library is a module of this package. The yardstick is
-`cross_entropy` of the same arrays, which finds the loss alone. nbloss with a memory map is timed beside them, and is no rival.
+`cross_entropy` of the same arrays, which finds the loss alone.
 """
 
 from functools import partial
 
+from ..peers import PEERS as PEERS_OF_LOSSES
 from ..peers import setup
 from .problem import OPERATIONS, EvaluateRace
 
 _CONTENDERS = {  # contender -> (its module, its function)
     "nbloss": ("nbloss", "memory"),
+    "nbloss-map": ("nbloss", "mapped"),
     "numpy": ("numpy", "passes"),
     "torch": ("torch", "batches"),
 }
 PEERS = {"evaluate": {name: partial(setup, __name__, *place) for name, place in _CONTENDERS.items()}}
-YARDSTICKS = {
-    "evaluate": {
-        "cross_entropy": partial(setup, __name__, "nbloss", "loss"),
-        "nbloss-map": partial(setup, __name__, "nbloss", "mapped"),
-    }
-}
+YARDSTICKS = {"evaluate": {"cross_entropy": PEERS_OF_LOSSES["cross_entropy"]["nbloss"]}}
 SHAPES = ("65536x10", "4096x1000", "16384x1000", "1024x32000", "256x50257")
 DTYPES = ("float32", "float16", "bfloat16")
 QUICK_SHAPES = SHAPES[1:2]
@@ -29,11 +26,6 @@ QUICK_SHAPES = SHAPES[1:2]
 def names():
     """Every contender, in the order of the table."""
     return list(_CONTENDERS)
-
-
-def columns():
-    """What has a column of the table: every contender, and nbloss with a memory map."""
-    return [*_CONTENDERS, "nbloss-map"]
 
 
 def problem_of(operation, shape, dtype):

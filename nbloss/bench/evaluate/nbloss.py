@@ -1,4 +1,4 @@
-"""nbloss: `evaluate` of an array and of a memory map; and `cross_entropy` of the same array, the yardstick of these races."""
+"""nbloss: `evaluate` of an array and of a memory map."""
 
 import tempfile
 
@@ -6,7 +6,6 @@ import numpy as np
 
 import nbloss as package
 
-from ..peers.nbloss import cross_entropy as loss  # noqa: F401  the yardstick
 from ..peers.nbloss import ready
 
 

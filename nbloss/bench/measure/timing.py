@@ -13,7 +13,7 @@ from ..evaluate import PEERS as EVALUATE_PEERS
 from ..interop import PEERS as INTEROP_PEERS
 from ..linear import PEERS as LINEAR_PEERS
 from ..options import PEERS as OPTION_PEERS
-from ..peers import PEERS, VARIANTS, WrongResult, check
+from ..peers import ON_REQUEST, PEERS, WrongResult, check
 from ..session import cpus
 from . import yardsticks
 from .clock import Plan, quartiles, schedule, takes_part, turn, wall_clock
@@ -31,7 +31,7 @@ def race(operation, problem, peers=None, plan=None, progress=None, timer=wall_cl
     plan, tell = plan or Plan(), progress or (lambda text: None)
     # In the order of the table, with nbloss first: peers/nbloss.py explains why.
     table = (PEERS | OPTION_PEERS | INTEROP_PEERS | LINEAR_PEERS | EVALUATE_PEERS)[operation]
-    names = [peer for peer in table if (peer not in VARIANTS if peers is None else peer in peers)]
+    names = [peer for peer in table if (peer not in ON_REQUEST if peers is None else peer in peers)]
     contenders, runs = {}, {}
     for name in names:
         tell(f"{operation} {problem}: checking {name}")

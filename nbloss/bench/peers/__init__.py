@@ -27,8 +27,8 @@ _COVERAGE = {  # peer -> (its module, its operations)
     "naive_numba": ("naive_numba", OPERATIONS),
     "nbloss_fresh": ("nbloss_fresh", [name for name in OPERATIONS if name not in ("nll_loss", "cross_entropy")]),
 }
-# Other ways to call nbloss. They run only where they are named, and do not count as rivals of nbloss.
-VARIANTS = ("nbloss_fresh",)
+ON_REQUEST = ("nbloss_fresh",)  # run only where they are named
+VARIANTS = (*ON_REQUEST, "nbloss-map")  # other ways to call nbloss, which do not count as its rivals
 
 
 class WrongResult(Exception):

@@ -1,9 +1,9 @@
 """Races as text for the terminal and tables for the pages. Lost races are shown like won ones."""
 
-from ..evaluate import columns as evaluate_columns
+from ..evaluate import names as evaluate_peers
 from ..interop import names as interop_peers
 from ..linear import names as linear_peers
-from ..measure.yardsticks import NO_PEERS
+from ..measure.yardsticks import NO_PEERS, YARDSTICKS
 from ..options import names as option_peers
 from ..peers import VARIANTS, names
 from ..races import title
@@ -97,9 +97,9 @@ def matrix(records):
     A row has nbloss's time, its multiple of the memory baseline, and each rival's time as a multiple of nbloss's. ``*``
     marks the fastest peer of a row.
     """
-    known = dict.fromkeys([*names(), *option_peers(), *interop_peers(), *linear_peers(), *evaluate_columns()])
+    known = dict.fromkeys([*names(), *option_peers(), *interop_peers(), *linear_peers(), *evaluate_peers()])
     rivals = [peer for peer in known if peer != "nbloss" and any("seconds" in r["contenders"].get(peer, {}) for r in records)]
-    own = {r["yardstick"] for r in records} - {"copy", "read"}
+    own = {r["yardstick"] for r in records} - set(YARDSTICKS)
     against = own.pop() if own else "copy/read"
     return ["", "nbloss", f"x {against}", *rivals], [_row(record, rivals) for record in records]
 
