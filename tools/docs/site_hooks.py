@@ -20,6 +20,15 @@ def on_files(files, config):
     return files
 
 
+def on_nav(nav, config, files):
+    """Let the pages of single decisions, which are not in the navigation, show that of the page that lists them."""
+    section = files.get_file_from_path("decisions/README.md").page.parent
+    for file in files.documentation_pages():
+        if file.src_uri.startswith("decisions/0"):
+            file.page.parent = section
+    return nav
+
+
 def on_page_markdown(markdown, page, config, files):
     """Rewrite the relative links that leave docs/."""
     uri = page.file.src_uri
