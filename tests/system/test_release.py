@@ -1,6 +1,7 @@
 """tools/release: what it reads and refuses, and that the files with facts of pyproject.toml agree with it. CI runs the tool itself."""
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -51,7 +52,8 @@ def release():
 
 def git(root, *arguments):
     identity = ("-c", "user.name=Someone", "-c", "user.email=someone@example.org")
-    subprocess.run(["git", *identity, "-C", str(root), *arguments], check=True, capture_output=True)
+    done = subprocess.run(["git", *identity, "-C", str(root), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -63,6 +65,7 @@ def repository(tmp_path):
     (tmp_path / "nbloss" / "__init__.py").write_text('"""A package."""\n\n__version__ = "1.1.0"\n')
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.1.0\n")
+    (tmp_path / ".gitignore").write_text("dist/\n")
     git(tmp_path, "init", "-q")
     commit(tmp_path)
     return tmp_path
@@ -146,7 +149,7 @@ def test_a_section_that_is_missing_or_empty_is_refused(release, version):
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_a_clean_repository_passes(release, repository, dry_run):
-    assert release.check(repository, dry_run) == ("1.1.0", "- One.\n\n### Part\n\n- Two.\n")
+    assert release.check(repository, dry_run) == (git(repository, "rev-parse", "HEAD"), "1.1.0", "- One.\n\n### Part\n\n- Two.\n")
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -162,16 +165,21 @@ def test_a_tag_that_exists_is_refused(release, repository):
     git(repository, "tag", "-a", "v1.1.0", "-m", "nbloss 1.1.0")
     with pytest.raises(release.Refusal, match=r"the tag v1\.1\.0 exists"):
         release.check(repository, dry_run=False)
-    assert release.check(repository, dry_run=True)[0] == "1.1.0"  # the release itself, built again
+    assert release.check(repository, dry_run=True)[1] == "1.1.0"  # the release itself, built again
     commit(repository)
     with pytest.raises(release.Refusal, match=r"the tag v1\.1\.0 exists"):
         release.check(repository, dry_run=True)
 
 
-def test_an_unreleased_section_passes_in_a_dry_run_only(release, repository):
-    set_version(repository, "1.10.0")
-    assert release.check(repository, dry_run=True) == ("1.10.0", "Later.\n")
-    with pytest.raises(release.Refusal, match=r"calls 1\.10\.0 unreleased"):
+@pytest.mark.parametrize(
+    "remark", ["", " (unreleased)", " (soon)", " (2026-1-2)", " (20260102)", " (2026-02-30)", " (2026-01-02, withdrawn)"]
+)
+def test_a_section_without_a_date_passes_in_a_dry_run_only(release, repository, remark):
+    changelog = repository / "CHANGELOG.md"
+    changelog.write_text(CHANGELOG.replace("1.1.0 (2026-01-02)", f"1.1.0{remark}"))
+    commit(repository)
+    assert release.check(repository, dry_run=True)[1] == "1.1.0"
+    with pytest.raises(release.Refusal, match=r'no date for 1\.1\.0: write "## 1\.1\.0 \(YYYY-MM-DD\)"'):
         release.check(repository, dry_run=False)
 
 
@@ -182,15 +190,109 @@ def test_a_citation_of_another_version_is_refused(release, repository):
         release.check(repository, dry_run=True)
 
 
+def whole_tool(root):
+    """What the tool says in a folder, which holds a copy of it."""
+    (root / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "release", root / "tools" / "release")
+    variables = os.environ | {"GIT_CEILING_DIRECTORIES": str(root.parent)}  # no repository around the folder
+    return subprocess.run([sys.executable, "tools/release", "--dry-run"], cwd=root, env=variables, capture_output=True, text=True)
+
+
 def test_a_refusal_is_one_line(repository):
-    """The whole tool, in a repository of its own: one line, exit status 1, nothing written."""
-    (repository / "tools").mkdir()
-    shutil.copy(ROOT / "tools" / "release", repository / "tools" / "release")
-    done = subprocess.run([sys.executable, "tools/release", "--dry-run"], cwd=repository, capture_output=True, text=True)
+    """One line, exit status 1, nothing written."""
+    done = whole_tool(repository)
     assert done.returncode == 1
     assert done.stderr == "tools/release: the working tree has changes that are not committed: ?? tools/\n"
     assert done.stdout == ""
     assert not (repository / "dist").exists()
+
+
+def test_a_failed_call_of_git_is_one_line(repository):
+    shutil.rmtree(repository / ".git")
+    done = whole_tool(repository)
+    assert done.returncode == 1
+    assert done.stderr.startswith("tools/release: git status --porcelain: fatal: not a git repository")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_file_is_one_line(repository):
+    (repository / "CITATION.cff").unlink()
+    (repository / ".gitignore").write_text("tools/\n")
+    commit(repository)
+    done = whole_tool(repository)
+    assert done.returncode == 1
+    assert re.fullmatch(r"tools/release: .*CITATION\.cff.*\n", done.stderr)
+
+
+def test_a_failed_command_is_its_output_and_one_line(release, capsys):
+    with pytest.raises(release.Refusal, match=r"^exit status 3: \S+ -c ") as refusal:
+        release.run(sys.executable, "-c", "print('why'); raise SystemExit(3)")
+    assert "\n" not in str(refusal.value)
+    assert capsys.readouterr().out == "why\n"
+
+
+# ---- the tag -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def main(release, repository, monkeypatch):
+    """Run the tool in the repository. Instead of a build there is one file, and `meanwhile` happens."""
+
+    def run(meanwhile, *arguments):
+        def build(args, version, notes, work):
+            (work / "files").mkdir()
+            (work / "files" / "file").write_text(notes)
+            meanwhile()
+            return work / "files"
+
+        monkeypatch.setattr(release, "build", build)
+        monkeypatch.setattr(sys, "argv", ["tools/release", *arguments])
+        release.main()
+
+    monkeypatch.setattr(release, "ROOT", repository)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # main sets it: restored after the test
+    monkeypatch.setenv("GIT_COMMITTER_NAME", "Someone")
+    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "someone@example.org")
+    return run
+
+
+def nothing():
+    pass
+
+
+def test_a_release_is_tagged(main, repository):
+    main(nothing)
+    assert git(repository, "cat-file", "-t", "v1.1.0") == "tag"
+    assert git(repository, "rev-parse", "v1.1.0^{commit}") == git(repository, "rev-parse", "HEAD")
+    assert os.environ["SOURCE_DATE_EPOCH"] == git(repository, "log", "-1", "--format=%ct")
+    assert [path.name for path in (repository / "dist" / "1.1.0").iterdir()] == ["file"]
+
+
+def test_a_dry_run_makes_no_tag(main, repository):
+    main(nothing, "--dry-run")
+    assert git(repository, "tag") == ""
+    assert (repository / "dist" / "1.1.0" / "file").exists()
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize("change", ["commit", "file"])
+def test_a_repository_that_changed_is_refused(release, main, repository, change, dry_run):
+    meanwhile, reason = {
+        "commit": (lambda: commit(repository), "HEAD was [0-9a-f]{40} and is [0-9a-f]{40}"),
+        "file": ((repository / "new.txt").touch, r"not committed: \?\? new\.txt"),
+    }[change]
+    with pytest.raises(release.Refusal, match=reason):
+        main(meanwhile, *dry_run)
+    assert git(repository, "tag") == ""
+    assert not (repository / "dist" / "1.1.0").exists()
+
+
+def test_the_tag_is_that_of_the_checked_commit(release, main, repository):
+    """Even if HEAD moves between the last check and the tag."""
+    checked = git(repository, "rev-parse", "HEAD")
+    commit(repository)
+    release.make_tag(repository, "1.1.0", checked)
+    assert git(repository, "rev-parse", "v1.1.0^{commit}") == checked != git(repository, "rev-parse", "HEAD")
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------------

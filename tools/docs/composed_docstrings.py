@@ -15,8 +15,9 @@ import griffe
 DECORATOR = "documented"
 
 
-def _is_composed(node):
-    return any(isinstance(d, ast.Call) and getattr(d.func, "id", None) == DECORATOR for d in node.decorator_list)
+def _composing(node):
+    """The decorators of a function or class that compose its docstring."""
+    return [d for d in node.decorator_list if isinstance(d, ast.Call) and getattr(d.func, "id", None) == DECORATOR]
 
 
 class _Reduced(ast.NodeTransformer):
@@ -27,14 +28,14 @@ class _Reduced(ast.NodeTransformer):
         for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
             argument.annotation = None
         node.returns = None
-        node.decorator_list = [d for d in node.decorator_list if isinstance(d, ast.Call) and getattr(d.func, "id", None) == DECORATOR]
+        node.decorator_list = _composing(node)
         has_text = ast.get_docstring(node) is not None
         node.body = node.body[:1] if has_text else [ast.Pass()]
         return node
 
     def visit_ClassDef(self, node):
         node.bases, node.keywords = [], []
-        node.decorator_list = [d for d in node.decorator_list if isinstance(d, ast.Call) and getattr(d.func, "id", None) == DECORATOR]
+        node.decorator_list = _composing(node)
         texts = node.body[:1] if ast.get_docstring(node) is not None else []
         node.body = [*texts, *(self.visit(part) for part in node.body if isinstance(part, ast.FunctionDef))] or [ast.Pass()]
         return node
@@ -55,7 +56,7 @@ def _is_text(node):
 def _docstrings(path, module):
     """Name -> docstring of the composed functions and classes of a file."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    composed = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and _is_composed(node)]
+    composed = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and _composing(node)]
     if not composed:
         return {}
     try:
