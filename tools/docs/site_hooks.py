@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: links that leave docs/ lead to the repository, or to the site's page of the file."""
+"""Hooks of MkDocs: links that leave docs/ lead to the repository, or to the site's page of the file; links to the site stay in it."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -40,6 +40,11 @@ def on_page_markdown(markdown, page, config, files):
         return match[0]
 
     return LINK.sub(rewritten, markdown)
+
+
+def on_page_content(html, page, config, files):
+    """Make the addresses of the site relative, as a copy of it elsewhere needs them. MkDocs would look for such pages in docs/."""
+    return html.replace(f'href="{config.site_url}', 'href="' + "../" * page.url.count("/"))
 
 
 def _relative(page, folder):
