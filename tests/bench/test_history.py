@@ -79,6 +79,22 @@ def test_a_slower_call_gives_larger_ratios_and_a_wrong_one_none(monkeypatch):
         measure("64x100", ["copy"], 1)
 
 
+def test_a_point_is_the_median_of_processes(monkeypatch):
+    from benchmarks.history import History, median_of_processes
+
+    found = median_of_processes(
+        [{"a": {"copy": 3.0, "numpy": 1.0}}, {"a": {"copy": 9.0, "numpy": 0.5}}, {"a": {"copy": 4.0, "numpy": 0.25}}]
+    )
+    assert found == {"a": {"copy": 4.0, "numpy": 0.5}}
+
+    monkeypatch.setattr(History, "params", [["7x5", "5x7"], ["copy"]])
+    monkeypatch.setattr(History, "processes", 2)
+    monkeypatch.setattr(History, "rounds", 1)
+    found = History().setup_cache()
+    assert list(found) == ["7x5", "5x7"]
+    assert all(History().track_ratio(found, shape, "copy") > 0 for shape in found)
+
+
 # ---------------------------------------- the committed results ----------------------------------------
 
 
