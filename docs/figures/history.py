@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from canvas import FOLDER, GREY, plt
 
-RESULTS = FOLDER.parents[1] / "benchmarks" / "results"
+MACHINE = FOLDER.parents[1] / "benchmarks" / "results" / "amd-epyc-2"
 BENCHMARK = "history.History.track_ratio"
 SHAPES = ["32x10", "65536x10", "16384x100", "4096x1000", "256x50257", "2x21x512x512"]
 COLOURS = ["#718096", "#c53030", "#d95f02", "#6b46c1", "#1b7f5c", "#2b6cb0"]
@@ -16,9 +16,9 @@ PANELS = {"copy": "times a copy of the logits", "numpy": "times the formula in N
 
 
 def points():
-    """(date, {(shape, against): ratio}) of every measured commit of the one machine, the oldest first."""
+    """(date, {(shape, against): ratio}) of every commit that the machine measured, the oldest first."""
     found = []
-    for path in sorted(RESULTS.glob("*/*.json")):
+    for path in sorted(MACHINE.glob("*.json")):
         if path.name != "machine.json":
             record = json.loads(path.read_text())
             values, (shapes, against) = record["results"][BENCHMARK][:2]

@@ -179,6 +179,8 @@ def test_the_pages_have_every_measured_commit(tool, tmp_path):
     assert list(index["benchmarks"]) == ["history.History.track_ratio"]
     assert set(tool.measured()) <= set(index["revision_to_hash"].values())
     assert len(tool.measured()) == len(records("*-*"))
+    graph = next((folder / "graphs" / "arch-x86_64").rglob("history.History.track_ratio.json"))
+    assert len(json.loads(graph.read_text())) == len(tool.measured())
 
 
 def test_without_the_commits_there_is_a_page_that_says_so(tool, tmp_path, monkeypatch, capsys):
