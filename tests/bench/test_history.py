@@ -1,7 +1,9 @@
 """The history of nbloss's speed: its suite, the committed results, and the pages of `tools/history`."""
 
 import importlib.util
+import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -201,3 +203,21 @@ def test_a_commit_that_is_not_in_the_repository_is_counted(tool, monkeypatch):
         pytest.skip("no git repository")
     monkeypatch.setattr(tool, "measured", lambda: [tool.git("rev-parse", "HEAD"), "0" * 40])
     assert tool.missing().startswith("1 of the measured commits")
+
+
+def test_the_table_of_the_page_has_the_first_and_the_last_point():
+    points = sorted((record for _, record in records("*-*")), key=lambda record: record["date"])
+    ends = [dict(zip(cells(), point["results"]["history.History.track_ratio"][0], strict=True)) for point in (points[0], points[-1])]
+    page = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \(([\d, ]+)\) \| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert rows
+    for shape, against, *shown in rows:
+        found = [end[shape.replace(", ", "x"), against.lower()] for end in ends]
+        assert [f"{value:.{len(text.partition('.')[2])}f}" for value, text in zip(found, shown, strict=True)] == shown, shape
+
+
+def cells():
+    """The pairs of shape and yardstick, in the order of a result's numbers."""
+    from benchmarks.history import History
+
+    return list(itertools.product(*History.params))
