@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment; nothing else is installed or changed. gpu-check makes none.
 PYTHON ?= python3
 
-.PHONY: demo docs test test-slow test-free-threaded fuzz big bench figures asv lint wheels arm gpu-check clean
+.PHONY: demo docs test test-slow test-free-threaded fuzz big bench figures asv history history-point lint wheels arm gpu-check clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m nbloss demo
@@ -41,9 +41,18 @@ figures: .venv-bench/ready
 asv: .venv-bench/ready
 	.venv-bench/bin/asv run --quick --python=same
 
+# measures the last commit on this machine: docs/history.md
+history-point: .venv-bench/ready
+	.venv-bench/bin/python tools/history point HEAD
+
 # a warning is an error: mkdocs.yml is strict
 docs: .venv-docs/ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --site-dir site
+	$(MAKE) history
+
+# asv's pages, where docs/history.md of the built site links to them
+history: .venv-docs/ready
+	.venv-docs/bin/python tools/history pages site/history/commits
 
 lint: .venv-lint/ready
 	.venv-lint/bin/ruff check .

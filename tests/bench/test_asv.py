@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUITES = ["control", "cross_entropy", "log_softmax", "memory", "nll_loss", "startup", "table", "variants"]
+SUITES = ["control", "cross_entropy", "history", "log_softmax", "memory", "nll_loss", "startup", "table", "variants"]
 
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="the wheel does not contain the suites")
 

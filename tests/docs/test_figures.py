@@ -17,7 +17,8 @@ VERSION = re.compile("Matplotlib v[0-9.]+")
 def _computes_nothing(script):
     """Whether the drawing depends on nothing but matplotlib: numbers of other libraries may differ between machines."""
     imported = re.findall(r"^(?:import|from) ([\w.]+)", script.read_text(), re.M)
-    return set(imported) <= {"json", "sys", "canvas", "pathlib", "math", "nbloss.bench.report.picture"}  # the last: colours
+    drawing = {"canvas", "nbloss.bench.report.picture"}  # the last: colours
+    return set(imported) <= {"json", "sys", "datetime", "pathlib", "math"} | drawing
 
 
 def _drawn_by(script, folder):
@@ -25,6 +26,7 @@ def _drawn_by(script, folder):
     (folder / "docs" / "figures").mkdir(parents=True)
     for path in (*DOCS.glob("*.json"), *FIGURES.glob("*.py"), *FIGURES.glob("*.json")):
         shutil.copy(path, folder / path.relative_to(DOCS.parent))
+    shutil.copytree(DOCS.parent / "benchmarks" / "results", folder / "benchmarks" / "results")
     copy = folder / "docs" / "figures" / script.name
     paths = [str(DOCS.parent), str(copy.parent)]
     code = f"import runpy, sys; sys.path[:0] = {paths!r}; runpy.run_path({str(copy)!r}, run_name='__main__')"

@@ -53,10 +53,11 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    """Mark the wide drawings: site.css lets them scroll on a telephone."""
+    """Mark the wide drawings, which site.css lets scroll on a telephone. Make the addresses of the site relative, as a copy of it elsewhere
+    needs them; MkDocs would look for such pages in docs/."""
 
     def marked(match):
         head = (ROOT / "docs" / "figures" / match[1]).read_text(encoding="utf-8")[:2000]
         return '<img class="wide" ' if float(re.search(r'width="([0-9.]+)pt"', head)[1]) > WIDE_POINTS else match[0]
 
-    return DRAWING.sub(marked, html)
+    return DRAWING.sub(marked, html).replace(f'href="{config.site_url}', 'href="' + "../" * page.url.count("/"))
