@@ -6,5 +6,5 @@
     asv publish && asv preview                        # show the results as pages
 
 asv skips a peer that is not installed. `table` has ratios, which hold on a noisy machine. The other suites have times, memory
-and start-up times. `python -m nbloss bench --compare FOLDER` compares two checkouts without asv.
+and start-up times. `python -m nbloss bench --compare FOLDER` compares two checkouts without asv. docs/history.md is on `history`.
 """
