@@ -6,6 +6,7 @@ kernel on disk runs without importing its source.
 """
 
 import gc
+import warnings
 from contextlib import contextmanager
 
 from nbloss import _fork_safety
@@ -85,7 +86,7 @@ def obtain(name, variant, arguments, written, why=""):
 
 @contextmanager
 def dry_run():
-    """Within this context, calls record the kernels that they need instead of running them.
+    """Within this context, calls record the kernels that they need instead of running them. Results hold anything: no warning is about them.
 
     The value is a dictionary ``{(name, variant): (arguments, names of the written ones, reason of the choice)}``.
     """
@@ -98,7 +99,9 @@ def dry_run():
 
     _kernels, obtain, ready = {}, record, {}
     try:
-        yield recorded
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield recorded
     finally:
         _kernels, obtain, ready = saved
 
