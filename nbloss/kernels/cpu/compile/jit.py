@@ -86,7 +86,9 @@ def obtain(name, variant, arguments, written, why=""):
 
 @contextmanager
 def dry_run():
-    """Within this context, calls record the kernels that they need instead of running them. Results hold anything: no warning is about them.
+    """Within this context, calls record the kernels that they need instead of running them.
+
+    Results hold anything, so warnings, which may be about them, are not shown.
 
     The value is a dictionary ``{(name, variant): (arguments, names of the written ones, reason of the choice)}``.
     """
