@@ -75,6 +75,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
     base = pointer(x, 0)
     width = lanes(base)
     near, pitch, keeping = rows_per_group(width, n), exp_buffer_size(base, n), False
+    seen = sure = 0  # rows, and confident ones
     tops, starts, maxima, gaps, means, down, owns, kept = carve(
         base, (2 * width, 2 * width, width, width, width, width, width, near * pitch)
     )
@@ -139,7 +140,9 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     m = get(maxima, k)
                     sums = load_float64(terms, k * width, rest)
                     total = row_total(sums, m)
-                    confident |= np.int64(total < CONFIDENT) << k
+                    is_confident = np.int64(total < CONFIDENT)
+                    confident |= is_confident << k
+                    seen, sure = seen + 1, sure + is_confident
                     rest = insert_lane(rest, k, cast(base, total - 1.0))
                     put(means, k, -reduce_add(load_float64(gap_terms, k * width, rest)) / reduce_add(sums))
                     row, begin = position_pointer(x, p + k), np.int64(get(starts, (p + k) & ring))
@@ -174,7 +177,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     without_max = kept_rest(row, n, m, keep, at)
                     rest = insert_lane(rest, k, cast(base, without_max))
                     put(means, k, kept_gaps(row, n, m, keep) / (without_max + 1.0))
-            keeping = keeping or confident != 0
+            keeping = 2 * sure > seen  # exponentials that few rows need are computed again for these: stores disturb the loads of a loop
         top, gap, log_s = load(maxima, 0), load(gaps, 0), log1p(rest)
         entropy_of_rows, lse_of_rows = entropy_of_row(log_s, load(means, 0)), log_sum_exp(log_s, top)
         confidence_of_rows = 1.0 / (rest + 1.0)
