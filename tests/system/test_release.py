@@ -314,3 +314,13 @@ def test_checksums_are_those_of_sha256sum(release, tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     (tmp_path / "SHA256SUMS").write_text("of an earlier run")
     assert release.checksums(tmp_path) == f"{hashlib.sha256(b'abc').hexdigest()}  a\n{hashlib.sha256(b'').hexdigest()}  b\n"
+
+
+def test_links_of_the_notes_lead_to_files_of_the_tag(release):
+    notes = "A [page](docs/a.md#b), [another](https://example.org/x), code `f(x)`.\n"
+    written = release.with_addresses(notes, "https://host/us", "v1.2.0")
+    assert written == "A [page](https://host/us/blob/v1.2.0/docs/a.md#b), [another](https://example.org/x), code `f(x)`.\n"
+    whole = release.changes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), nbloss.__version__)[1]
+    linked = re.findall(r"\]\((?!\w+:)([^)#\s]+)", whole)
+    assert linked and all((ROOT / name).is_file() for name in linked)
+    assert not re.search(r"\]\((?!https:)", release.with_addresses(whole, "https://host/us", "v1"))
