@@ -16,6 +16,7 @@ from nbloss.kernels.cpu.row_per_lane.pack import pack
 from nbloss.kernels.cpu.row_per_lane.per_row import own_logit, own_weight
 from nbloss.kernels.cpu.row_per_lane.reduce import tile_sums, weighted_gaps
 from nbloss.kernels.cpu.row_per_lane.reduce_unshifted import extremes, target_sums, unshifted_is_exact, unshifted_would_fail
+from nbloss.kernels.cpu.simd.division import divide, reciprocal
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_x4, splat, store, store_n
 from nbloss.kernels.cpu.simd.pointers import min_int, offset
 from nbloss.kernels.cpu.simd.vec import (
@@ -31,7 +32,7 @@ from nbloss.kernels.cpu.simd.vec import (
     maximum,
     select,
 )
-from nbloss.kernels.cpu.simd.vecmath import divide, exp_scale, exp_scaled, log1p, reciprocal, unshifted_bounds, unshifted_scale
+from nbloss.kernels.cpu.simd.vecmath import exp_scale, exp_scaled, log1p, unshifted_bounds, unshifted_scale
 
 # What is saved for a tile between the steps, in slots of one vector; a slot of neighbouring tiles is contiguous (``slot_of``).
 #

@@ -1,4 +1,4 @@
-"""exp, log1p and division of vectors.
+"""exp and log1p of vectors.
 
 ``exp_scaled(t)`` is exp(t) * 2**SCALE. The scale cancels in e / sum(e), so kernels never divide single elements by it. It keeps every
 term a normal number down to exp(-104), the smallest float32: subnormal numbers are slow on many processors.
@@ -22,6 +22,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from nbloss.kernels.cpu.compile.pipeline import INLINE
+from nbloss.kernels.cpu.simd.division import correct_quotient, refine_reciprocal
 from nbloss.kernels.cpu.simd.exp2 import (
     MAGIC32,
     MAGIC64,
@@ -92,14 +93,6 @@ def log1p(x, low=None):
 
 def exp_remainder(z):
     """exp(z) - 1 - z, to full relative precision near 0; exp(z) must be a normal number."""
-
-
-def reciprocal(b):
-    """1 / b for b > 0 whose reciprocal is a normal number, without a division instruction, which takes twice as long."""
-
-
-def divide(a, b, r):
-    """a / b to half a unit in the last place, given r = ``reciprocal(b)``."""
 
 
 @overload(exp_scale, jit_options=INLINE)
@@ -268,41 +261,6 @@ rounding_error = njit(**INLINE)(logit_map.rounding_error)
 
 
 @njit(**INLINE)
-def _refine_reciprocal(r, b):
-    """Refine r, an approximation of 1 / b: the new error is the third power of the old one."""
-    t = fma(-b, r, 1.0)
-    return fma(r, fma(t, t, t), r)
-
-
-@njit(**INLINE)
-def _correct_quotient(a, b, r):
-    """a / b to half a unit in the last place, given r = 1 / b."""
-    q = a * r
-    return fma(fma(-b, q, a), r, q)
-
-
-@njit(**INLINE)
-def _reciprocal32(b):
-    """``reciprocal`` for float32."""
-    r = _refine_reciprocal(approximate_reciprocal(b), b)
-    return fma(r, fma(-b, r, 1.0), r)
-
-
-@overload(reciprocal, jit_options=INLINE)
-def _typed_reciprocal(b):
-    if b.elem == types.float32:
-        return lambda b: _reciprocal32(b)
-    return lambda b: 1.0 / b
-
-
-@overload(divide, jit_options=INLINE)
-def _typed_divide(a, b, r):
-    if b.elem == types.float32:
-        return lambda a, b, r: _correct_quotient(a, b, r)
-    return lambda a, b, r: a / b
-
-
-@njit(**INLINE)
 def _log1p32(x, low):
     """``log1p`` for float32."""
     u = x + 1.0
@@ -313,7 +271,7 @@ def _log1p32(x, low):
         rest = rest + low
     rest = rest * approximate_reciprocal(u)  # an approximation suffices: rest is at most half an ulp of u
     v = f + 2.0
-    s = _correct_quotient(f, v, _refine_reciprocal(fma(v, -0.2390159992264842, 0.9850615000483449), v))
+    s = correct_quotient(f, v, refine_reciprocal(fma(v, -0.2390159992264842, 0.9850615000483449), v))
     z = s * s
     p = fma(z, 0.23583585054881745054, 0.28537237335944786366)
     p = fma(p, z, 0.40000336238085987849)
