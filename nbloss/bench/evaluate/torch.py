@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from ..peers.torch import tensor
 from .problem import BINS, calibration_error
 
-BATCH_BYTES = 2**24  # of float32 logits: 1 or 4 MiB take up to ten times as long, 64 MiB 0.9 to 1.4 times (2026-12-01)
-TOPK_MIN_CLASSES = 4096  # below, comparisons with the target's logit take 0.7 of the time of `topk`; with 32000 classes 1.15 (2026-12-01)
+BATCH_BYTES = 2**24  # of float32 logits: 1 or 4 MiB take up to ten times as long, 64 MiB 0.8 to 1.4 times (busy, 2026-12-01)
+TOPK_MIN_CLASSES = (
+    4096  # below, comparisons with the target's logit take 0.7 of the time of `topk`; with 32000 classes 1.2 (busy, 2026-12-01)
+)
 
 
 def batches(p):

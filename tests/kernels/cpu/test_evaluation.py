@@ -85,7 +85,7 @@ def test_a_confidence_beside_its_range_is_in_the_nearest_bin():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [49, 300, 1000])
 def test_a_row_has_the_same_bits_after_a_confident_row(classes, dtype, rng):
-    """From a confident row on, a kernel keeps the exponentials. Gaps around the smallest exponential that is not 0, and -inf."""
+    """Confident rows are computed again. Gaps around the smallest exponential that is not 0, and -inf."""
     n, gaps = 160, (100, 107, 109, 109.5, 109.56, 109.5605, 109.57, 110, 112, 740, 745.9, 746.1, 760, np.inf)
     x = rng.standard_normal((n, classes))
     x[: n // 2] -= np.array(gaps)[np.arange(n // 2) % len(gaps), None]  # one class, or two that share the probability, are ahead

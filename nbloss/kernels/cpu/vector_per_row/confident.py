@@ -10,8 +10,8 @@ from numba import njit
 from nbloss.kernels.cpu.compile.pipeline import INLINE
 from nbloss.kernels.cpu.simd.load_store import get, lanes, load, load_as, put, splat, store
 from nbloss.kernels.cpu.simd.pointers import min_int
-from nbloss.kernels.cpu.simd.vec import any_true, equal, last_lanes, promote, reduce_add, where_nonzero, zero_below
-from nbloss.kernels.cpu.simd.vecmath import corrected_exp, exp_scale, exp_scaled, least_exp_argument, rounding_error
+from nbloss.kernels.cpu.simd.vec import any_true, equal, last_lanes, promote, reduce_add, where_nonzero
+from nbloss.kernels.cpu.simd.vecmath import corrected_exp, exp_scale, exp_scaled, rounding_error
 from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
 
 
@@ -22,16 +22,6 @@ def keep_exponentials(x, n, m, keep):
     for j in range(0, n - width, width):
         store(keep, j, exp_scaled(load(x, j) - m, None))
     store(keep, n - width, exp_scaled(load(x, n - width) - m, None))
-
-
-@njit(**INLINE)
-def zero_below_least(row, n, m, keep):
-    """Make those exponentials 0 that ``keep_exponentials`` would, after ``reduce.row_entropy_sums``."""
-    width = lanes(row)
-    least = least_exp_argument(splat(row, m))
-    for j in range(0, n - width, width):
-        store(keep, j, zero_below(least, load(row, j) - m, load(keep, j)))
-    store(keep, n - width, zero_below(least, load(row, n - width) - m, load(keep, n - width)))
 
 
 @njit(**INLINE)

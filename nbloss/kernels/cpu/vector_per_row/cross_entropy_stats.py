@@ -18,7 +18,7 @@ from nbloss.kernels.cpu.simd.vec import equal, insert_lane, maximum, next_below,
 from nbloss.kernels.cpu.simd.vecmath import log1p
 from nbloss.kernels.cpu.simd.workspace import carve, free, stack_alloc
 from nbloss.kernels.cpu.tuning import SUM_BLOCK_CLASSES
-from nbloss.kernels.cpu.vector_per_row.confident import index_of_max, keep_exponentials, kept_gaps, kept_rest, zero_below_least
+from nbloss.kernels.cpu.vector_per_row.confident import index_of_max, keep_exponentials, kept_gaps, kept_rest
 from nbloss.kernels.cpu.vector_per_row.reduce import (
     exp_buffer_size,
     prefetch_distance,
@@ -74,10 +74,9 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
     n = x.shape[1]
     base = pointer(x, 0)
     width = lanes(base)
-    near, pitch, keeping = rows_per_group(width, n), exp_buffer_size(base, n), False
-    seen = sure = 0  # rows, and confident ones
+    near = rows_per_group(width, n)
     tops, starts, maxima, gaps, means, down, owns, kept = carve(
-        base, (2 * width, 2 * width, width, width, width, width, width, near * pitch)
+        base, (2 * width, 2 * width, width, width, width, width, width, exp_buffer_size(base, n))
     )
     for lane in range(width):
         put(down, lane, -lane)
@@ -124,11 +123,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                 if _row_counts(scales, p + k):
                     row, m, later = position_pointer(x, p + k), get(tops, (p + k) & ring), p + k + near
                     following = position_pointer(x, later) if later < hi and _row_counts(scales, later) else row
-                    own, keep = if_given(rank, get(owns, k)), offset(kept, (k - first) * pitch)
-                    if keeping:
-                        sums, gap_sums, above, top, start = row_entropy_sums(row, n, m, keep, ahead, following, own)
-                    else:
-                        sums, gap_sums, above, top, start = row_entropy_sums(row, n, m, None, ahead, following, own)
+                    sums, gap_sums, above, top, start = row_entropy_sums(row, n, m, ahead, following, if_given(rank, get(owns, k)))
                     store(terms, k * width, sums)
                     store(gap_terms, k * width, gap_sums)
                     put(tops, later & ring, top)
@@ -140,9 +135,7 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                     m = get(maxima, k)
                     sums = load_float64(terms, k * width, rest)
                     total = row_total(sums, m)
-                    is_confident = np.int64(total < CONFIDENT)
-                    confident |= is_confident << k
-                    seen, sure = seen + 1, sure + is_confident
+                    confident |= np.int64(total < CONFIDENT) << k
                     rest = insert_lane(rest, k, cast(base, total - 1.0))
                     put(means, k, -reduce_add(load_float64(gap_terms, k * width, rest)) / reduce_add(sums))
                     row, begin = position_pointer(x, p + k), np.int64(get(starts, (p + k) & ring))
@@ -164,20 +157,16 @@ def cross_entropy_stats(x, target, mask, scale, lse, log_prob, argmax, correct, 
                         put(ranks, p + k, select(total != total, n, select(hit, 0, above)))
             for k in range(first, last):
                 if confident >> k & 1:
-                    row, m, keep = position_pointer(x, p + k), get(maxima, k), offset(kept, (k - first) * pitch)
-                    if keeping:
-                        zero_below_least(row, n, m, keep)
-                    else:
-                        keep_exponentials(row, n, m, keep)
+                    row, m = position_pointer(x, p + k), get(maxima, k)
+                    keep_exponentials(row, n, m, kept)
                     at = 0
                     if argmax is not None:
                         at = get(indices, p + k)
                     if rank is not None:
-                        at = get(classes, k) if get(gaps, k) == 0 else index_of_max(keep, n)
-                    without_max = kept_rest(row, n, m, keep, at)
+                        at = get(classes, k) if get(gaps, k) == 0 else index_of_max(kept, n)
+                    without_max = kept_rest(row, n, m, kept, at)
                     rest = insert_lane(rest, k, cast(base, without_max))
-                    put(means, k, kept_gaps(row, n, m, keep) / (without_max + 1.0))
-            keeping = 2 * sure > seen  # exponentials that few rows need are computed again for these: stores disturb the loads of a loop
+                    put(means, k, kept_gaps(row, n, m, kept) / (without_max + 1.0))
         top, gap, log_s = load(maxima, 0), load(gaps, 0), log1p(rest)
         entropy_of_rows, lse_of_rows = entropy_of_row(log_s, load(means, 0)), log_sum_exp(log_s, top)
         confidence_of_rows = 1.0 / (rest + 1.0)

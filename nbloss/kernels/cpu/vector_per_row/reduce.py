@@ -216,9 +216,8 @@ def _largest_of_four(v):
 def _block(x, start, stop, m, keep, ahead, out, following, peak, above, entropy, own, soft, w, y, a, b):
     """``(sum of the scaled exponentials of a block, sum q, sum q (x - m), peak, above)``; with ``entropy``, q is the exponential.
 
-    Stores the exponentials in ``keep``; with ``entropy``, ``confident.zero_below_least`` must follow before they are used. Updates ``peak``
-    with the elements of ``following``. With ``own``, a logit, it adds the number of larger ones to ``above``. The last vector of a row
-    overlaps the one before it. Its lanes that are not new add 0.
+    Stores the exponentials in ``keep``, and updates ``peak`` with the elements of ``following``. With ``own``, a logit, it adds the number
+    of larger ones to ``above``. The last vector of a row overlaps the one before it. Its lanes that are not new add 0.
     """
     width = lanes(x)
     even = splat(x, 0.0)
@@ -312,11 +311,11 @@ def row_soft_sums(x, n, m, keep, ahead, out, following, soft, w, y, a, b):
 
 
 @njit(**INLINE)
-def row_entropy_sums(x, n, m, keep, ahead, following, own):
+def row_entropy_sums(x, n, m, ahead, following, own):
     """``(sums of the scaled exponentials e, sums of e (x - m), numbers of larger logits than ``own``, maximum of row following, element to
     search it from)``. The numbers are 0 without ``own`` (None).
     """
-    sums, above, gaps, top, first = row_weighted_sums(x, n, m, keep, ahead, None, following, True, own, None, None, None, 0.0, 0.0)
+    sums, above, gaps, top, first = row_weighted_sums(x, n, m, None, ahead, None, following, True, own, None, None, None, 0.0, 0.0)
     return sums, gaps, above, top, first
 
 
