@@ -6,7 +6,7 @@ python docs/figures/history.py          needs matplotlib; writes history.svg fro
 import json
 from datetime import UTC, datetime
 
-from canvas import FOLDER, GREY, plt
+from canvas import FOLDER, GREY, panels, save
 
 MACHINE = FOLDER.parents[1] / "benchmarks" / "results" / "amd-epyc-2"
 BENCHMARK = "history.History.track_ratio"
@@ -37,22 +37,18 @@ def draw(axes, found, against, shapes):
     drawn = [ratios[shape, against] for _, ratios in found for shape in shapes]
     axes.set(yscale="log", ylim=(0.85 * min(drawn), 1.15 * max(drawn)))
     axes.set_title(PANELS[against], loc="left", fontsize=9, color=GREY)
-    axes.grid(axis="y", color="#e2e8f0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main():
     found = points()
-    figure, both = plt.subplots(1, 2, figsize=(8.6, 4.2), layout="constrained")
+    figure, both = panels(2, width=8.6, height=4.2)
     draw(both[0], found, "copy", SHAPES[1:])  # the smallest shape measures the price of two calls, and no copy
     draw(both[1], found, "numpy", SHAPES)
     for axes, ticks in zip(both, ([2, 5, 10, 20], [0.1, 0.2, 0.5]), strict=True):
         axes.set_yticks(ticks, map(str, ticks))
         axes.set_yticks([], minor=True)
-    figure.legend(*both[1].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=6, loc="outside upper center")
-    figure.savefig(FOLDER / "history.svg", facecolor="white", metadata={"Date": None})
-    plt.close(figure)
+    figure.legend(*both[1].get_legend_handles_labels(), fontsize=8, ncols=6, loc="outside upper center")
+    save(figure, "history")
 
 
 if __name__ == "__main__":
